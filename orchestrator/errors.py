@@ -1,0 +1,61 @@
+"""What can go wrong with the platform.
+
+An Expert that fails is a value, an event. A platform that fails is one of these:
+
+    OrchestratorError              any of the below; the command line shows its text and nothing else
+    ├── ConfigError                perstack.toml, an option or the environment is not usable (exit 2)
+    │   └── MissingEnvError        a declared variable has no value
+    ├── BackendError               where Sandboxes run failed us (exit 3)
+    │   ├── BackendUnavailableError   no engine answers, or it cannot do what is needed
+    │   ├── ImageNotFoundError        the runtime image is not there
+    │   └── SandboxLostError          a Sandbox went away without saying how it ended
+    ├── StoreError                 a job record is missing, damaged, or in use (exit 2)
+    └── WireError                  what came over the wire is not what was agreed (exit 3)
+
+Each text says what happened, to which object, and what to do next. Errors of libraries are translated where they
+enter and chained.
+"""
+
+from typing import ClassVar
+
+
+class OrchestratorError(Exception):
+    """The root. Its text is one clear sentence for the person at the terminal."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class ConfigError(OrchestratorError):
+    """What the user declared cannot be used as it is."""
+
+    exit_code = 2
+
+
+class MissingEnvError(ConfigError):
+    """A declared environment variable has no value."""
+
+
+class BackendError(OrchestratorError):
+    """The place where Sandboxes run failed."""
+
+
+class BackendUnavailableError(BackendError):
+    """No engine answers, or the one that does lacks what is needed."""
+
+
+class ImageNotFoundError(BackendError):
+    """The runtime image is not there."""
+
+
+class SandboxLostError(BackendError):
+    """A Sandbox is gone and nobody knows how it ended."""
+
+
+class StoreError(OrchestratorError):
+    """A job record is missing, damaged, or in use by somebody else."""
+
+    exit_code = 2
+
+
+class WireError(OrchestratorError):
+    """A frame or line breaks the agreement between host and container."""

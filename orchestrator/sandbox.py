@@ -1,0 +1,125 @@
+"""The seam between jobs and the places where Sandboxes run."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one Sandbox may use: bytes of memory (swap included) and of /tmp, cores, processes, open files each."""
+
+    memory: int = 2048 * MIB
+    tmp: int = 512 * MIB
+    cpus: float = 2.0
+    pids: int = 256
+    files: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The numeric user and group that a Sandbox runs as."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """All there is to know about a Sandbox before it is given a Run: no Expert, no query, no environment.
+
+    `state` is the host directory mounted at /run/perstack; it holds the broker's socket and the spool.
+    `read_only` and `hidden` are files below the workspace, relative to it: mounted read-only, and shown empty.
+    `deadline` is Unix seconds; past it the Sandbox may be removed by anybody of its instance.
+    """
+
+    name: str
+    image: str
+    workspace: Path
+    state: Path
+    user: User
+    deadline: int
+    limits: Limits = Limits()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    read_only: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
+
+
+class Reason(StrEnum):
+    """How a Sandbox ended."""
+
+    COMPLETED = "completed"
+    ERROR = "error"
+    OUT_OF_MEMORY = "out-of-memory"
+    DEADLINE = "deadline"
+    EVICTED = "evicted"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a Sandbox ended: its exit code where one is known, and a sentence where there is more to say.
+
+    `detail` may hold the last lines of the Sandbox's stderr.
+    """
+
+    code: int | None
+    reason: Reason
+    detail: str = ""
+
+
+class Sandbox(Protocol):
+    """One live container, Kubernetes Job or process."""
+
+    @property
+    def name(self) -> str:
+        """The name it was launched under."""
+
+    def lines(self) -> AsyncIterator[bytes]:
+        """Lines of its stdout in order, without the newline, perhaps with gaps, repeats or an early end.
+
+        A line longer than `wire.line.LINE_BYTES` allows is dropped up to its newline; memory stays bounded.
+        Ends when the Sandbox's stdout does.
+        """
+
+    async def wait(self) -> Exit:
+        """Wait for its end. May be called again, and gives the same answer.
+
+        Raises:
+            SandboxLostError: it went away without saying how it ended.
+        """
+
+
+class Backend(Protocol):
+    """A place where Sandboxes run."""
+
+    async def check(self) -> None:
+        """Prove that Sandboxes can run here, at no cost worth naming.
+
+        Raises:
+            BackendUnavailableError: no engine answers, or it lacks what is needed; says the remedy.
+            ImageNotFoundError: the runtime image is not there; says how to get it.
+        """
+
+    def launch(self, spec: SandboxSpec) -> AbstractAsyncContextManager[Sandbox]:
+        """Start a Sandbox. Left by return, error or cancellation, it is stopped and removed within a bounded grace.
+
+        Raises:
+            BackendError: it could not be started.
+        """
+
+    def adopt(self, name: str) -> AbstractAsyncContextManager[Sandbox]:
+        """The same for one that was launched before, by this process or another.
+
+        Raises:
+            SandboxLostError: there is none of that name.
+        """
+
+    async def prune(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """Stop and remove every Sandbox that carries all `labels`; give the names removed."""

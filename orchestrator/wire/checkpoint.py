@@ -1,0 +1,99 @@
+"""Checkpoints: all that is needed to go on with an Expert's work (spec 4.4, 4.5)."""
+
+from enum import StrEnum
+from typing import Any
+
+from orchestrator.wire.expert import ExpertId
+from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.message import Message, ToolCall, ToolResult
+from orchestrator.wire.usage import Usage
+
+
+class Status(StrEnum):
+    """Where an Expert's work stands."""
+
+    INIT = "init"
+    PROCEEDING = "proceeding"
+    COMPLETED = "completed"
+    STOPPED_BY_INTERACTIVE_TOOL = "stoppedByInteractiveTool"
+    STOPPED_BY_DELEGATE = "stoppedByDelegate"
+    STOPPED_BY_EXCEEDED_MAX_STEPS = "stoppedByExceededMaxSteps"
+    STOPPED_BY_ERROR = "stoppedByError"
+
+
+class DelegateTo(Frozen):
+    """One pending call to another Expert."""
+
+    expert: ExpertId
+    tool_call_id: str
+    tool_name: str
+    query: str
+
+
+class DelegatedBy(Frozen):
+    """The link from a delegate to the call that made it."""
+
+    expert: ExpertId
+    tool_call_id: str
+    tool_name: str
+    checkpoint_id: str
+    run_id: str
+
+
+class RunError(Frozen):
+    """Why a Run ended in error. `status_code` is HTTP's, where the model's API gave one."""
+
+    name: str
+    message: str
+    status_code: int | None = None
+    is_retryable: bool = False
+
+
+class CheckpointHead(Frozen):
+    """A checkpoint as events carry it: the conversation is left out unless asked for (`messages` None)."""
+
+    id: str
+    job_id: str
+    run_id: str
+    status: Status
+    step_number: int
+    messages: tuple[Message, ...] | None = None
+    expert: ExpertId
+    delegate_to: tuple[DelegateTo, ...] | None = None
+    delegated_by: DelegatedBy | None = None
+    usage: Usage
+    context_window: int | None = None
+    context_window_usage: float | None = None
+    pending_tool_calls: tuple[ToolCall, ...] | None = None
+    partial_tool_results: tuple[ToolResult, ...] | None = None
+    metadata: dict[str, Any] | None = None
+    error: RunError | None = None
+    retry_count: int | None = None
+
+
+class Checkpoint(CheckpointHead):
+    """A whole checkpoint, as the broker takes it and the store keeps it."""
+
+    messages: tuple[Message, ...]
+
+    @property
+    def head(self) -> CheckpointHead:
+        """The same without the conversation."""
+        return CheckpointHead.model_construct(
+            **{name: getattr(self, name) for name in CheckpointHead.model_fields if name != "messages"}
+        )
+
+
+class Step(Frozen):
+    """One turn of the loop; times are Unix milliseconds."""
+
+    step_number: int
+    input_messages: tuple[Message, ...] | None = None
+    new_messages: tuple[Message, ...] = ()
+    tool_calls: tuple[ToolCall, ...] | None = None
+    tool_results: tuple[ToolResult, ...] | None = None
+    pending_tool_calls: tuple[ToolCall, ...] | None = None
+    partial_tool_results: tuple[ToolResult, ...] | None = None
+    usage: Usage = Usage()
+    started_at: int
+    finished_at: int | None = None

@@ -1,0 +1,22 @@
+"""Ids as Perstack writes them: 24 lower-case letters and digits, a letter first.
+
+All ids but a job's are derived from what they name, so a repeated attempt gives the same ids and duplicates show.
+"""
+
+import hashlib
+
+_LENGTH = 24
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_ALPHABET = _LETTERS + "0123456789"
+
+
+def identify(*parts: str | int) -> str:
+    """Derive the id of what `parts` name: equal parts give equal ids, and `("a", "b")` differs from `("ab",)`."""
+    named = "\0".join(f"{len(str(part))}:{part}" for part in parts)
+    number = int.from_bytes(hashlib.sha256(named.encode()).digest())
+    number, first = divmod(number, len(_LETTERS))
+    characters = [_LETTERS[first]]
+    for _ in range(_LENGTH - 1):
+        number, index = divmod(number, len(_ALPHABET))
+        characters.append(_ALPHABET[index])
+    return "".join(characters)

@@ -1,0 +1,186 @@
+"""The link between a Sandbox and its broker: length-prefixed JSON frames over one stream.
+
+The first frame of a connection says what it is for. A link carries calls and answers, matched by `id`;
+a tunnel carries one frame each way and then raw bytes.
+"""
+
+import asyncio
+from functools import cache
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from orchestrator.errors import WireError
+from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.generation import Failure, GenerationRequest, Reply
+from orchestrator.wire.message import ToolResult
+from orchestrator.wire.run import Run
+
+SOCKET_NAME = "broker.sock"
+"""The broker's socket in the state directory."""
+
+SPOOL_NAME = "events.jsonl"
+"""The event spool in the state directory."""
+
+FRAME_BYTES = 64 * 1024 * 1024
+"""The largest frame: a 30 MiB PDF as base64 with the conversation around it."""
+
+_PREFIX = 4
+
+T = TypeVar("T")
+
+
+class Attach(Frozen):
+    """First connection of a Sandbox: it is up, and asks for its Run."""
+
+    open: Literal["attach"] = "attach"
+
+
+class Reattach(Frozen):
+    """A Sandbox that lost its broker comes back."""
+
+    open: Literal["reattach"] = "reattach"
+    session_key: str
+
+
+class Tunnel(Frozen):
+    """One proxied connection; `credential` says for which skill, and so to which hosts."""
+
+    open: Literal["tunnel"] = "tunnel"
+    session_key: str
+    credential: str
+    host: str
+    port: int
+
+
+class Assigned(Frozen):
+    """The answer to Attach: the Run, and the key that every later connection presents (hex, 256 bits)."""
+
+    run: Run
+    session_key: str
+
+
+class Opened(Frozen):
+    """The answer to Reattach and Tunnel; `refused` is a sentence, absent if all is well."""
+
+    refused: str | None = None
+
+
+class Generate(Frozen):
+    """Call the model."""
+
+    call: Literal["generate"] = "generate"
+    id: str
+    request: GenerationRequest
+
+
+class KeepCheckpoint(Frozen):
+    """Store a checkpoint; answered once it is safe."""
+
+    call: Literal["checkpoint"] = "checkpoint"
+    id: str
+    checkpoint: Checkpoint
+
+
+class KeepResult(Frozen):
+    """Store a tool's result before its event is written; answered once it is safe."""
+
+    call: Literal["result"] = "result"
+    id: str
+    result: ToolResult
+
+
+class Delta(Frozen):
+    """A piece of a reply on its way."""
+
+    answer: Literal["delta"] = "delta"
+    id: str
+    kind: Literal["reasoning", "text"]
+    text: str
+
+
+class Generated(Frozen):
+    """The whole reply."""
+
+    answer: Literal["reply"] = "reply"
+    id: str
+    reply: Reply
+
+
+class Failed(Frozen):
+    """The model could not be called."""
+
+    answer: Literal["failure"] = "failure"
+    id: str
+    failure: Failure
+
+
+class Kept(Frozen):
+    """What was to be stored is safe."""
+
+    answer: Literal["kept"] = "kept"
+    id: str
+
+
+class Refused(Frozen):
+    """The call breaks a rule; the Sandbox must end."""
+
+    answer: Literal["refused"] = "refused"
+    id: str
+    reason: str
+
+
+Opening = Annotated[Attach | Reattach | Tunnel, Field(discriminator="open")]
+Call = Annotated[Generate | KeepCheckpoint | KeepResult, Field(discriminator="call")]
+Answer = Annotated[Delta | Generated | Failed | Kept | Refused, Field(discriminator="answer")]
+
+
+@cache
+def opening() -> TypeAdapter[Opening]:
+    """How to read a connection's first frame."""
+    return TypeAdapter(Opening)
+
+
+@cache
+def call() -> TypeAdapter[Call]:
+    """How to read a call."""
+    return TypeAdapter(Call)
+
+
+@cache
+def answer() -> TypeAdapter[Answer]:
+    """How to read an answer."""
+    return TypeAdapter(Answer)
+
+
+def frame(value: Frozen) -> bytes:
+    """Write one frame.
+
+    Raises:
+        WireError: it would be larger than FRAME_BYTES.
+    """
+    body = value.to_json().encode("ascii")
+    if len(body) > FRAME_BYTES:
+        message = f"a frame of {len(body)} bytes is over the limit of {FRAME_BYTES}"
+        raise WireError(message)
+    return len(body).to_bytes(_PREFIX) + body
+
+
+async def read_frame(reader: asyncio.StreamReader, shape: TypeAdapter[T]) -> T:
+    """Read one frame.
+
+    Raises:
+        WireError: it is too large or not of this shape.
+        asyncio.IncompleteReadError: the other end is gone.
+    """
+    size = int.from_bytes(await reader.readexactly(_PREFIX))
+    if size > FRAME_BYTES:
+        message = f"a frame of {size} bytes is over the limit of {FRAME_BYTES}"
+        raise WireError(message)
+    body = await reader.readexactly(size)
+    try:
+        return shape.validate_json(body)
+    except ValidationError as error:
+        message = f"a frame is not what was agreed: {error.error_count()} problems"
+        raise WireError(message) from error

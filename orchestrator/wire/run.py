@@ -1,0 +1,86 @@
+"""A Run as the broker hands it to a Sandbox: everything the container may know."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.expert import Expert
+from orchestrator.wire.frozen import Frozen
+
+
+class EventDetail(StrEnum):
+    """How much of the conversation events carry."""
+
+    DEFAULT = "default"
+    FULL = "full"
+
+
+class Delegate(Frozen):
+    """An Expert that this one may hand work to, as its model sees it."""
+
+    key: str
+    name: str
+    version: str
+    description: str | None = None
+
+
+class Grant(Frozen):
+    """What one skill, or `exec`, is given: values of its declared variables, and its key to the proxy.
+
+    `proxy_credential` is None where no host was declared: then there is no proxy at all.
+    """
+
+    env: Mapping[str, str] = {}
+    proxy_credential: str | None = None
+
+
+class Run(Frozen):
+    """One segment of an Expert's work.
+
+    `checkpoint` is where it starts: status `init` and no messages for fresh work, else what the Run before it left,
+    with results of delegates and answers of the user already among its partial results. `query` is the new text of
+    the user, if any. Step limits are cumulative over the job, `timeout_ms` is for one generation.
+    `started_at` is Unix milliseconds. `grants` is by skill name; `exec_grant` is what `exec` gets.
+    """
+
+    job_id: str
+    run_id: str
+    attempt: int = 1
+    expert: Expert
+    delegates: tuple[Delegate, ...] = ()
+    known_experts: tuple[str, ...] = ()
+    checkpoint: Checkpoint
+    query: str | None = None
+    model: str
+    max_steps: int
+    max_retries: int
+    timeout_ms: int
+    context_window: int | None = None
+    started_at: int
+    grants: Mapping[str, Grant] = {}
+    exec_grant: Grant = Grant()
+    events: EventDetail = EventDetail.DEFAULT
+
+
+class RunSetting(Frozen):
+    """What the store keeps of a Run (spec 4.5), without secrets; `env` holds names only. Times are Unix milliseconds.
+
+    `generations` is how many model calls this Expert's conversation had made before this Run, so that a scripted
+    conversation goes on where it stopped.
+    """
+
+    job_id: str
+    run_id: str
+    expert_key: str
+    parent_run_id: str | None = None
+    query: str | None = None
+    model: str
+    provider_name: str
+    reasoning_budget: str | int
+    max_steps: int
+    max_retries: int
+    timeout_ms: int
+    env: tuple[str, ...] = ()
+    generations: int = 0
+    started_at: int
+    updated_at: int
