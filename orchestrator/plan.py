@@ -1,0 +1,229 @@
+"""From a Job to what runs it, purely: what each Sandbox is, and what each Run is granted."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.backends.naming import labels, sandbox_name
+from orchestrator.broker.authority import Authority, SkillHosts
+from orchestrator.config import Config, reasoning_tokens
+from orchestrator.errors import ConfigError, MissingEnvError
+from orchestrator.sandbox import Limits, SandboxSpec
+from orchestrator.wire.checkpoint import Checkpoint, Status
+from orchestrator.wire.expert import Expert
+from orchestrator.wire.identity import identify
+from orchestrator.wire.run import Delegate, EventDetail, Grant, Run, RunSetting
+from orchestrator.wire.skill import BASE_SKILL, SseSkill, StdioSkill
+from orchestrator.wire.usage import Usage
+from orchestrator.workspace import Workspace
+
+DEADLINE_SECONDS = 24 * 60 * 60
+"""How long a Sandbox may live before anybody of its instance may remove it."""
+
+_GENERATIONS_PER_STEP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One `perstack-orch run`, every default filled in.
+
+    `env` holds the values of all variables that may be granted, `env_names` are those of `--env`. `allowed` are the
+    hosts of `--allow-domain` by skill. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work
+    at once.
+    """
+
+    id: str
+    instance: str
+    config: Config
+    expert_key: str
+    query: str
+    workspace: Workspace
+    image: str
+    provider_name: str
+    model: str
+    reasoning_budget: str | int
+    max_steps: int
+    max_retries: int
+    timeout_ms: int
+    context_window: int | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    env_names: tuple[str, ...] = ()
+    allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    limits: Limits = Limits()
+    slots: int = 8
+    events: EventDetail = EventDetail.DEFAULT
+    verbose: bool = False
+
+    @property
+    def expert(self) -> Expert:
+        """The coordinator.
+
+        Raises:
+            ConfigError: perstack.toml does not declare it.
+        """
+        return self.config.expert(self.expert_key)
+
+
+def reachable(job: Job) -> tuple[Expert, ...]:
+    """List the Experts that the job could run: the coordinator and whatever can be delegated to from it."""
+    found = {job.expert.key: job.expert}
+    waiting = [job.expert]
+    while waiting:
+        for key in waiting.pop().delegates:
+            if key not in found:
+                found[key] = job.config.expert(key)
+                waiting.append(found[key])
+    return tuple(found.values())
+
+
+def check(job: Job) -> None:
+    """Find what would fail later, before anything is started.
+
+    Raises:
+        MissingEnvError: variables that skills or `--env` declare have no value; names each with its skill.
+        ConfigError: `--allow-domain` names a skill that no reachable Expert has.
+    """
+    experts = reachable(job)
+    missing = [
+        f"{name} (skill {skill.name!r} of Expert {expert.key!r})"
+        for expert in experts
+        for skill in expert.skills
+        if isinstance(skill, StdioSkill)
+        for name in skill.required_env
+        if not job.env.get(name)
+    ]
+    missing += [f"{name} (--env)" for name in job.env_names if not job.env.get(name)]
+    if missing:
+        message = f"environment variables without a value: {', '.join(missing)}; set them or write them to .env"
+        raise MissingEnvError(message)
+    known = {skill.name for expert in experts for skill in expert.skills}
+    unknown = sorted(set(job.allowed) - known)
+    if unknown:
+        message = (
+            f"--allow-domain names no skill of this job: {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+        )
+        raise ConfigError(message)
+
+
+def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
+    """Describe the job's Sandbox number `ordinal`; `now` is Unix seconds. Nothing in it tells which Run it will get."""
+    name = sandbox_name(job.id, ordinal)
+    deadline = now + DEADLINE_SECONDS
+    return SandboxSpec(
+        name=name,
+        image=job.image,
+        workspace=job.workspace.path,
+        state=state,
+        user=job.workspace.user,
+        deadline=deadline,
+        limits=job.limits,
+        labels=labels(job=job.id, sandbox=name, instance=job.instance, deadline=deadline),
+        read_only=job.workspace.read_only,
+        hidden=job.workspace.hidden,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a Run begins: a checkpoint, new words of the user, and how many model calls the conversation has made."""
+
+    checkpoint: Checkpoint
+    query: str | None = None
+    generations: int = 0
+
+
+def first(job: Job) -> Start:
+    """Where the coordinator's first Run begins."""
+    run_id = identify(job.id, "run")
+    checkpoint = Checkpoint(
+        id=identify(run_id, "start"),
+        job_id=job.id,
+        run_id=run_id,
+        status=Status.INIT,
+        step_number=1,
+        messages=(),
+        expert=job.expert.identity,
+        usage=Usage(),
+    )
+    return Start(checkpoint, job.query)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One Run three times: as its Sandbox gets it, as the broker enforces it, as the store keeps it."""
+
+    run: Run
+    authority: Authority
+    setting: RunSetting
+
+
+def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
+    """Plan the Run that begins at `start`; `credentials` gives fresh secrets, `now` is Unix milliseconds."""
+    expert = job.config.expert(start.checkpoint.expert.key)
+    secrets = iter(credentials)
+    hosts = {skill.name: _hosts(job, skill) for skill in expert.skills if isinstance(skill, StdioSkill | SseSkill)}
+    keys = {name: next(secrets) for name, patterns in hosts.items() if patterns}
+    own = {name: job.env[name] for name in job.env_names} if expert.key == job.expert_key else {}
+    grants = {
+        skill.name: Grant(
+            env=own | {name: job.env[name] for name in skill.required_env},
+            proxy_credential=keys.get(skill.name),
+        )
+        for skill in expert.skills
+        if isinstance(skill, StdioSkill)
+    }
+    run = Run(
+        job_id=job.id,
+        run_id=start.checkpoint.run_id,
+        expert=expert,
+        delegates=tuple(_delegate(job.config.expert(key)) for key in expert.delegates),
+        known_experts=tuple(job.config.experts),
+        checkpoint=start.checkpoint,
+        query=start.query,
+        model=job.model,
+        max_steps=job.max_steps,
+        max_retries=job.max_retries,
+        timeout_ms=job.timeout_ms,
+        context_window=job.context_window,
+        started_at=now,
+        grants={name: grant for name, grant in grants.items() if name != BASE_SKILL},
+        exec_grant=grants.get(BASE_SKILL, Grant(env=own)),
+        events=job.events,
+    )
+    authority = Authority(
+        expert_key=expert.key,
+        delegates=frozenset(expert.delegates),
+        model=job.model,
+        reasoning_tokens=reasoning_tokens(job.reasoning_budget),
+        timeout_seconds=job.timeout_ms / 1000,
+        generations=start.generations,
+        max_generations=_GENERATIONS_PER_STEP * job.max_steps + job.max_retries,
+        hosts={keys[name]: SkillHosts(name, patterns) for name, patterns in hosts.items() if patterns},
+    )
+    parent = start.checkpoint.delegated_by
+    setting = RunSetting(
+        job_id=job.id,
+        run_id=start.checkpoint.run_id,
+        expert_key=expert.key,
+        parent_run_id=parent.run_id if parent else None,
+        query=start.query,
+        model=job.model,
+        provider_name=job.provider_name,
+        reasoning_budget=job.reasoning_budget,
+        max_steps=job.max_steps,
+        max_retries=job.max_retries,
+        timeout_ms=job.timeout_ms,
+        env=tuple(sorted({name for grant in grants.values() for name in grant.env})),
+        generations=start.generations,
+        started_at=now,
+        updated_at=now,
+    )
+    return Plan(run, authority, setting)
+
+
+def _hosts(job: Job, skill: StdioSkill | SseSkill) -> tuple[str, ...]:
+    return (*skill.allowed_domains, *job.allowed.get(skill.name, ()))
+
+
+def _delegate(expert: Expert) -> Delegate:
+    return Delegate(key=expert.key, name=expert.name, version=expert.version, description=expert.description)

@@ -1,0 +1,41 @@
+"""What a job took, folded from its events."""
+
+from dataclasses import dataclass, replace
+
+from orchestrator.wire.event import Event, InitializeRuntime, ProxyAccess, TerminalEvent
+from orchestrator.wire.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """From the end of one Run to the first event of the next, a delegate's or its resumed coordinator's, in seconds."""
+
+    expert_key: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Sandboxes given a Run, tokens, hosts reached through the proxy, wall seconds, delegation hops in order."""
+
+    containers: int = 0
+    usage: Usage = Usage()
+    hosts: tuple[str, ...] = ()
+    seconds: float = 0.0
+    hops: tuple[Hop, ...] = ()
+    stopped_at: int | None = None
+
+    def with_event(self, event: Event) -> "Receipt":
+        """The receipt after one more event."""
+        if isinstance(event, TerminalEvent):
+            return replace(self, stopped_at=event.timestamp)
+        match event:
+            case InitializeRuntime():
+                started = replace(self, containers=self.containers + 1)
+                if self.stopped_at is None:
+                    return started
+                hop = Hop(event.expert_name, max(0, event.timestamp - self.stopped_at) / 1000)
+                return replace(started, hops=(*self.hops, hop))
+            case ProxyAccess(action="allowed") if event.domain not in self.hosts:
+                return replace(self, hosts=(*self.hosts, event.domain))
+        return self
