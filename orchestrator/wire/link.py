@@ -167,16 +167,16 @@ def frame(value: Frozen) -> bytes:
     return len(body).to_bytes(_PREFIX) + body
 
 
-async def read_frame(reader: asyncio.StreamReader, shape: TypeAdapter[T]) -> T:
-    """Read one frame.
+async def read_frame(reader: asyncio.StreamReader, shape: TypeAdapter[T], limit: int = FRAME_BYTES) -> T:
+    """Read one frame of at most `limit` bytes.
 
     Raises:
         WireError: it is too large or not of this shape.
         asyncio.IncompleteReadError: the other end is gone.
     """
     size = int.from_bytes(await reader.readexactly(_PREFIX))
-    if size > FRAME_BYTES:
-        message = f"a frame of {size} bytes is over the limit of {FRAME_BYTES}"
+    if size > limit:
+        message = f"a frame of {size} bytes is over the limit of {limit}"
         raise WireError(message)
     body = await reader.readexactly(size)
     try:

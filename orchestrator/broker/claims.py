@@ -1,0 +1,29 @@
+"""Pure: what a container claims, held against what the host knows."""
+
+from orchestrator.broker.authority import Authority
+from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.run import Run
+from orchestrator.wire.usage import Usage
+
+
+def false_claim(checkpoint: Checkpoint, run: Run, authority: Authority, latest: Checkpoint) -> str | None:
+    """Say which rule `checkpoint` breaks, if any; `latest` is the one acknowledged before it."""
+    mine = {"jobId": run.job_id, "runId": run.run_id, "expert.key": authority.expert_key}
+    claimed = {"jobId": checkpoint.job_id, "runId": checkpoint.run_id, "expert.key": checkpoint.expert.key}
+    for name, value in mine.items():
+        if claimed[name] != value:
+            return f"the checkpoint says {name} {claimed[name]!r}, but this Run's is {value!r}"
+    for delegation in checkpoint.delegate_to or ():
+        if delegation.expert.key not in authority.delegates:
+            return f"Expert {authority.expert_key!r} may not delegate to {delegation.expert.key!r}"
+    if checkpoint.step_number < latest.step_number:
+        return f"step {checkpoint.step_number} comes after step {latest.step_number}"
+    return None
+
+
+def as_known(checkpoint: Checkpoint, run: Run, usage: Usage) -> Checkpoint:
+    """The checkpoint with what only the host knows: tokens as counted here, and who delegated this Run.
+
+    `usage` is of this Run alone.
+    """
+    return checkpoint.with_(usage=run.checkpoint.usage + usage, delegated_by=run.checkpoint.delegated_by)

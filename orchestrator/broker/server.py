@@ -1,0 +1,150 @@
+"""The broker of one job: a unix socket per Sandbox, one model API behind all of them."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from orchestrator.broker.egress import Access
+from orchestrator.broker.gateway import Means
+from orchestrator.broker.ledger import Ledger
+from orchestrator.broker.proxy import Network
+from orchestrator.broker.session import Common, Session
+from orchestrator.errors import BackendError
+from orchestrator.providers import Provider
+from orchestrator.sandbox import User
+from orchestrator.wire.link import SOCKET_NAME
+
+_SOCKET_PATH_BYTES = 107
+_BUFFER_BYTES = 1024 * 1024
+
+
+class Broker:
+    """The way out of every Sandbox of one job. Use it with `async with`; leaving ends all that still runs.
+
+    `open_provider` is entered once, on first use or by `prepare`. `report` hears every decision of the proxy.
+    An error of the store, or a provider that cannot be opened, cancels the block and comes out of it.
+    """
+
+    def __init__(
+        self,
+        open_provider: Callable[[], AbstractAsyncContextManager[Provider]],
+        ledger: Ledger,
+        report: Callable[[Access], None],
+        network: Network | None = None,
+    ) -> None:
+        self._open_provider = open_provider
+        self._tasks = asyncio.TaskGroup()
+        self._opened: asyncio.Future[Provider] | None = None
+        self._over = asyncio.Event()
+        self._common = Common(self._tasks, self._means, ledger, report, network or Network())
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        try:
+            await self._tasks.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            single = _single(group)
+            if single is error:
+                return
+            raise single from None
+
+    async def prepare(self) -> None:
+        """Open the model's API, if it is not open yet; await it beside the start of the first Sandbox.
+
+        Raises:
+            ConfigError: its setting is not usable.
+            MissingEnvError: its key has no value.
+        """
+        await self._provider()
+
+    @asynccontextmanager
+    async def listen(self, state: Path, user: User) -> AsyncIterator[Session]:
+        """Open the socket of one Sandbox in its state directory, before the Sandbox is launched.
+
+        Left, all that the Sandbox had here is over, and the socket is gone.
+
+        Raises:
+            BackendError: the socket cannot be made there.
+        """
+        path = state / SOCKET_NAME
+        session = Session(self._common)
+        with _bind(path, user) as listener:
+            try:
+                server = await asyncio.start_unix_server(session.accept, sock=listener, limit=_BUFFER_BYTES)
+                try:
+                    yield session
+                finally:
+                    server.close()
+                    session.revoke()
+                    await session.ended()
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _means(self, session: Session) -> Means:
+        return Means(self._provider, self._common.ledger, session.start)
+
+    async def _provider(self) -> Provider:
+        if self._opened is None:
+            self._opened = asyncio.get_running_loop().create_future()
+            self._tasks.create_task(self._hold_provider(self._opened))
+        return await asyncio.shield(self._opened)
+
+    async def _hold_provider(self, opened: asyncio.Future[Provider]) -> None:
+        """Enter and leave the provider in one task, as its cancel scopes demand."""
+        try:
+            async with self._open_provider() as provider:
+                opened.set_result(provider)
+                await self._over.wait()
+        except Exception as error:  # whoever awaits the provider gets it
+            if opened.done():
+                raise
+            opened.set_exception(error)
+            # Nobody may be waiting any more; then nobody misses it.
+            opened.exception()
+        finally:
+            opened.cancel()
+
+
+def _bind(path: Path, user: User) -> socket.socket:
+    """Make the socket, for `user` alone. It takes no connection before somebody listens on it."""
+    size = len(os.fsencode(path))
+    if size > _SOCKET_PATH_BYTES:
+        message = (
+            f"the path of socket {path} has {size} bytes, more than the {_SOCKET_PATH_BYTES} that the system takes; "
+            "choose a shorter state directory"
+        )
+        raise BackendError(message)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(os.fspath(path))
+        path.chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(path, user.uid, user.gid)
+    except OSError as error:
+        listener.close()
+        message = f"the broker's socket {path} could not be made: {error.strerror}"
+        raise BackendError(message) from error
+    return listener
+
+
+def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error inside, bare, if there is only one: callers expect an error and not a group of one."""
+    found = {id(leaf): leaf for leaf in _leaves(group)}
+    return next(iter(found.values())) if len(found) == 1 else group
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]

@@ -1,0 +1,240 @@
+"""One Sandbox at the broker: its connections, its Run, and what it may ask for."""
+
+import asyncio
+import hmac
+import secrets
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from orchestrator.broker.authority import Authority
+from orchestrator.broker.claims import as_known, false_claim
+from orchestrator.broker.egress import Access
+from orchestrator.broker.gateway import Gateway, Means
+from orchestrator.broker.ledger import Ledger
+from orchestrator.broker.proxy import Network, Traffic, reach, relay
+from orchestrator.broker.stream import Pieces, Stream
+from orchestrator.errors import WireError
+from orchestrator.wire import link
+from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.generation import Reply
+from orchestrator.wire.run import Run
+from orchestrator.wire.usage import Usage
+
+# Before a connection has shown the session key, it may cost the host no more than this.
+_OPENING_BYTES = 64 * 1024
+_OPENING_SECONDS = 10
+_CONNECTIONS = 256
+_CALLS_AT_ONCE = 16
+_HOST_CHARACTERS = 253
+
+T = TypeVar("T")
+
+
+class _BrokenRuleError(Exception):
+    """A container asked for what it may not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Assignment:
+    run: Run
+    authority: Authority
+    key: str
+    gateway: Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the sessions of a job share: see Broker."""
+
+    tasks: asyncio.TaskGroup
+    means: Callable[["Session"], Means]
+    ledger: Ledger
+    report: Callable[[Access], None]
+    network: Network
+
+
+class Session:
+    """One Sandbox: attached once, given one Run, revoked when that Run has ended."""
+
+    def __init__(self, common: Common) -> None:
+        self._common = common
+        self._streams: set[Stream] = set()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._attached = asyncio.Event()
+        self._main: Stream | None = None
+        self._assignment: _Assignment | None = None
+        self._revoked = False
+        self._keeping = asyncio.Lock()
+        self.checkpoint: Checkpoint | None = None
+        """The latest checkpoint that was acknowledged."""
+        self.violation: str | None = None
+        """The first rule that the container broke; from then on it is refused everything."""
+        self.traffic = Traffic()
+        """What its tunnels have moved."""
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of this Run, as counted on the host."""
+        return self._assignment.gateway.usage if self._assignment else Usage()
+
+    @property
+    def generations(self) -> int:
+        """Model calls of this Run, as counted on the host."""
+        return self._assignment.gateway.generations if self._assignment else 0
+
+    async def ready(self) -> None:
+        """Wait until the Sandbox has attached. If it ends before, this waits for ever: watch its exit beside it."""
+        await self._attached.wait()
+
+    async def assign(self, run: Run, authority: Authority) -> None:
+        """Give the Sandbox its Run; it must be ready, and have none.
+
+        Raises:
+            WireError: the Run does not fit a frame.
+        """
+        if self._main is None or self._assignment is not None:
+            message = "a Sandbox is given one Run, once it is ready"
+            raise RuntimeError(message)
+        gateway = Gateway(self._common.means(self), run.run_id, authority)
+        assignment = _Assignment(run, authority, secrets.token_hex(32), gateway)
+        self._assignment = assignment
+        await self._main.send(link.Assigned(run=run, session_key=assignment.key))
+
+    def revoke(self) -> None:
+        """End all that the Sandbox has here: its connections, its calls, and its right to open others."""
+        self._revoked = True
+        for task in self._running:
+            task.cancel()
+        for stream in self._streams:
+            stream.abort()
+
+    async def ended(self) -> None:
+        """Wait, after `revoke`, until nothing of this session is left."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` until it is done or the session is revoked."""
+        task = self._common.tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take a new connection."""
+        stream = Stream(reader, writer)
+        if self._revoked or len(self._streams) >= _CONNECTIONS:
+            stream.abort()
+            return
+        self._streams.add(stream)
+        _ = self.start(self._serve(stream))
+
+    async def _serve(self, stream: Stream) -> None:
+        try:
+            async with asyncio.timeout(_OPENING_SECONDS):
+                opening = await link.read_frame(stream.reader, link.opening(), _OPENING_BYTES)
+            refused = self._refusal(opening)
+            if refused is not None:
+                await stream.send(link.Opened(refused=refused))
+            elif isinstance(opening, link.Tunnel):
+                await self._tunnel(stream, opening)
+            else:
+                await self._link(stream, opening)
+        except (WireError, OSError, asyncio.IncompleteReadError):
+            # That connection's end and nothing else's: a Sandbox that is in earnest comes back with its key.
+            pass
+        finally:
+            self._streams.discard(stream)
+            await stream.close()
+
+    def _refusal(self, opening: link.Opening) -> str | None:
+        if isinstance(opening, link.Attach):
+            return "this Sandbox is attached already" if self._main else None
+        key = self._assignment.key if self._assignment else None
+        if key is None or not hmac.compare_digest(key.encode(), opening.session_key.encode()):
+            return "the session key is not right"
+        return None
+
+    async def _link(self, stream: Stream, opening: link.Attach | link.Reattach) -> None:
+        before, self._main = self._main, stream
+        self._attached.set()
+        if isinstance(opening, link.Reattach):
+            if before:
+                before.abort()
+            await stream.send(link.Opened())
+        slots = asyncio.Semaphore(_CALLS_AT_ONCE)
+        while True:
+            await slots.acquire()
+            call = await link.read_frame(stream.reader, link.call())
+            self.start(self._answer(stream, call)).add_done_callback(lambda _: slots.release())
+
+    async def _answer(self, stream: Stream, call: link.Call) -> None:
+        try:
+            answer = await self._do(stream, call)
+        except _BrokenRuleError as error:
+            self.violation = str(error)
+            answer = link.Refused(id=call.id, reason=self.violation)
+        await stream.send(answer)
+
+    async def _do(self, stream: Stream, call: link.Call) -> Frozen:
+        given = self._assignment
+        if self.violation is not None or given is None:
+            raise _BrokenRuleError(self.violation or "a call came before the Run was given")
+        if isinstance(call, link.Generate):
+            return await self._generate(stream, call, given.gateway)
+        if isinstance(call, link.KeepResult):
+            await self._common.ledger.keep_result(given.run.run_id, call.result)
+        else:
+            await self._keep_checkpoint(call.checkpoint, given)
+        return link.Kept(id=call.id)
+
+    async def _keep_checkpoint(self, checkpoint: Checkpoint, given: _Assignment) -> None:
+        async with self._keeping:
+            rule = false_claim(checkpoint, given.run, given.authority, self.checkpoint or given.run.checkpoint)
+            if rule is not None:
+                raise _BrokenRuleError(rule)
+            known = as_known(checkpoint, given.run, given.gateway.usage)
+            await self._common.ledger.keep_checkpoint(known)
+            self.checkpoint = known
+
+    async def _generate(self, stream: Stream, call: link.Generate, gateway: Gateway) -> Frozen:
+        if gateway.busy_with not in (None, call.request.id):
+            message = f"model call {call.request.id!r} came while {gateway.busy_with!r} was not answered yet"
+            raise _BrokenRuleError(message)
+        pieces = Pieces()
+        outcome = gateway.call(call.request, pieces.add)
+        outcome.add_done_callback(pieces.end)
+        async for kind, text in pieces:
+            await stream.send(link.Delta(id=call.id, kind=kind, text=text))
+        answer = await outcome
+        if isinstance(answer, Reply):
+            return link.Generated(id=call.id, reply=answer)
+        return link.Failed(id=call.id, failure=answer)
+
+    async def _tunnel(self, stream: Stream, tunnel: link.Tunnel) -> None:
+        given = self._assignment
+        if given is None:
+            return
+        outside = await reach(tunnel, given.authority, self._common.network)
+        reason = outside if isinstance(outside, str) else None
+        hosts = given.authority.hosts.get(tunnel.credential)
+        self._common.report(
+            Access(
+                run_id=given.run.run_id,
+                skill_name=hosts.skill_name if hosts else None,
+                host=tunnel.host[:_HOST_CHARACTERS],
+                port=tunnel.port,
+                allowed=reason is None,
+                reason=reason,
+            )
+        )
+        if isinstance(outside, str):
+            await stream.send(link.Opened(refused=outside))
+            return
+        try:
+            await stream.send(link.Opened())
+            self.traffic += await relay(stream, outside, self._common.network.idle_seconds)
+        finally:
+            await outside.close()
