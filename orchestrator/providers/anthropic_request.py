@@ -1,0 +1,202 @@
+"""Pure: a ModelRequest as the Messages API wants it."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from functools import singledispatch
+from typing import Any
+
+from orchestrator.providers import ModelRequest
+from orchestrator.providers.models import max_output
+from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.message import (
+    ExpertMessage,
+    FileBinaryPart,
+    FileInlinePart,
+    FileUrlPart,
+    ImageBinaryPart,
+    ImageInlinePart,
+    ImageUrlPart,
+    InstructionMessage,
+    Message,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolMessage,
+    ToolResultPart,
+    UserMessage,
+)
+
+Block = dict[str, Any]
+
+REDACTED = "redacted_thinking:"
+"""Marks a signature that is really the data of a redacted thinking block, to be replayed as such."""
+
+_DEFAULT_OUTPUT = 32_000
+_LEAST_THINKING = 1024
+_LEAST_ANSWER = 1024
+_PDF = "application/pdf"
+
+
+def body(request: ModelRequest) -> dict[str, Any]:
+    """The arguments of `messages.create` for this call."""
+    turns = _turns(request.messages)
+    tokens = max_output("anthropic", request.model)
+    thinking = _thinking_budget(request.reasoning_tokens, tokens) if _may_think(turns) else 0
+    return {
+        "model": request.model,
+        "messages": turns,
+        "max_tokens": tokens or max(_DEFAULT_OUTPUT, thinking + _DEFAULT_OUTPUT // 2),
+        **_system(request.messages),
+        **({"tools": [_tool(tool) for tool in request.tools]} if request.tools else {}),
+        **({"thinking": {"type": "enabled", "budget_tokens": thinking}} if thinking else {}),
+    }
+
+
+def _thinking_budget(asked: int, known_output: int | None) -> int:
+    """The API wants at least 1024, and less than the whole output."""
+    if asked <= 0:
+        return 0
+    budget = max(asked, _LEAST_THINKING)
+    return budget if known_output is None else min(budget, known_output - _LEAST_ANSWER)
+
+
+def _may_think(turns: Sequence[Block]) -> bool:
+    """Whether a reply may begin with thinking: not amid tool calls of a turn that began without it."""
+    last: Sequence[Block] | None = next(
+        (turn["content"] for turn in reversed(turns) if turn["role"] == "assistant"), None
+    )
+    return last is None or last[-1]["type"] != "tool_use" or "thinking" in last[0]["type"]
+
+
+def _system(messages: Iterable[Message]) -> dict[str, Any]:
+    blocks: list[Block] = []
+    for message in messages:
+        if isinstance(message, InstructionMessage):
+            texts: list[Block] = [{"type": "text", "text": part.text} for part in message.contents if part.text]
+            if texts and message.cache:
+                texts[-1]["cache_control"] = {"type": "ephemeral"}
+            blocks += texts
+    return {"system": blocks} if blocks else {}
+
+
+def _tool(tool: Any) -> dict[str, Any]:
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "input_schema": tool.input_schema}
+
+
+def _turns(messages: Iterable[Message]) -> list[Block]:
+    """User and assistant turns; neighbours of one role are one turn, and a turn without content is none."""
+    turns: list[Block] = []
+    for message in messages:
+        role, blocks = _turn(message)
+        if not blocks:
+            continue
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        else:
+            turns.append({"role": role, "content": blocks})
+    return turns
+
+
+def _turn(message: Message) -> tuple[str, list[Block]]:
+    if isinstance(message, ExpertMessage):
+        order = ("thinkingPart", "textPart", "toolCallPart")
+        parts = sorted(message.contents, key=lambda part: order.index(part.type))
+        return "assistant", [found for part in parts if (found := block(part))]
+    if isinstance(message, UserMessage | ToolMessage):
+        return "user", [found for part in message.contents if (found := block(part))]
+    return "system", []
+
+
+@singledispatch
+def block(part: Frozen) -> Block | None:
+    """One part of a message as a content block; None if the API would refuse it empty."""
+    message = f"{type(part).__name__} has no content block"
+    raise TypeError(message)
+
+
+@block.register
+def _(part: TextPart) -> Block | None:
+    return {"type": "text", "text": part.text} if part.text.strip() else None
+
+
+@block.register
+def _(part: ImageUrlPart) -> Block:
+    return {"type": "image", "source": {"type": "url", "url": part.url}}
+
+
+@block.register
+def _(part: ImageInlinePart) -> Block:
+    return _image(part.mime_type, part.encoded_data)
+
+
+@block.register
+def _(part: ImageBinaryPart) -> Block:
+    return _image(part.mime_type, _encoded(part.data))
+
+
+@block.register
+def _(part: FileUrlPart) -> Block:
+    if part.mime_type == _PDF:
+        return {"type": "document", "source": {"type": "url", "url": part.url}}
+    return {"type": "text", "text": f"[a file of type {part.mime_type} at {part.url}]"}
+
+
+@block.register
+def _(part: FileInlinePart) -> Block:
+    return _file(part.mime_type, part.encoded_data)
+
+
+@block.register
+def _(part: FileBinaryPart) -> Block:
+    return _file(part.mime_type, _encoded(part.data))
+
+
+@block.register
+def _(part: ThinkingPart) -> Block | None:
+    if not part.signature:
+        return None
+    if part.signature.startswith(REDACTED):
+        return {"type": "redacted_thinking", "data": part.signature.removeprefix(REDACTED)}
+    return {"type": "thinking", "thinking": part.thinking, "signature": part.signature}
+
+
+@block.register
+def _(part: ToolCallPart) -> Block:
+    return {"type": "tool_use", "id": part.tool_call_id, "name": part.tool_name, "input": part.args}
+
+
+@block.register
+def _(part: ToolResultPart) -> Block:
+    contents = [found for item in part.contents if (found := block(item))]
+    return {
+        "type": "tool_result",
+        "tool_use_id": part.tool_call_id,
+        **({"content": contents} if contents else {}),
+        **({"is_error": True} if part.is_error else {}),
+    }
+
+
+def _image(mime_type: str, encoded: str) -> Block:
+    return {"type": "image", "source": {"type": "base64", "media_type": mime_type, "data": encoded}}
+
+
+def _file(mime_type: str, encoded: str) -> Block:
+    if mime_type == _PDF:
+        return {"type": "document", "source": {"type": "base64", "media_type": _PDF, "data": encoded}}
+    if mime_type.startswith("text/"):
+        try:
+            text = base64.b64decode(encoded, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return {"type": "text", "text": f"[a file of type {mime_type} that is not valid text]"}
+        return {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": text}}
+    return {"type": "text", "text": f"[a file of type {mime_type}, which this model does not read]"}
+
+
+def _encoded(data: str) -> str:
+    """Base64 of a string of bytes; what is no byte is taken as UTF-8."""
+    try:
+        return base64.b64encode(data.encode("latin-1")).decode()
+    except UnicodeEncodeError:
+        return base64.b64encode(data.encode()).decode()
