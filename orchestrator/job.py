@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.attempt import Place
 from orchestrator.broker.ledger import Ledger
-from orchestrator.broker.proxy import Access
+from orchestrator.broker.egress import Access
 from orchestrator.broker.server import Broker
 from orchestrator.collect import Collected
 from orchestrator.delegation import last_text
@@ -144,7 +144,7 @@ class _Drive:
                     tasks.create_task(self._publish(Collected.made_here(self._proxy_access(access, next(accesses)))))
 
                 accesses = itertools.count(1)
-                async with Broker(provider=self.provider, ledger=_ledger(self.records), report=report) as broker:
+                async with Broker(self.provider, _ledger(self.records), report) as broker:
                     tasks.create_task(broker.prepare())
                     place = Place(self.job, self.backend, broker, directory, self._publish, self.note, _now)
                     async with asyncio.TaskGroup() as sandboxes:

@@ -1,0 +1,119 @@
+"""A project as a user has one: a directory with perstack.toml, a script of replies, a workspace; and the command."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.wire.event import Event
+from orchestrator.wire.line import decode
+
+COMMAND = (str(Path(sys.executable).with_name("perstack-orch")),)
+"""The command line as `perstack-orch` runs it."""
+
+SECONDS = 120
+
+
+def say(text: str) -> dict[str, Any]:
+    """A reply of text only, which completes a Run."""
+    return {"text": text}
+
+
+def use(*calls: tuple[str, Mapping[str, Any]], text: str = "") -> dict[str, Any]:
+    """A reply that calls tools, each a name and its arguments."""
+    return {"text": text, "toolCalls": [{"name": name, "args": dict(args)} for name, args in calls]}
+
+
+def ask(delegate: str, query: str) -> tuple[str, dict[str, str]]:
+    """A call to a delegate."""
+    return (delegate, {"query": query})
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command left: exit code, what it wrote."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def events(self) -> list[Event]:
+        """Every line of stdout, read strictly."""
+        return [decode(line) for line in self.stdout.splitlines()]
+
+    @property
+    def types(self) -> list[str]:
+        """The types of all events in order."""
+        return [event.type for event in self.events]
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """All events of one type."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A directory with an Expert in it."""
+
+    directory: Path
+    backend: str
+
+    @classmethod
+    def make(cls, directory: Path, backend: str, toml: str, replies: Mapping[str, Sequence[Any]]) -> "Project":
+        """Write the files of a project whose model is scripted."""
+        directory.mkdir(parents=True, exist_ok=True)
+        provider = '[provider]\nproviderName = "scripted"\n'
+        (directory / "perstack.toml").write_text(provider + toml)
+        (directory / "replies.json").write_text(json.dumps(replies))
+        return cls(directory, backend)
+
+    @property
+    def workspace(self) -> Path:
+        """Where the Experts' files are."""
+        return self.directory / "workspace"
+
+    @property
+    def store(self) -> Path:
+        """Where the records are."""
+        return self.directory / "perstack"
+
+    async def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+        """Start the command without waiting for it."""
+        clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "DOCKER_HOST") if name in os.environ}
+        return await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *arguments,
+            cwd=self.directory,
+            env=clean | dict(env or {}),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=1024 * 1024,
+        )
+
+    async def command(self, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
+        """Run any command in the project's directory to its end."""
+        return await ended(await self.start(*arguments, env=env))
+
+    async def run(self, expert: str, query: str, *options: str, env: Mapping[str, str] | None = None) -> Result:
+        """Run an Expert to its end."""
+        return await self.command("run", "--backend", self.backend, *options, expert, "--", query, env=env)
+
+
+async def ended(process: asyncio.subprocess.Process) -> Result:
+    """Wait for a started command; one that hangs is stopped the way a person would, and fails the test."""
+    try:
+        async with asyncio.timeout(SECONDS):
+            stdout, stderr = await process.communicate()
+    except TimeoutError:
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = await process.communicate()
+        message = f"the command hung; it wrote:\n{stdout.decode()}\n{stderr.decode()}"
+        raise AssertionError(message) from None
+    return Result(process.returncode or 0, stdout, stderr.decode())
