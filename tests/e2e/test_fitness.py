@@ -1,0 +1,123 @@
+"""The example that the README shows, on every backend; on Docker, what its containers look like from outside."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestrator.wire.state_event import CompleteRun
+from tests.support.project import Project, ended
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fitness"
+QUERY = "Start today's session"
+ENV = {"ANTHROPIC_API_KEY": "canary-key-5f1d", "FITNESS_NOTE": "canary-note-77aa"}
+
+
+@pytest.fixture
+def fitness(tmp_path: Path, backend: str) -> Project:
+    """A copy of the example in a directory of its own."""
+    directory = tmp_path / "fitness"
+    directory.mkdir()
+    for name in ("perstack.toml", "replies.json"):
+        shutil.copy(EXAMPLE / name, directory)
+    return Project(directory, backend)
+
+
+async def test_b5_the_example_runs_and_keeps_its_log(fitness: Project) -> None:
+    """Three Runs, seven model calls, a result, and the log in the workspace, owned by the workspace's owner."""
+    result = await fitness.run("fitness-assistant", QUERY)
+    assert result.code == 0, result.stderr
+    control = {"startRun", "stopRunByDelegate", "completeRun"}
+    assert [(event.type, event.expert_key) for event in result.events if event.type in control] == [
+        ("startRun", "fitness-assistant"),
+        ("stopRunByDelegate", "fitness-assistant"),
+        ("startRun", "pro-trainer"),
+        ("completeRun", "pro-trainer"),
+        ("startRun", "fitness-assistant"),
+        ("completeRun", "fitness-assistant"),
+    ]
+    done: CompleteRun = result.events[-2] if result.types[-1] != "completeRun" else result.events[-1]  # type: ignore[assignment] # told apart by type just above
+    assert result.of(CompleteRun)[-1].text.strip()
+    assert done.type in {"completeRun", "skillDisconnected"}
+    assert len(list(fitness.store.glob("jobs/*/runs/*/replies/*.json"))) == 7
+    log = fitness.workspace / "fitness-log.md"
+    assert "#" in log.read_text()
+    owner, kept = fitness.workspace.stat(), log.stat()
+    assert (kept.st_uid, kept.st_gid) == (owner.st_uid, owner.st_gid)
+    assert kept.st_uid != 0 or os.geteuid() != 0
+
+
+async def test_a_second_run_goes_on_in_the_same_workspace(fitness: Project) -> None:
+    """Running it again finds yesterday's log and another job in the store."""
+    for _ in range(2):
+        result = await fitness.run("fitness-assistant", QUERY)
+        assert result.code == 0, result.stderr
+    assert len(list((fitness.store / "jobs").iterdir())) == 2
+
+
+async def _inspect_all(stop: asyncio.Event) -> list[dict[str, object]]:
+    """Inspect every container that is started until `stop`, while it runs."""
+    listing = await asyncio.create_subprocess_exec(
+        "docker", "events", "--filter", "event=start", "--format", "{{.ID}}", stdout=asyncio.subprocess.PIPE
+    )
+    assert listing.stdout is not None
+    found: list[dict[str, object]] = []
+    try:
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(0.2):
+                    line = await listing.stdout.readline()
+            except TimeoutError:
+                continue
+            inspect = await asyncio.create_subprocess_exec(
+                "docker", "inspect", line.decode().strip(), stdout=asyncio.subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            stdout, _ = await inspect.communicate()
+            found += json.loads(stdout)
+    finally:
+        listing.terminate()
+        await listing.wait()
+    return found
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
+async def test_g18_one_container_a_run_without_network_key_or_query(fitness: Project) -> None:
+    """From outside: three containers, no network, and neither key nor variable nor query in any of them."""
+    toml = fitness.directory / "perstack.toml"
+    toml.write_text(toml.read_text())
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(_inspect_all(stop))
+        process = await fitness.start(
+            "run", "--env", "FITNESS_NOTE", "--job-id", "fitness-1", "fitness-assistant", QUERY, env=ENV
+        )
+        result = await ended(process)
+        stop.set()
+    assert result.code == 0, result.stderr
+    mine = [each for each in watching.result() if str(each["Name"]).startswith("/fitness-1")]
+    assert len(mine) == 3
+    text = json.dumps(mine)
+    for secret in (*ENV.values(), QUERY, "session"):
+        assert secret not in text
+    for container in mine:
+        host = container["HostConfig"]
+        assert isinstance(host, dict)
+        assert host["NetworkMode"] == "none"
+        assert host["ReadonlyRootfs"] is True
+        assert host["CapDrop"] == ["ALL"]
+        assert "no-new-privileges" in host["SecurityOpt"]
+
+
+@pytest.mark.parametrize("backend", ["process"])
+async def test_no_secret_in_anything_a_run_leaves(fitness: Project, tmp_path: Path) -> None:
+    """The provider's key and a granted variable stand in no file, event or message."""
+    result = await fitness.run("fitness-assistant", QUERY, "--env", "FITNESS_NOTE", env=ENV)
+    assert result.code == 0, result.stderr
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    for secret in ENV.values():
+        assert secret.encode() not in b"".join([*written, result.stdout, result.stderr.encode()])
