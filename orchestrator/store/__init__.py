@@ -1,0 +1,90 @@
+"""Job records on disk, out of every Expert's reach.
+
+The directories are Perstack's (spec 4.7), but events are one append-only file per attempt, and settings name
+variables without their values:
+
+    jobs/<job id>/job.json                                   the JobRecord
+    jobs/<job id>/lock                                       held by the orchestrator that works on the job
+    jobs/<job id>/checkpoints/<checkpoint id>.json
+    jobs/<job id>/runs/<run id>/run-setting.json
+    jobs/<job id>/runs/<run id>/events.jsonl                 events that the host made about the Run
+    jobs/<job id>/runs/<run id>/attempt-<n>/events.jsonl     events of the Sandbox, each with its position
+    jobs/<job id>/runs/<run id>/replies/<step>-<generation>.json
+    jobs/<job id>/runs/<run id>/results/<hash of the tool call's id>.json
+"""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from orchestrator.errors import StoreError
+from orchestrator.store.event_log import EventLog, Recorded
+from orchestrator.store.files import is_real_directory, make_directory, read_value
+from orchestrator.store.lock import locked
+from orchestrator.store.records import JobRecords
+from orchestrator.wire.job import JobRecord
+
+__all__ = ["JobRecords", "Recorded", "Store"]
+
+Mask = Callable[[bytes], bytes]
+"""Replaces secret values in text or a JSON document that is about to be written."""
+
+_JOB_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class Store:
+    """The records of all jobs below one directory, which is made when the first job is."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._jobs = root / "jobs"
+
+    @asynccontextmanager
+    async def create(self, record: JobRecord, *, mask: Mask = bytes) -> AsyncIterator[JobRecords]:
+        """Begin the records of a new job and hold them until the block is left.
+
+        Raises:
+            StoreError: there is a job of this id, its id cannot be a directory, or the disk refuses.
+        """
+        directory = self._directory(record.id)
+        for above in (self.root, self._jobs):
+            make_directory(above, exist_ok=True)
+        try:
+            make_directory(directory)
+        except FileExistsError as error:
+            message = f"job {record.id!r} is already in the store {self.root}; choose another --job-id"
+            raise StoreError(message) from error
+        with locked(directory), EventLog(directory) as log, JobRecords(directory, log, mask) as records:
+            await records.keep_job(record)
+            yield records
+
+    @asynccontextmanager
+    async def open(self, job_id: str, *, mask: Mask = bytes) -> AsyncIterator[JobRecords]:
+        """Go on with the records of a job and hold them until the block is left.
+
+        Raises:
+            StoreError: there is no such job, its records are damaged, or another orchestrator works on it.
+        """
+        directory = self._directory(job_id)
+        if not is_real_directory(directory):
+            message = f"job {job_id!r} is not in the store {self.root}; check the id, or name the store with --storage"
+            raise StoreError(message)
+        with locked(directory), EventLog(directory) as log, JobRecords(directory, log, mask) as records:
+            yield records
+
+    def jobs(self) -> tuple[JobRecord, ...]:
+        """List all jobs, the newest first; records that cannot be read are left out."""
+        found: list[JobRecord] = []
+        for path in self._jobs.glob("*/job.json"):
+            try:
+                found.append(read_value(path, JobRecord))
+            except StoreError:
+                continue
+        return tuple(sorted(found, key=lambda record: (-record.started_at, record.id)))
+
+    def _directory(self, job_id: str) -> Path:
+        if _JOB_ID.fullmatch(job_id) is None:
+            message = f"job id {job_id!r} is not usable; use 1 to 63 lower-case letters, digits and inner hyphens"
+            raise StoreError(message)
+        return self._jobs / job_id

@@ -1,0 +1,157 @@
+"""The events of a job: appended to a file per attempt, read back in the order of their position."""
+
+import heapq
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from orchestrator.errors import StoreError, WireError
+from orchestrator.store.files import is_real_directory, make_directory, path_part, translated
+from orchestrator.wire.any_event import AnyEvent
+from orchestrator.wire.event import Event
+from orchestrator.wire.line import decode
+
+_OPEN_FILES = 64
+_TAIL = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event that is in the store: with its position, and as the line that was written, without the newline."""
+
+    event: AnyEvent
+    line: bytes
+
+
+class EventLog:
+    """Appends to the files of the job in `directory`, whose lock its user holds."""
+
+    def __init__(self, directory: Path) -> None:
+        self._runs = directory / "runs"
+        self._files: OrderedDict[tuple[str, int | None], int] = OrderedDict()
+        self._position = 0
+
+    def __enter__(self) -> Self:
+        for path in self._paths():
+            self._position = max(self._position, _mend(path))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def append(self, event: AnyEvent, line: bytes) -> Recorded:
+        """Write an event with the next position; the line is handed to the kernel when this returns, not synced.
+
+        Raises:
+            StoreError: the disk refuses; nothing of the line stays in the file.
+        """
+        position = self._position + 1
+        placed = event.with_(position=position)
+        if event.position is None and line.endswith(b"}"):
+            # Thousands of events a second pass here: the line is extended, not written anew.
+            line = b'%b,"position":%d}' % (line[:-1], position)
+        else:
+            line = placed.to_json().encode("ascii")
+        self._write((event.run_id, event.attempt), line + b"\n")
+        self._position = position
+        return Recorded(placed, line)
+
+    def events(self) -> Iterator[Recorded]:
+        """Read all events by position. A torn last line, which was never acknowledged, is passed over.
+
+        Raises:
+            StoreError: a line in a file is damaged; names the file.
+        """
+        yield from heapq.merge(*map(_read, self._paths()), key=lambda recorded: recorded.event.position or 0)
+
+    def _write(self, key: tuple[str, int | None], line: bytes) -> None:
+        fd = self._files.get(key)
+        if fd is None:
+            fd = self._open(key)
+        else:
+            self._files.move_to_end(key)
+        path = self._path(*key)
+        with translated(path):
+            size = os.fstat(fd).st_size
+            try:
+                written = os.write(fd, line)
+            except OSError:
+                os.ftruncate(fd, size)
+                raise
+            if written != len(line):
+                os.ftruncate(fd, size)
+                message = f"no space left to write {path}; free some, or name another store with --storage"
+                raise StoreError(message)
+
+    def _open(self, key: tuple[str, int | None]) -> int:
+        path = self._path(*key)
+        for above in (self._runs, self._runs / path_part(key[0]), path.parent):
+            make_directory(above, exist_ok=True)
+        with translated(path):
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        self._files[key] = fd
+        if len(self._files) > _OPEN_FILES:
+            os.close(self._files.popitem(last=False)[1])
+        return fd
+
+    def _path(self, run_id: str, attempt: int | None) -> Path:
+        run = self._runs / path_part(run_id)
+        return (run if attempt is None else run / f"attempt-{attempt}") / "events.jsonl"
+
+    def _paths(self) -> list[Path]:
+        if not is_real_directory(self._runs):
+            return []
+        return sorted((*self._runs.glob("*/events.jsonl"), *self._runs.glob("*/attempt-*/events.jsonl")))
+
+
+def _read(path: Path) -> Iterator[Recorded]:
+    with translated(path), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield Recorded(_event(path, number, line), line[:-1])
+
+
+def _event(path: Path, number: int, line: bytes) -> Event:
+    try:
+        event = decode(line)
+    except WireError as error:
+        message = f"{path} is damaged in line {number}: {error}"
+        raise StoreError(message) from error
+    if event.position is None:
+        message = f"{path} is damaged in line {number}: it has no position"
+        raise StoreError(message)
+    return event
+
+
+def _mend(path: Path) -> int:
+    """Cut a torn last line off, and give the position of the line before it, 0 if there is none."""
+    with translated(path):
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        size = os.fstat(fd).st_size
+        tail = b""
+        start = size
+        # The last line that ends, and the newline before it.
+        while start > 0 and tail.count(b"\n") < 2:  # noqa: PLR2004 - as the line above says
+            step = min(_TAIL, start)
+            start -= step
+            tail = os.pread(fd, step, start) + tail
+        whole, newline, torn = tail.rpartition(b"\n")
+        if torn:
+            os.ftruncate(fd, size - len(torn))
+        return _position(path, whole.rpartition(b"\n")[2]) if newline else 0
+    finally:
+        os.close(fd)
+
+
+def _position(path: Path, line: bytes) -> int:
+    try:
+        return int(json.loads(line)["position"])
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{path} is damaged in its last line: it is not an event with a position"
+        raise StoreError(message) from error

@@ -1,0 +1,135 @@
+"""Files of the store: private, never reached through a link, and replaced whole or not at all."""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from orchestrator.errors import StoreError
+from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.identity import identify
+
+V = TypeVar("V", bound=Frozen)
+
+_PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def path_part(text: str) -> str:
+    """Turn an id into one part of a path: as it is where it is plain, else hashed, since it may be a container's."""
+    return text if _PLAIN.fullmatch(text) else identify("path", text)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Say what the disk refused, and about which file.
+
+    Raises:
+        StoreError: whenever the disk refuses.
+        FileExistsError: as it is, for who must tell it apart.
+        FileNotFoundError: the same.
+    """
+    try:
+        yield
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError as error:
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                message = f"no space left to write {path}; free some, or name another store with --storage"
+            case errno.ELOOP:
+                message = f"{path} is a symbolic link, which the store never follows; remove it"
+            case _:
+                message = f"{path} cannot be used: {error.strerror}; check its owner and mode, or use another --storage"
+        raise StoreError(message) from error
+
+
+def is_real_directory(path: Path) -> bool:
+    """Whether there is a directory at `path`, not through a link.
+
+    Raises:
+        StoreError: something else is there.
+    """
+    try:
+        with translated(path):
+            mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISDIR(mode):
+        message = f"{path} is not a directory, as the store needs; remove it"
+        raise StoreError(message)
+    return True
+
+
+def make_directory(path: Path, *, exist_ok: bool = False) -> None:
+    """Make a directory for this user alone; those above the store's root are made too.
+
+    Raises:
+        StoreError: the disk refuses, or something else has that name.
+        FileExistsError: it is there, and not `exist_ok`.
+    """
+    with translated(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            if not exist_ok:
+                raise
+    is_real_directory(path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` at `path`: after a crash there is the old content or the new, and what returned is on the disk.
+
+    Raises:
+        StoreError: the disk refuses; the old content stands.
+    """
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with translated(path):
+            _write_synced(unfinished, content)
+            unfinished.rename(path)
+            _sync_directory(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_value(path: Path, shape: type[V]) -> V:
+    """Read the value in a file.
+
+    Raises:
+        StoreError: there is none, or it is damaged; names the file.
+    """
+    try:
+        with translated(path), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            return shape.model_validate_json(file.read())
+    except FileNotFoundError as error:
+        message = f"{path} is not there, so the job's records are incomplete"
+        raise StoreError(message) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}"
+        raise StoreError(message) from error
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,154 @@
+"""The records of one job."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self, TypeVar
+
+from orchestrator.errors import StoreError
+from orchestrator.store.event_log import EventLog, Recorded
+from orchestrator.store.files import make_directory, path_part, read_value, write_whole
+from orchestrator.wire.any_event import AnyEvent
+from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.generation import Reply
+from orchestrator.wire.identity import identify
+from orchestrator.wire.job import JobRecord
+from orchestrator.wire.line import decode
+from orchestrator.wire.message import ToolResult
+from orchestrator.wire.run import RunSetting
+
+V = TypeVar("V", bound=Frozen)
+
+_WRITERS = 4
+_REQUEST_ID = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+
+
+class JobRecords:
+    """What is known of one job, held by one orchestrator. What `keep_*` was awaited for is on the disk."""
+
+    def __init__(self, directory: Path, log: EventLog, mask: Callable[[bytes], bytes]) -> None:
+        self._directory = directory
+        self._log = log
+        self._mask = mask
+        # Threads of its own, so that leaving waits for what a cancelled caller had begun to write.
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writers.shutdown()
+
+    async def append(self, event: AnyEvent, line: bytes | None = None) -> Recorded:
+        """Write an event, give it its position. `line` is the event as it came, without the newline.
+
+        Raises:
+            StoreError: the disk refuses; the event is not recorded.
+        """
+        whole = line if line is not None else event.to_json().encode("ascii")
+        masked = self._mask(whole)
+        return self._log.append(event if masked == whole else decode(masked), masked)
+
+    async def keep_job(self, record: JobRecord) -> None:
+        """Write `job.json`."""
+        await self._keep(self._directory / "job.json", record, indent=2)
+
+    async def keep_setting(self, setting: RunSetting) -> None:
+        """Write what a Run was started with; of one that is there only `updated_at` changes (behaviour H1)."""
+        path = self._run(setting.run_id) / "run-setting.json"
+        if path.exists():
+            setting = read_value(path, RunSetting).with_(updated_at=setting.updated_at)
+        await self._keep(path, setting)
+
+    async def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint."""
+        await self._keep(self._checkpoint_path(checkpoint.id), checkpoint)
+
+    async def keep_result(self, run_id: str, result: ToolResult) -> None:
+        """Write what a tool of a Run answered."""
+        await self._keep(self._run(run_id) / "results" / f"{identify(result.id)}.json", result)
+
+    async def keep_reply(self, run_id: str, request_id: str, reply: Reply) -> None:
+        """Write what the model replied to a request of a Run."""
+        await self._keep(self._reply_path(run_id, request_id), reply)
+
+    async def reply(self, run_id: str, request_id: str) -> Reply | None:
+        """Read what the model replied to a request, if it did."""
+        path = self._reply_path(run_id, request_id)
+        return read_value(path, Reply) if path.exists() else None
+
+    def job(self) -> JobRecord:
+        """Read `job.json`."""
+        return read_value(self._directory / "job.json", JobRecord)
+
+    def checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises:
+            StoreError: there is none of that id, or it is damaged.
+        """
+        path = self._checkpoint_path(checkpoint_id)
+        if not path.exists():
+            message = f"checkpoint not found: {checkpoint_id!r} is not one of job {self._directory.name!r}"
+            raise StoreError(message)
+        return read_value(path, Checkpoint)
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Read all checkpoints by step; what cannot be read is left out (behaviour H1)."""
+        found = _readable(self._directory / "checkpoints", Checkpoint)
+        return tuple(sorted(found, key=lambda checkpoint: (checkpoint.step_number, checkpoint.id)))
+
+    def setting(self, run_id: str) -> RunSetting:
+        """Read what a Run was started with.
+
+        Raises:
+            StoreError: there is no such Run, or the record is damaged.
+        """
+        return read_value(self._run(run_id) / "run-setting.json", RunSetting)
+
+    def results(self, run_id: str) -> tuple[ToolResult, ...]:
+        """Read what the tools of a Run answered, in the order of the calls' ids."""
+        return tuple(sorted(_readable(self._run(run_id) / "results", ToolResult), key=lambda result: result.id))
+
+    def events(self) -> Iterator[Recorded]:
+        """Read all events by position.
+
+        Raises:
+            StoreError: a file is damaged.
+        """
+        return self._log.events()
+
+    def _run(self, run_id: str) -> Path:
+        return self._directory / "runs" / path_part(run_id)
+
+    def _checkpoint_path(self, checkpoint_id: str) -> Path:
+        return self._directory / "checkpoints" / f"{path_part(checkpoint_id)}.json"
+
+    def _reply_path(self, run_id: str, request_id: str) -> Path:
+        match = _REQUEST_ID.fullmatch(request_id)
+        name = "-".join(match.groups()) if match else identify("request", request_id)
+        return self._run(run_id) / "replies" / f"{name}.json"
+
+    async def _keep(self, path: Path, value: Frozen, indent: int | None = None) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writers, self._write, path, value, indent)
+
+    def _write(self, path: Path, value: Frozen, indent: int | None) -> None:
+        content = self._mask(value.to_json().encode("ascii"))
+        if indent is not None:
+            content = json.dumps(json.loads(content), indent=indent).encode("ascii") + b"\n"
+        below = path.parent.relative_to(self._directory)
+        for above in reversed((below, *below.parents)):
+            make_directory(self._directory / above, exist_ok=True)
+        write_whole(path, content)
+
+
+def _readable(directory: Path, shape: type[V]) -> Iterator[V]:
+    for path in directory.glob("*.json"):
+        try:
+            yield read_value(path, shape)
+        except StoreError:
+            continue
