@@ -1,0 +1,1 @@
+"""Where Sandboxes run. Each backend is a stranger to the others; what they agree on is `orchestrator.sandbox`."""

@@ -1,0 +1,192 @@
+"""Sandboxes as containers of a Docker engine on this machine."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from aiodocker import DockerError
+
+from orchestrator.backends import naming
+from orchestrator.backends.docker_address import engine_address
+from orchestrator.backends.docker_container import create_body
+from orchestrator.backends.docker_engine import ANSWER_SECONDS, Engine, connected, is_status, sentence
+from orchestrator.backends.docker_sandbox import DockerSandbox, removed
+from orchestrator.backends.shielded import shielded
+from orchestrator.errors import BackendError, BackendUnavailableError, ImageNotFoundError, SandboxLostError
+from orchestrator.sandbox import Sandbox, SandboxSpec
+from orchestrator.wire.line import LINE_BYTES
+from orchestrator.wire.run import EventDetail
+
+_OLDEST_API = (1, 40)
+"""Docker 19.03: the first whose `Mounts`, `wait` and limits are what `create_body` relies on."""
+
+
+class DockerBackend:
+    """Runs each Sandbox in a container of its own.
+
+    `image` is what `check` looks for. `line_bytes` bounds a line of stdout, newline included. `command` replaces the
+    image's entrypoint.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        image: str,
+        *,
+        line_bytes: int = LINE_BYTES[EventDetail.DEFAULT],
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._image = image
+        self._line_bytes = line_bytes
+        self._command = command
+
+    async def check(self) -> None:
+        """Ask whether the engine answers and has the image. That sockets cross, the first Sandbox's connection proves.
+
+        Raises:
+            BackendUnavailableError: no engine answers, or it is too old.
+            ImageNotFoundError: the runtime image is not there.
+        """
+        async with self._engine.asked("tell its version"):
+            version = await self._engine.client.version()
+        if tuple(int(part) for part in version["ApiVersion"].split(".")) < _OLDEST_API:
+            message = f"the Docker engine at {self._engine.address} is {version['Version']}: 19.03 or newer is needed"
+            raise BackendUnavailableError(message)
+        async with self._engine.asked(f"look for the image {self._image}"):
+            try:
+                await self._engine.client.images.inspect(self._image)
+            except DockerError as error:
+                if is_status(error, HTTPStatus.NOT_FOUND):
+                    raise _image_not_found(self._image) from error
+                raise
+
+    @asynccontextmanager
+    async def launch(self, spec: SandboxSpec) -> AsyncIterator[Sandbox]:
+        """Create and start a container.
+
+        Raises:
+            ImageNotFoundError: its image is not there.
+            BackendError: it could not be started.
+        """
+        sandbox = DockerSandbox(self._engine, spec.name, self._line_bytes)
+        async with self._removed_after(sandbox):
+            # Cut off in the middle, a create would leave a container whose id nobody knows.
+            await shielded(self._create(sandbox, spec))
+            async with self._engine.asked(f"start the Sandbox {spec.name}"):
+                await sandbox.start()
+            yield sandbox
+
+    @asynccontextmanager
+    async def adopt(self, name: str) -> AsyncIterator[Sandbox]:
+        """Take over a container that was launched before.
+
+        Raises:
+            SandboxLostError: there is none of that name.
+        """
+        sandbox = DockerSandbox(self._engine, name, self._line_bytes, await self._find(name))
+        async with self._removed_after(sandbox):
+            yield sandbox
+
+    async def prune(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """Remove every container of ours that carries all `labels`.
+
+        Raises:
+            BackendError: some could not be removed; the others are.
+        """
+        wanted = {naming.MANAGED_BY: naming.MANAGER, **labels}
+        filters = json.dumps({"label": [f"{key}={value}" for key, value in wanted.items()]})
+        async with self._engine.asked("list the Sandboxes"):
+            found = await self._engine.client.containers.list(all=True, filters=filters)
+        names = {container.id: str(container["Names"][0]).lstrip("/") for container in found}
+        failures: list[BackendError] = []
+        async with asyncio.TaskGroup() as tasks:
+            for container, name in names.items():
+                tasks.create_task(self._prune_one(container, name, failures))
+        if failures:
+            raise failures[0]
+        return tuple(sorted(names.values()))
+
+    async def _prune_one(self, container: str, name: str, failures: list[BackendError]) -> None:
+        try:
+            async with self._engine.asked(f"remove the Sandbox {name}"):
+                await removed(self._engine, container)
+        except BackendError as error:
+            failures.append(error)
+
+    @asynccontextmanager
+    async def _removed_after(self, sandbox: DockerSandbox) -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            try:
+                await shielded(sandbox.remove())
+            except BackendError as left:
+                error.add_note(str(left))
+            raise
+        await shielded(sandbox.remove())
+
+    async def _create(self, sandbox: DockerSandbox, spec: SandboxSpec) -> None:
+        async with self._engine.asked(f"create the Sandbox {spec.name}", ANSWER_SECONDS):
+            try:
+                await sandbox.create(create_body(spec, self._command))
+            except DockerError as error:
+                refusal = _refusal(error, spec, self._engine.address)
+                if refusal is None:
+                    raise
+                raise refusal from error
+
+    async def _find(self, name: str) -> str:
+        async with self._engine.asked(f"look for the Sandbox {name}"):
+            try:
+                found = await self._engine.inspect(name)
+            except DockerError as error:
+                if not is_status(error, HTTPStatus.NOT_FOUND):
+                    raise
+                found = {}
+        if not found or found["Config"]["Labels"].get(naming.MANAGED_BY) != naming.MANAGER:
+            message = f"there is no Sandbox {name} at the Docker engine {self._engine.address}"
+            raise SandboxLostError(message)
+        return str(found["Id"])
+
+
+@asynccontextmanager
+async def connect(
+    environ: Mapping[str, str],
+    image: str,
+    *,
+    line_bytes: int = LINE_BYTES[EventDetail.DEFAULT],
+    command: Sequence[str] | None = None,
+) -> AsyncIterator[DockerBackend]:
+    """Hold a connection to the engine that DOCKER_HOST, the active context or the usual socket names.
+
+    Nothing is sent before the first call; `check` says whether anybody is there.
+
+    Raises:
+        BackendUnavailableError: the engine named is not on this machine.
+    """
+    async with connected(engine_address(environ)) as engine:
+        yield DockerBackend(engine, image, line_bytes=line_bytes, command=command)
+
+
+def _image_not_found(image: str) -> ImageNotFoundError:
+    return ImageNotFoundError(f"the image {image} is not there: build it with `make image`, or name another by --image")
+
+
+def _refusal(error: DockerError, spec: SandboxSpec, address: str) -> BackendError | None:
+    said = sentence(error)
+    if is_status(error, HTTPStatus.NOT_FOUND) and "image" in said:
+        return _image_not_found(spec.image)
+    if is_status(error, HTTPStatus.CONFLICT):
+        return BackendError(
+            f"a container named {spec.name} is there already: another orchestrator runs this job, or one left it behind"
+            f" and `docker rm -f {spec.name}` removes it"
+        )
+    if is_status(error, HTTPStatus.BAD_REQUEST) and "bind source path" in said:
+        return BackendUnavailableError(
+            f"the Docker engine at {address} does not see this machine's files ({said}): set DOCKER_HOST to an engine"
+            " that runs here"
+        )
+    return None

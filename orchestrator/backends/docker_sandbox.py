@@ -1,0 +1,184 @@
+"""One container: its lines, its end, its removal."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import structlog
+from aiodocker import DockerError
+
+from orchestrator.backends.docker_engine import ANSWER_SECONDS, Engine, is_status, is_unreachable, sentence
+from orchestrator.backends.docker_log import LogLines, Stream, text_of
+from orchestrator.errors import BackendError, SandboxLostError
+from orchestrator.sandbox import Exit, Reason
+
+GRACE_SECONDS = 3
+"""Between SIGTERM and SIGKILL. The runtime ends at once on SIGTERM; it has nothing to save that the host lacks."""
+
+_DETAIL_BYTES = 4096
+_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Long enough for an engine to restart under its Sandboxes."""
+
+
+class DockerSandbox:
+    """A Sandbox in a container of the Docker engine."""
+
+    def __init__(self, engine: Engine, name: str, line_bytes: int, container: str | None = None) -> None:
+        self.dropped = 0
+        self._name = name
+        self._engine = engine
+        self._line_bytes = line_bytes
+        self._container = container
+        self._leaving = False
+        self._exit: Exit | None = None
+        self._waiting = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """The container's name."""
+        return self._name
+
+    async def create(self, body: Mapping[str, Any]) -> None:
+        """Create the container, not started; library errors pass."""
+        created = await self._engine.client.containers.create(dict(body), name=self._name)
+        self._container = created.id
+
+    async def start(self) -> None:
+        """Start the container; library errors pass."""
+        await self._handle.start()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Follow stdout from its beginning. Ends early where the log is cut; what is missing is in the spool."""
+        found = LogLines(self._line_bytes)
+        try:
+            async with self._engine.log(self._id, stdout="1", follow="1") as response:
+                if response.status != HTTPStatus.OK:
+                    return
+                async for chunk in response.content.iter_any():
+                    for line in found.feed(chunk):
+                        yield line
+                    if found.fault:
+                        structlog.get_logger().warning("log_failed", sandbox=self._name, reason=found.fault)
+                        return
+            if (rest := found.rest()) is not None:
+                yield rest
+        except (aiohttp.ClientError, TimeoutError) as error:
+            structlog.get_logger().warning("log_cut", sandbox=self._name, reason=str(error))
+        finally:
+            self.dropped += found.dropped
+
+    async def wait(self) -> Exit:
+        """Wait for the container's end.
+
+        Raises:
+            SandboxLostError: the container or the engine went away.
+        """
+        async with self._waiting:
+            if self._exit is None:
+                self._exit = await self._end()
+            return self._exit
+
+    async def remove(self) -> None:
+        """Stop the container if it still runs, and remove it.
+
+        Raises:
+            BackendError: it may still be there.
+        """
+        if self._container is None:
+            return
+        self._leaving = True
+        async with self._engine.asked(f"remove the Sandbox {self._name}", GRACE_SECONDS + ANSWER_SECONDS):
+            if self._exit is None:
+                await self._stop()
+            await removed(self._engine, self._container)
+
+    @property
+    def _id(self) -> str:
+        if self._container is None:
+            message = f"the Sandbox {self._name} was not created"
+            raise BackendError(message)
+        return self._container
+
+    @property
+    def _handle(self) -> Any:
+        return self._engine.client.containers.container(self._id)
+
+    async def _stop(self) -> None:
+        try:
+            await self._handle.stop(t=GRACE_SECONDS)
+            state = (await self._engine.inspect(self._id))["State"]
+        except DockerError as error:
+            if is_unreachable(error):
+                raise
+            return
+        self._exit = self._exit or exit_of(state, leaving=True, stderr="")
+
+    async def _end(self) -> Exit:
+        for seconds in _RETRY_SECONDS:
+            try:
+                await self._handle.wait()
+                state = (await self._engine.inspect(self._id))["State"]
+                if not state["Running"]:
+                    return exit_of(state, leaving=self._leaving, stderr=await self._stderr(state))
+            except DockerError as error:
+                if is_status(error, HTTPStatus.NOT_FOUND):
+                    return self._gone(error)
+            except (aiohttp.ClientError, TimeoutError):
+                pass  # the engine may be restarting; the container's state is asked for again
+            await asyncio.sleep(seconds)
+        message = f"the Docker engine at {self._engine.address} no longer says how the Sandbox {self._name} is"
+        raise SandboxLostError(message)
+
+    def _gone(self, error: DockerError) -> Exit:
+        if self._exit is not None:
+            return self._exit
+        if self._leaving:
+            return Exit(None, Reason.CANCELLED)
+        message = f"the container of the Sandbox {self._name} was removed by somebody else: {sentence(error)}"
+        raise SandboxLostError(message) from error
+
+    async def _stderr(self, state: Mapping[str, Any]) -> str:
+        if state["ExitCode"] == 0:
+            return ""
+        try:
+            async with (
+                asyncio.timeout(ANSWER_SECONDS),
+                self._engine.log(self._id, stderr="1", tail="40") as response,
+            ):
+                return text_of(await response.read(), Stream.STDERR)[-_DETAIL_BYTES:].strip()
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return ""
+
+
+def exit_of(state: Mapping[str, Any], *, leaving: bool, stderr: str) -> Exit:
+    """Read how a container ended from its `State` (Engine API, ContainerInspect); `leaving` says that we stopped it."""
+    code = state["ExitCode"]
+    if code == 0:
+        return Exit(0, Reason.COMPLETED)
+    if state["OOMKilled"]:
+        return Exit(code, Reason.OUT_OF_MEMORY, stderr)
+    if leaving:
+        return Exit(code, Reason.CANCELLED, stderr)
+    return Exit(code, Reason.ERROR, stderr or state.get("Error", ""))
+
+
+async def removed(engine: Engine, container: str) -> None:
+    """Remove a container by force and wait until it is gone; one that is gone already is no error."""
+    handle = engine.client.containers.container(container)
+    try:
+        await handle.delete(force=True, v=True)
+    except DockerError as error:
+        if is_status(error, HTTPStatus.CONFLICT):  # somebody else is removing it
+            await _absence(engine, container)
+        elif not is_status(error, HTTPStatus.NOT_FOUND):
+            raise
+
+
+async def _absence(engine: Engine, container: str) -> None:
+    try:
+        await engine.client.containers.container(container).wait(condition="removed")
+    except DockerError as error:
+        if not is_status(error, HTTPStatus.NOT_FOUND):
+            raise

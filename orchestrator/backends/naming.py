@@ -1,0 +1,51 @@
+"""What a Sandbox is called, and the labels by which it is found again."""
+
+import hashlib
+import re
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "perstack-orch"
+JOB = "perstack.ai/job"
+SANDBOX = "perstack.ai/sandbox"
+INSTANCE = "perstack.ai/instance"
+DEADLINE = "perstack.ai/deadline"
+
+_ROOM = 52
+"""Characters of a name that the job may take: a DNS-1123 label holds 63, `-s` and nine digits are the ordinal's."""
+_DIGEST = 16
+_PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_ENDS_LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{_DIGEST}}}$")
+
+
+def sandbox_name(job: str, ordinal: int) -> str:
+    """Name the Sandbox number `ordinal` of a job.
+
+    The name is a valid container name and DNS-1123 label, and no two pairs share one.
+    """
+    return f"{_token(job)}-s{ordinal}"
+
+
+def labels(job: str, *, sandbox: str, instance: str, deadline: int) -> dict[str, str]:
+    """Give the labels of a Sandbox; `deadline` is Unix seconds, `instance` the orchestrator that answers for it."""
+    return {
+        MANAGED_BY: MANAGER,
+        JOB: _token(job),
+        SANDBOX: sandbox,
+        INSTANCE: instance,
+        DEADLINE: str(deadline),
+    }
+
+
+def job_labels(job: str) -> dict[str, str]:
+    """Give the labels that all Sandboxes of a job share and no other has."""
+    return {MANAGED_BY: MANAGER, JOB: _token(job)}
+
+
+def _token(job: str) -> str:
+    plain = _PLAIN.fullmatch(job) and len(job) <= _ROOM
+    # An id that looks as if it were already digested is digested too: else one job could take another's name.
+    if plain and not _ENDS_LIKE_A_DIGEST.search(job):
+        return job
+    digest = hashlib.sha256(job.encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
+    readable = re.sub(r"[^a-z0-9]+", "-", job.lower())[: _ROOM - _DIGEST - 1].strip("-")
+    return f"{readable}-{digest}" if readable else digest

@@ -1,0 +1,148 @@
+"""Sandboxes as plain processes: the same contract and no isolation at all, for machines without an engine.
+
+A Sandbox here sees the user's files and network. `image`, `limits`, `read_only` and `hidden` of a SandboxSpec have
+no meaning. It runs as the calling user, or as `spec.user` where that is root's to choose.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from orchestrator.backends.process_record import ProcessRecord, ProcessRecords, started_at
+from orchestrator.backends.process_sandbox import ProcessSandbox
+from orchestrator.backends.shielded import shielded
+from orchestrator.errors import BackendError, SandboxLostError
+from orchestrator.sandbox import Sandbox, SandboxSpec
+from orchestrator.wire.line import LINE_BYTES
+from orchestrator.wire.run import EventDetail
+
+_RUNTIME = (sys.executable, "-I", "-m", "orchestrator.runtime")
+_USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class ProcessBackend:
+    """Runs each Sandbox as a process.
+
+    `environ` gives PATH and XDG_RUNTIME_DIR and nothing else. `command` replaces the runtime.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        line_bytes: int = LINE_BYTES[EventDetail.DEFAULT],
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self._env = {"PATH": environ.get("PATH") or _USUAL_PATH, "LANG": "C.UTF-8"}
+        self._records = ProcessRecords(_records_directory(environ))
+        self._line_bytes = line_bytes
+        self._command = command
+
+    async def check(self) -> None:
+        """Pass: where the orchestrator runs, its processes run too."""
+
+    @asynccontextmanager
+    async def launch(self, spec: SandboxSpec) -> AsyncIterator[Sandbox]:
+        """Start a process.
+
+        Raises:
+            BackendError: it could not be started, or one of that name runs.
+        """
+        if self._records.find(spec.name) is not None:
+            message = f"a Sandbox named {spec.name} runs already: another orchestrator runs this job"
+            raise BackendError(message)
+        child = _spawn(self._arguments(spec), self._env, spec)
+        sandbox = ProcessSandbox(spec.name, child.pid, self._line_bytes, child)
+        async with self._removed_after(sandbox):
+            self._records.keep(ProcessRecord(spec.name, child.pid, started_at(child.pid) or 0, spec.labels))
+            yield sandbox
+
+    @asynccontextmanager
+    async def adopt(self, name: str) -> AsyncIterator[Sandbox]:
+        """Take over a process that another orchestrator started.
+
+        Raises:
+            SandboxLostError: there is none of that name.
+        """
+        record = self._records.find(name)
+        if record is None:
+            message = f"there is no Sandbox {name} among this user's processes"
+            raise SandboxLostError(message)
+        async with self._removed_after(ProcessSandbox(name, record.pid, self._line_bytes)) as sandbox:
+            yield sandbox
+
+    async def prune(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """End every Sandbox that carries all `labels`.
+
+        Raises:
+            BackendError: one does not end.
+        """
+        found = [record for record in self._records.all() if labels.items() <= record.labels.items()]
+        for record in found:
+            if record.alive:
+                with contextlib.suppress(SandboxLostError):  # it ended just now
+                    async with self._removed_after(ProcessSandbox(record.name, record.pid, self._line_bytes)):
+                        pass
+            self._records.forget(record.name)
+        return tuple(sorted(record.name for record in found))
+
+    @asynccontextmanager
+    async def _removed_after(self, sandbox: ProcessSandbox) -> AsyncIterator[ProcessSandbox]:
+        try:
+            await shielded(sandbox.open())
+            yield sandbox
+        finally:
+            await shielded(sandbox.remove())
+            self._records.forget(sandbox.name)
+
+    def _arguments(self, spec: SandboxSpec) -> list[str]:
+        if self._command is not None:
+            return list(self._command)
+        return [*_RUNTIME, "--state", str(spec.state), "--workspace", str(spec.workspace)]
+
+
+@asynccontextmanager
+async def connect(
+    environ: Mapping[str, str],
+    *,
+    line_bytes: int = LINE_BYTES[EventDetail.DEFAULT],
+    command: Sequence[str] | None = None,
+) -> AsyncIterator[ProcessBackend]:
+    """Give the backend; there is nothing to connect to."""
+    yield ProcessBackend(environ, line_bytes=line_bytes, command=command)
+
+
+def _records_directory(environ: Mapping[str, str]) -> Path:
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "perstack-orch" if runtime else Path(f"/tmp/perstack-orch-{os.geteuid()}")  # noqa: S108 # checked to be ours
+
+
+def _spawn(arguments: Sequence[str], env: Mapping[str, str], spec: SandboxSpec) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # with `open`, its pipes and its end belong to the ProcessSandbox
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=dict(env),
+            start_new_session=True,
+            **_identity(spec),
+        )
+    except OSError as error:
+        message = (
+            f"the Sandbox {spec.name} could not be started as user {spec.user.uid}: {error.filename or arguments[0]}:"
+            f" {error.strerror}"
+        )
+        raise BackendError(message) from error
+
+
+def _identity(spec: SandboxSpec) -> dict[str, Any]:
+    if os.geteuid() != 0 or spec.user.uid == 0:
+        return {}
+    return {"user": spec.user.uid, "group": spec.user.gid, "extra_groups": []}

@@ -1,0 +1,111 @@
+"""What is written down of a process, so that another orchestrator can find it again.
+
+One file a Sandbox, in a directory that only this user may enter: a Sandbox without isolation must not be able to
+point us at somebody else's process.
+"""
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from orchestrator.errors import BackendUnavailableError
+
+_START_FIELD = 19
+"""Field 22 of /proc/PID/stat, counted after the command's name (proc(5))."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    """A running Sandbox: `started` is its process's start in clock ticks since boot, which tells pids apart."""
+
+    name: str
+    pid: int
+    started: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is still the one that was recorded."""
+        return started_at(self.pid) == self.started
+
+
+def started_at(pid: int) -> int | None:
+    """Read when a process started, in clock ticks since boot; None if there is none or it is a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[_START_FIELD])
+
+
+class ProcessRecords:
+    """The records in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def prepare(self) -> None:
+        """Make the directory.
+
+        Raises:
+            BackendUnavailableError: somebody else made it, or may write into it.
+        """
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self._directory.lstat()
+        except OSError as error:
+            message = f"{self._directory} cannot be made: {error.strerror}"
+            raise BackendUnavailableError(message) from error
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            message = (
+                f"{self._directory} is open to other users: remove it, or set XDG_RUNTIME_DIR to a directory of yours"
+            )
+            raise BackendUnavailableError(message)
+
+    def keep(self, record: ProcessRecord) -> None:
+        """Write a record down.
+
+        Raises:
+            BackendUnavailableError: the directory is not ours alone.
+        """
+        text = json.dumps(asdict(record) | {"labels": dict(record.labels)})
+        try:
+            self._write(self._file(record.name), text)
+        except FileNotFoundError:  # another orchestrator's last Sandbox just went, and the empty directory with it
+            self._write(self._file(record.name), text)
+
+    def forget(self, name: str) -> None:
+        """Remove a record, and the directory with the last one."""
+        self._file(name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._directory.rmdir()
+
+    def find(self, name: str) -> ProcessRecord | None:
+        """Give the record of a Sandbox that still runs."""
+        record = _read(self._file(name))
+        return record if record is not None and record.alive else None
+
+    def all(self) -> list[ProcessRecord]:
+        """Give all records, of Sandboxes that run and of those that ended without being removed."""
+        return [record for file in sorted(self._directory.glob("*.json")) if (record := _read(file)) is not None]
+
+    def _write(self, file: Path, text: str) -> None:
+        self.prepare()
+        fresh = file.with_suffix(".new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.rename(file)
+
+    def _file(self, name: str) -> Path:
+        return self._directory / f"{name}.json"
+
+
+def _read(file: Path) -> ProcessRecord | None:
+    try:
+        return ProcessRecord(**json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,35 @@
+"""A Docker engine for tests: whether one answers, and what is left in it."""
+
+import os
+import subprocess
+
+LABEL = "perstack.ai/instance"
+
+
+def answers() -> bool:
+    """Whether the command line reaches an engine."""
+    return _docker("version", "--format", "{{.Server.Version}}").returncode == 0
+
+
+def containers(instance: str) -> list[str]:
+    """Names of all containers, running or not, that carry the instance's label."""
+    listed = _docker("ps", "--all", "--filter", f"label={LABEL}={instance}", "--format", "{{.Names}}")
+    return listed.stdout.split()
+
+
+def runtime_image() -> str:
+    """The image that tests run in: the one just built, or any that has Python."""
+    return os.environ.get("PERSTACK_TEST_IMAGE", "") or _first_present()
+
+
+def _first_present() -> str:
+    listed = _docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
+    built = sorted(name for name in listed if name.startswith("perstack-orch-runtime:"))
+    return built[-1] if built else "perstack-orch-runtime:absent"
+
+
+def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=False)  # noqa: S607 # the user's docker
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(arguments, 127, "", "")

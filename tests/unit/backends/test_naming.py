@@ -1,0 +1,59 @@
+import re
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from orchestrator.backends import naming
+
+DNS_1123 = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+JOBS = st.one_of(
+    st.text(min_size=1, max_size=80),
+    st.from_regex(r"[a-z0-9-]{1,70}", fullmatch=True),
+    st.from_regex(r"[a-z]{1,5}-[0-9a-f]{16}", fullmatch=True),
+)
+
+
+def test_a_plain_job_gives_its_own_name() -> None:
+    """Ids as the orchestrator makes them are readable in `docker ps`."""
+    assert naming.sandbox_name("k3jx0qv8a7ydpm2w5c6rtnbz", 7) == "k3jx0qv8a7ydpm2w5c6rtnbz-s7"
+
+
+def test_an_odd_job_keeps_a_readable_beginning() -> None:
+    """What cannot stand in a name is replaced, and the digest keeps it apart from its likes."""
+    assert naming.sandbox_name("My_Job", 1) == "my-job-1ce4a87065fe9c56-s1"
+
+
+@given(job=JOBS, ordinal=st.integers(min_value=1, max_value=999_999_999))
+def test_every_name_is_a_dns_label(job: str, ordinal: int) -> None:
+    """Whatever the job id, Docker and Kubernetes take the name."""
+    assert DNS_1123.fullmatch(naming.sandbox_name(job, ordinal))
+
+
+@given(one=JOBS, other=JOBS, ordinals=st.tuples(st.integers(1, 99), st.integers(1, 99)))
+def test_no_two_pairs_share_a_name(one: str, other: str, ordinals: tuple[int, int]) -> None:
+    """A name belongs to one job and ordinal."""
+    assume((one, ordinals[0]) != (other, ordinals[1]))
+    assert naming.sandbox_name(one, ordinals[0]) != naming.sandbox_name(other, ordinals[1])
+
+
+def test_a_job_cannot_take_the_name_of_a_digested_one() -> None:
+    """An id that is another's digested form is digested again."""
+    digested = naming.sandbox_name("My_Job", 1).removesuffix("-s1")
+    assert naming.sandbox_name(digested, 1) != naming.sandbox_name("My_Job", 1)
+
+
+def test_labels_name_job_sandbox_instance_and_deadline() -> None:
+    """All that is needed to find and judge a Sandbox is on it."""
+    assert naming.labels("j", sandbox="j-s1", instance="host-1", deadline=1_800_000_000) == {
+        "app.kubernetes.io/managed-by": "perstack-orch",
+        "perstack.ai/job": "j",
+        "perstack.ai/sandbox": "j-s1",
+        "perstack.ai/instance": "host-1",
+        "perstack.ai/deadline": "1800000000",
+    }
+
+
+def test_a_jobs_labels_are_a_part_of_each_of_its_sandboxes() -> None:
+    """What a job is pruned by is what its Sandboxes carry."""
+    one = naming.labels("My_Job", sandbox="x", instance="i", deadline=1)
+    assert naming.job_labels("My_Job").items() <= one.items()
