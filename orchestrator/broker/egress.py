@@ -1,18 +1,13 @@
 """Pure: which hosts and addresses a skill may reach."""
 
-import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from orchestrator.broker.authority import Authority, SkillHosts
+from orchestrator.config.domains import matches, why_not_host
 from orchestrator.wire.link import Tunnel
 
 PORT = 443
-
-_NAME_CHARACTERS = 253
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-# A last label of digits, or of 0x and digits, makes resolvers read the whole as an IPv4 address (inet_aton).
-_NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
 
 # IANA's special-purpose registries for IPv4 and IPv6, in the words that a person at the terminal can use.
 _REFUSED = {
@@ -61,22 +56,9 @@ class Access:
     reason: str | None = None
 
 
-def matches(pattern: str, host: str) -> bool:
-    """Whether `host`, in lower case and without a trailing dot, is one that `pattern` names (spec 1.6).
-
-    `*.example.com` names every host below example.com, and not example.com.
-    """
-    pattern = pattern.lower()
-    return host.endswith(pattern[1:]) and host != pattern[1:] if pattern.startswith("*.") else host == pattern
-
-
-def host_name(host: str) -> str | None:
-    """The name in the form that is compared, or None if it is not a name: an address in any spelling, say."""
-    name = host.lower().removesuffix(".")
-    labels = name.split(".")
-    if len(name) > _NAME_CHARACTERS or not all(map(_LABEL.fullmatch, labels)) or _NUMBER.fullmatch(labels[-1]):
-        return None
-    return name
+def plain(host: str) -> str:
+    """A host as names are compared: in lower case, without the dot that may end it."""
+    return host.lower().removesuffix(".")
 
 
 def not_allowed(tunnel: Tunnel, authority: Authority) -> str | None:
@@ -84,9 +66,9 @@ def not_allowed(tunnel: Tunnel, authority: Authority) -> str | None:
     hosts = authority.hosts.get(tunnel.credential)
     if hosts is None:
         return "the proxy credential is not one of this Run's"
-    name = host_name(tunnel.host)
-    if name is None:
-        return f"{tunnel.host!r} is not a host name; addresses are not allowed, declare a name instead"
+    name = plain(tunnel.host)
+    if (why := why_not_host(name)) is not None:
+        return f"{tunnel.host!r} {why}"
     if tunnel.port != PORT:
         return f"{name}:{tunnel.port} is refused, only port {PORT} is allowed"
     if any(matches(pattern, name) for pattern in hosts.patterns):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from orchestrator.broker.authority import Authority
-from orchestrator.broker.egress import host_name, not_allowed, refusal
+from orchestrator.broker.egress import not_allowed, plain, refusal
 from orchestrator.broker.stream import Stream
 from orchestrator.wire.link import Tunnel
 
@@ -50,10 +50,10 @@ class Traffic:
 
 async def reach(tunnel: Tunnel, authority: Authority, network: Network) -> Stream | str:
     """Connect to the host that a skill asks for, or say in a sentence why not."""
-    name = host_name(tunnel.host)
     reason = not_allowed(tunnel, authority)
-    if reason is not None or name is None:
-        return reason or "not a host name"
+    if reason is not None:
+        return reason
+    name = plain(tunnel.host)
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
             addresses = await network.resolve(name, tunnel.port)

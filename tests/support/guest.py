@@ -1,0 +1,74 @@
+"""A Sandbox as the broker sees it: its end of the socket, frame by frame."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from pydantic import TypeAdapter
+
+from orchestrator.wire import link
+from orchestrator.wire.frozen import Frozen
+
+SECONDS = 5
+
+T = TypeVar("T")
+
+
+class Guest:
+    """One connection to a broker's socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, state: Path) -> Self:
+        """Connect to the socket in a state directory."""
+        return cls(*await asyncio.open_unix_connection(state / link.SOCKET_NAME))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.writer.close()
+        with suppress(OSError):
+            await self.writer.wait_closed()
+
+    def send(self, value: Frozen) -> None:
+        """Send one frame."""
+        self.writer.write(link.frame(value))
+
+    async def read(self, shape: type[T]) -> T:
+        """Read one frame of a shape."""
+        async with asyncio.timeout(SECONDS):
+            return await link.read_frame(self.reader, TypeAdapter(shape))
+
+    async def answer(self) -> link.Answer:
+        """Read the next answer to a call that is not a piece of a reply."""
+        while True:
+            async with asyncio.timeout(SECONDS):
+                answer = await link.read_frame(self.reader, link.answer())
+            if not isinstance(answer, link.Delta):
+                return answer
+
+    async def ask(self, call: Frozen) -> link.Answer:
+        """Send a call and read its answer."""
+        self.send(call)
+        return await self.answer()
+
+    async def open(self, opening: Frozen) -> str | None:
+        """Open with a frame that Opened answers; give why it was refused."""
+        self.send(opening)
+        return (await self.read(link.Opened)).refused
+
+    async def ended(self) -> bytes:
+        """Wait until the broker has closed the connection; give what it sent before."""
+        async with asyncio.timeout(SECONDS):
+            try:
+                return await self.reader.read()
+            except ConnectionResetError:
+                return b""

@@ -1,0 +1,349 @@
+"""Who may connect, what the Sandbox gets, and what is not believed."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import BackendError, ConfigError, StoreError
+from orchestrator.providers import ProviderSetting, open_provider
+from orchestrator.sandbox import User
+from orchestrator.wire.checkpoint import DelegatedBy
+from orchestrator.wire.generation import Failure, Reply
+from orchestrator.wire.link import (
+    SOCKET_NAME,
+    Assigned,
+    Attach,
+    Failed,
+    Generated,
+    KeepCheckpoint,
+    KeepResult,
+    Kept,
+    Reattach,
+    Refused,
+    Tunnel,
+)
+from orchestrator.wire.message import TextPart, ToolResult
+from orchestrator.wire.usage import Usage
+from tests.support.broker_world import AUTHORITY, BEFORE, COACH, RUN, World, a_checkpoint, delegation, generate
+from tests.support.guest import Guest
+
+USED = Usage(input_tokens=5, output_tokens=2, total_tokens=7)
+
+
+async def test_socket_belongs_to_the_sandbox_and_goes_with_the_session(world: World) -> None:
+    """The socket is there before anything attaches, for its user alone, and is gone afterwards."""
+    path = world.state / SOCKET_NAME
+    async with world.session():
+        found = path.stat()
+        assert oct(found.st_mode & 0o7777) == "0o600"
+        assert found.st_uid == (65532 if os.geteuid() == 0 else os.geteuid())
+    assert not path.exists()
+
+
+async def test_too_long_a_path_is_refused(world: World) -> None:
+    """A path that no socket can have is one clear sentence."""
+    state = world.directory / ("d" * 100)
+    async with world.broker() as broker:
+        with pytest.raises(BackendError, match="choose a shorter state directory"):
+            async with broker.listen(state, User(65532, 65532)):
+                pass
+
+
+async def test_missing_directory_is_refused(world: World) -> None:
+    """A socket that cannot be made is one clear sentence."""
+    async with world.broker() as broker:
+        with pytest.raises(BackendError, match="could not be made: No such file or directory"):
+            async with broker.listen(Path("/nowhere"), User(65532, 65532)):
+                pass
+
+
+async def test_first_connection_gets_the_run_and_a_key(world: World) -> None:
+    """The Run arrives whole, with a fresh key of 256 bits."""
+    async with world.session() as session, await Guest.connect(world.state) as guest:
+        guest.send(Attach())
+        await session.ready()
+        await session.assign(RUN, AUTHORITY)
+        assigned = await guest.read(Assigned)
+    assert assigned == Assigned(run=RUN, session_key=assigned.session_key)
+    assert len(bytes.fromhex(assigned.session_key)) == 32
+
+
+async def test_second_run_is_never_given(world: World) -> None:
+    """A session has one Run."""
+    async with world.running() as (session, _, _):
+        with pytest.raises(RuntimeError):
+            await session.assign(RUN, AUTHORITY)
+
+
+@pytest.mark.parametrize(
+    ("opening", "reason"),
+    [
+        (Attach(), "this Sandbox is attached already"),
+        (Reattach(session_key="0" * 64), "the session key is not right"),
+        (Reattach(session_key="ключ"), "the session key is not right"),
+        (
+            Tunnel(session_key="0" * 64, credential="credential", host="api.example.com", port=443),
+            "the session key is not right",
+        ),
+    ],
+)
+async def test_strangers_are_refused(world: World, opening: Attach | Reattach | Tunnel, reason: str) -> None:
+    """After the first connection nobody gets in without the key, and the Sandbox's own link lives on."""
+    async with world.running() as (_, guest, _):
+        async with await Guest.connect(world.state) as stranger:
+            assert await stranger.open(opening) == reason
+            assert await stranger.ended() == b""
+        assert isinstance(await guest.ask(generate()), Generated)
+
+
+async def test_no_key_is_right_before_a_run_is_given(world: World) -> None:
+    """An empty key does not match the key that is not there yet."""
+    async with world.session(), await Guest.connect(world.state) as guest:
+        assert await guest.open(Reattach(session_key="")) == "the session key is not right"
+
+
+@pytest.mark.parametrize("rubbish", [b"\x00\x00\x00\x02{}", b"\x00\x10\x00\x01", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_a_bad_frame_ends_its_connection_only(world: World, rubbish: bytes) -> None:
+    """Rubbish, or a first frame over 64 KiB, costs the one who sends it the connection and nobody else's."""
+    async with world.running() as (_, guest, _):
+        async with await Guest.connect(world.state) as stranger:
+            stranger.writer.write(rubbish)
+            assert await stranger.ended() == b""
+        assert isinstance(await guest.ask(generate()), Generated)
+
+
+async def test_reply_is_kept_before_it_is_delivered_and_counted_here(world: World) -> None:
+    """The reply is in the ledger, and its tokens and calls are the host's figures."""
+    async with world.running() as (session, guest, _):
+        answer = await guest.ask(generate())
+        assert isinstance(answer, Generated)
+        assert world.books.replies == {("run", "1/0"): answer.reply}
+        assert (session.usage, session.generations) == (USED, 1)
+
+
+async def test_pieces_arrive_before_the_reply(world: World) -> None:
+    """Pieces of a reply join to its text."""
+    world.replies = ({"text": "a" * 100, "reasoning": "b" * 100},)
+    async with world.running() as (_, guest, _):
+        guest.send(generate())
+        texts = {"text": "", "reasoning": ""}
+        while (frame := (await guest.read(dict[str, Any])))["answer"] == "delta":
+            texts[frame["kind"]] += frame["text"]
+    assert frame["answer"] == "reply"
+    assert texts == {"text": "a" * 100, "reasoning": "b" * 100}
+
+
+async def test_a_call_repeated_after_a_reconnect_is_made_once(world: World) -> None:
+    """A Sandbox whose link broke asks again: it joins the call in flight, then reads from the ledger."""
+    world.replies = ({"text": "Hi", "delayMs": 100},)
+    async with world.running() as (session, guest, key):
+        guest.send(generate())
+        await guest.writer.drain()
+        async with await Guest.connect(world.state) as again:
+            assert await again.open(Reattach(session_key=key)) is None
+            assert await guest.ended() == b""
+            first = await again.ask(generate())
+            second = await again.ask(generate())
+        assert first == second == Generated(id="1/0", reply=Reply(text="Hi"))
+        assert (world.model_calls, session.generations) == ([0], 1)
+
+
+async def test_a_new_attempt_gets_the_replies_of_the_old_one(world: World) -> None:
+    """A reply that is in the ledger is delivered, and counted, without a call of the model."""
+    world.books.replies["run", "1/0"] = Reply(text="Earlier", usage=USED)
+    async with world.running() as (session, guest, _):
+        assert await guest.ask(generate()) == Generated(id="1/0", reply=Reply(text="Earlier", usage=USED))
+        assert (world.model_calls, session.usage, session.generations) == ([], USED, 1)
+
+
+async def test_a_failure_is_delivered_and_not_kept(world: World) -> None:
+    """A failure is no reply; a repeated call of the same session is not made again."""
+    world.replies = ({"error": {"name": "RateLimitError", "message": "slow down", "isRetryable": True}},)
+    failure = Failure(name="RateLimitError", message="slow down", is_retryable=True)
+    async with world.running() as (_, guest, _):
+        assert await guest.ask(generate()) == Failed(id="1/0", failure=failure)
+        assert await guest.ask(generate()) == Failed(id="1/0", failure=failure)
+    assert (world.books.replies, world.model_calls) == ({}, [0])
+
+
+async def test_a_model_that_does_not_answer_in_time_is_a_failure(world: World) -> None:
+    """The limit is the host's, and says its milliseconds."""
+    world.replies = ({"text": "late", "delayMs": 60_000},)
+    world.allow(timeout_seconds=0.02)
+    async with world.running() as (_, guest, _):
+        answer = await guest.ask(generate())
+    message = "model 'm' did not answer within 20 ms"
+    assert answer == Failed(id="1/0", failure=Failure(name="Timeout", message=message, is_retryable=True))
+
+
+async def test_model_calls_are_limited(world: World) -> None:
+    """A container gone wild cannot spend without end."""
+    world.allow(max_generations=1)
+    async with world.running() as (session, guest, _):
+        assert isinstance(await guest.ask(generate(0)), Generated)
+        message = "Expert 'coach' asked for more than 1 model calls in one Run"
+        failure = Failure(name="TooManyGenerations", message=message)
+        assert await guest.ask(generate(0, step=2)) == Failed(id="2/0", failure=failure)
+        assert await guest.ask(generate(7)) == Failed(id="1/7", failure=failure)
+        assert isinstance(await guest.ask(generate(0)), Generated)
+        assert session.generations == 1
+    assert world.model_calls == [0]
+
+
+async def test_generation_goes_on_where_the_conversation_stopped(world: World) -> None:
+    """The model sees the count over all Runs of the conversation."""
+    world.replies = ({"text": "one"}, {"text": "two"})
+    world.allow(generations=1)
+    async with world.running() as (_, guest, _):
+        assert await guest.ask(generate()) == Generated(id="1/0", reply=Reply(text="two"))
+
+
+async def test_two_model_calls_at_once_break_a_rule(world: World) -> None:
+    """A second call while one is in flight is refused."""
+    world.replies = ({"text": "slow", "delayMs": 60_000},)
+    async with world.running() as (session, guest, _):
+        guest.send(generate(0))
+        reason = "model call '1/1' came while '1/0' was not answered yet"
+        assert await guest.ask(generate(1)) == Refused(id="1/1", reason=reason)
+        assert session.violation == reason
+
+
+async def test_checkpoint_is_kept_with_the_hosts_figures(world: World) -> None:
+    """Usage is counted here and who delegated is known here, whatever the container says."""
+    boast = Usage(input_tokens=0, output_tokens=0)
+    forged = DelegatedBy(expert=COACH, tool_call_id="t", tool_name="x", checkpoint_id="c", run_id="r")
+    async with world.running() as (session, guest, _):
+        await guest.ask(generate())
+        claimed = a_checkpoint(step_number=4, usage=boast, delegated_by=forged, delegate_to=(delegation("trainer"),))
+        assert await guest.ask(KeepCheckpoint(id="k", checkpoint=claimed)) == Kept(id="k")
+        known = claimed.with_(usage=BEFORE + USED, delegated_by=None)
+        assert (world.books.checkpoints, session.checkpoint) == ([known], known)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"job_id": "other"}, "the checkpoint says jobId 'other', but this Run's is 'job'"),
+        ({"run_id": "other"}, "the checkpoint says runId 'other', but this Run's is 'run'"),
+        (
+            {"expert": COACH.with_(key="boss")},
+            "the checkpoint says expert.key 'boss', but this Run's is 'coach'",
+        ),
+        ({"delegate_to": (delegation("root"),)}, "Expert 'coach' may not delegate to 'root'"),
+        ({"step_number": 2}, "step 2 comes after step 3"),
+    ],
+)
+async def test_false_claims_break_a_rule(world: World, changes: dict[str, Any], reason: str) -> None:
+    """A checkpoint that is not this Run's is refused, not kept, and so is everything after it."""
+    async with world.running() as (session, guest, _):
+        claimed = KeepCheckpoint(id="k", checkpoint=a_checkpoint(**changes))
+        assert await guest.ask(claimed) == Refused(id="k", reason=reason)
+        assert session.violation == reason
+        assert await guest.ask(generate()) == Refused(id="1/0", reason=reason)
+    assert (world.books.checkpoints, world.model_calls) == ([], [])
+
+
+async def test_steps_never_go_back(world: World) -> None:
+    """A checkpoint is held against the one before it."""
+    async with world.running() as (_, guest, _):
+        assert await guest.ask(KeepCheckpoint(id="a", checkpoint=a_checkpoint(step_number=5))) == Kept(id="a")
+        answer = await guest.ask(KeepCheckpoint(id="b", checkpoint=a_checkpoint(step_number=4)))
+        assert answer == Refused(id="b", reason="step 4 comes after step 5")
+
+
+async def test_result_is_kept(world: World) -> None:
+    """A tool's result is in the ledger when it is acknowledged."""
+    result = ToolResult(id="t", skill_name="s", tool_name="n", result=(TextPart(id="p", text="done"),))
+    async with world.running() as (_, guest, _):
+        assert await guest.ask(KeepResult(id="r", result=result)) == Kept(id="r")
+    assert world.books.results == [("run", result)]
+
+
+async def test_a_call_without_a_run_breaks_a_rule(world: World) -> None:
+    """Before it has its Run a Sandbox can do nothing."""
+    async with world.session(), await Guest.connect(world.state) as guest:
+        guest.send(Attach())
+        assert await guest.ask(generate()) == Refused(id="1/0", reason="a call came before the Run was given")
+
+
+async def test_revoking_ends_everything(world: World) -> None:
+    """Links close, a model call in flight ends, and the right key opens nothing more."""
+    world.replies = ({"text": "slow", "delayMs": 60_000},)
+    async with world.running() as (session, guest, key):
+        guest.send(generate())
+        await guest.writer.drain()
+        session.revoke()
+        assert await guest.ended() == b""
+        await session.ended()
+        async with await Guest.connect(world.state) as again:
+            again.send(Reattach(session_key=key))
+            assert await again.ended() == b""
+
+
+async def test_provider_is_opened_once_and_closed(world: World) -> None:
+    """Preparing and calling share one open provider."""
+    async with world.broker() as broker, broker.listen(world.state, User(65532, 65532)):
+        await broker.prepare()
+        await broker.prepare()
+    assert world.opened == ["opened", "closed"]
+
+
+async def test_a_provider_that_cannot_be_opened_is_told_to_who_prepares(world: World) -> None:
+    """The error of the provider comes out bare."""
+    broken = ProviderSetting("scripted", {"replies": "absent.json"}, {}, world.directory)
+    async with world.broker(lambda: open_provider(broken)) as broker:
+        with pytest.raises(ConfigError, match=r"absent\.json"):
+            await broker.prepare()
+
+
+async def test_a_provider_that_cannot_be_opened_ends_the_job(world: World) -> None:
+    """Without anybody preparing, a call ends the job with the bare error, not a group of one."""
+    broken = ProviderSetting("scripted", {"replies": "absent.json"}, {}, world.directory)
+
+    async def ask() -> None:
+        async with (
+            world.broker(lambda: open_provider(broken)) as broker,
+            broker.listen(world.state, User(65532, 65532)) as session,
+            await Guest.connect(world.state) as guest,
+        ):
+            guest.send(Attach())
+            await session.ready()
+            await session.assign(RUN, AUTHORITY)
+            guest.send(generate())
+            await asyncio.Event().wait()
+
+    with pytest.raises(ConfigError, match=r"absent\.json"):
+        await ask()
+
+
+async def test_a_store_that_fails_ends_the_job(world: World) -> None:
+    """What cannot be kept is not acknowledged: the job ends with the store's own error."""
+
+    async def full(_: object) -> None:
+        message = "the disk is full"
+        raise StoreError(message)
+
+    world.books.keep_checkpoint = full  # type: ignore[method-assign,assignment]  # a ledger that fails
+
+    async def keep() -> None:
+        async with world.running() as (_, guest, _):
+            guest.send(KeepCheckpoint(id="k", checkpoint=a_checkpoint()))
+            await asyncio.Event().wait()
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        await keep()
+
+
+async def test_an_error_of_the_block_comes_out_bare(world: World) -> None:
+    """The broker does not wrap what is not its own."""
+
+    async def fail() -> None:
+        async with world.running():
+            message = "mine"
+            raise BackendError(message)
+
+    with pytest.raises(BackendError, match="mine"):
+        await fail()
