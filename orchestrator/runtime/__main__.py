@@ -1,0 +1,99 @@
+"""Process 1 of a Sandbox: `python -I -m orchestrator.runtime [--state DIR] [--workspace DIR]`.
+
+Exit codes: 0 the Run ended with its terminal event; 70 a fault of the platform; 74 no room for events; 75 the broker
+stayed away; 143 stopped from outside. stderr says why, its last line in one sentence.
+"""
+
+import gc
+
+gc.disable()  # Imports make hundreds of thousands of objects that live on: -40 % of the time to start.
+
+import asyncio  # noqa: E402 - after gc.disable
+import os  # noqa: E402 - after gc.disable
+import signal  # noqa: E402 - after gc.disable
+import sys  # noqa: E402 - after gc.disable
+import threading  # noqa: E402 - after gc.disable
+from functools import partial  # noqa: E402 - after gc.disable
+from itertools import count  # noqa: E402 - after gc.disable
+from pathlib import Path  # noqa: E402 - after gc.disable
+
+from orchestrator.errors import WireError  # noqa: E402 - after gc.disable
+from orchestrator.runtime import loop, reap  # noqa: E402 - after gc.disable
+from orchestrator.runtime.emit import Emitter, SpoolFullError  # noqa: E402 - after gc.disable
+from orchestrator.runtime.forward import listen  # noqa: E402 - after gc.disable
+from orchestrator.runtime.link import BrokerGoneError, attach  # noqa: E402 - after gc.disable
+from orchestrator.runtime.surroundings import STANDARD_PATH, Surroundings  # noqa: E402 - after gc.disable
+from orchestrator.wire.identity import identify  # noqa: E402 - after gc.disable
+
+_CLOSING_SECONDS = 5.0
+_EXITS = {WireError: 70, SpoolFullError: 74, BrokerGoneError: 75}
+_USAGE = "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR]"
+
+
+def main(args: list[str]) -> int:
+    """Work one Run; give the exit code."""
+    reap.become_init()
+    directories = {"--state": "/run/perstack", "--workspace": "/workspace"}
+    if len(args) % 2 or not set(args[::2]) <= directories.keys():
+        return _fail(_USAGE, 70)
+    directories |= dict(zip(args[::2], args[1::2], strict=True))
+    # From here on a stray print cannot forge an event: descriptor 1 is stderr.
+    event_fd = os.dup(1)
+    os.dup2(2, 1)
+    gc.freeze()
+    gc.enable()
+    try:
+        asyncio.run(_until_stopped(Path(directories["--state"]), Path(directories["--workspace"]), event_fd))
+    except asyncio.CancelledError:
+        return _fail("stopped from outside", 128 + signal.SIGTERM)
+    except Exception as error:  # noqa: BLE001 - the last place that can say what happened
+        return _explain(error)
+    return 0
+
+
+async def _until_stopped(state: Path, workspace: Path, event_fd: int) -> None:
+    running = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    if task is not None:
+        running.add_signal_handler(signal.SIGTERM, partial(_stop, task))
+    async with attach(state) as (assigned, link):
+        run = assigned.run
+        parts = count()
+        surroundings = Surroundings(
+            workspace=workspace,
+            state=state,
+            emitter=Emitter(run, state, event_fd),
+            part_id=lambda: identify(run.run_id, run.attempt, "part", next(parts)),
+            open_forwarder=partial(listen, link.open_tunnel),
+            path=os.environ.get("PATH", STANDARD_PATH),
+        )
+        await loop.work(run, link, surroundings, reap.end_everything_else)
+
+
+def _stop(task: "asyncio.Task[None]") -> None:
+    # Whatever hangs while it closes must not outlast the engine's patience.
+    timer = threading.Timer(_CLOSING_SECONDS, os._exit, (128 + signal.SIGTERM,))
+    timer.daemon = True
+    timer.start()
+    task.cancel()
+
+
+def _explain(error: BaseException) -> int:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    code = next((code for kind, code in _EXITS.items() if isinstance(error, kind)), None)
+    if code is not None:
+        return _fail(str(error), code)
+    sys.excepthook(type(error), error, error.__traceback__)
+    return _fail(f"the runtime failed ({type(error).__name__}: {error}); this is a fault of perstack-orch", 70)
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return code
+
+
+if __name__ == "__main__":
+    exit_code = main(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(exit_code)  # Nothing is left to be told; tearing the interpreter down would only take time.

@@ -1,0 +1,258 @@
+"""The state machine of the agent loop, purely: what follows from where a Run stands and what the model said.
+
+Spec 3.5 and 5; where behaviours C1 to C17 promise better than upstream, this does it. What follows from tool calls is
+in `calls`.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.runtime.skills import Kind, Routes
+from orchestrator.runtime.turn import (
+    Move,
+    Phase,
+    Turn,
+    error_result,
+    expert_message,
+    next_id,
+    stop,
+    stop_by_error,
+    tool_message,
+    user_message,
+)
+from orchestrator.wire.checkpoint import RunError, Status, Step
+from orchestrator.wire.generation import Failure, FinishReason, Reply, RequestedCall
+from orchestrator.wire.identity import identify
+from orchestrator.wire.message import InstructionMessage, Message, TextPart, ToolCall
+from orchestrator.wire.run import Run
+from orchestrator.wire.state_event import (
+    CallTools,
+    CompleteRun,
+    ContinueToNextStep,
+    FinishAllToolCalls,
+    FinishToolCall,
+    ResumeToolCalls,
+    Retry,
+    StartGeneration,
+    StartRun,
+    StopRunByExceededMaxSteps,
+)
+from orchestrator.wire.usage import Usage
+
+LONGEST_PAUSE = 30.0
+"""Seconds between two calls of the model at most, whatever its API asks for."""
+
+UNKNOWN_SKILL = "unknown"
+"""The skill name of a call to a tool that nobody offers."""
+
+_FIRST_PAUSE = 0.5
+_EMPTY = "The reply held neither text nor a tool call. Call a tool, or answer with text."
+_CUT_CALLS = (
+    "The reply reached the output limit before the tool call was complete. Use shorter arguments or fewer calls."
+)
+_CUT_TEXT = "The reply reached the output limit before it was complete. Give the whole answer again, shorter."
+_FILTERED = "the model's provider stopped the reply: its content filter matched"
+_ODD_STOP = "the model stopped for a reason that its provider does not explain; nothing of the reply was used"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A reply or call of the model that cannot be used: an error's name, and a sentence for the model."""
+
+    name: str
+    message: str
+    status_code: int | None = None
+
+
+def begin(run: Run, instruction: str, now: int) -> Move:
+    """Start the Run from its checkpoint: `instruction` is the system prompt of a fresh one, `now` Unix milliseconds."""
+    start = run.checkpoint
+    step = Step(step_number=start.step_number, started_at=now)
+    inputs: tuple[Message, ...] = ()
+    if start.status is Status.INIT:
+        if not (run.query or "").strip():
+            error = RunError(name="EmptyQuery", message="the query is empty; say what the Expert is to do")
+            return stop_by_error(Turn(start, step), error, now)
+        inputs = (_instruction_message(run, instruction),)
+    if run.query is not None:
+        inputs = (*inputs, user_message(start, run.query, ahead=len(inputs)))
+    proceeding = start.with_(
+        status=Status.PROCEEDING,
+        messages=(*start.messages, *inputs),
+        delegate_to=None,
+        error=None,
+        retry_count=None,
+        context_window=run.context_window,
+    )
+    turn = Turn(proceeding, step.with_(input_messages=inputs))
+    return Move(Phase.PREPARING, turn, StartRun, {"initial_checkpoint": start, "input_messages": inputs})
+
+
+def prepare(turn: Turn, now: int) -> Move:
+    """Go on with calls that wait for an answer, then with answers that the model has not seen, else ask the model."""
+    pending = turn.checkpoint.pending_tool_calls or ()
+    partial = turn.checkpoint.partial_tool_results or ()
+    if pending:
+        resumed = turn.with_step(tool_results=partial, pending_tool_calls=pending, partial_tool_results=partial)
+        fields = {"pending_tool_calls": pending, "partial_tool_results": partial}
+        return Move(Phase.CALLING, resumed, ResumeToolCalls, fields)
+    if partial:
+        message = tool_message(turn.checkpoint, partial)
+        joined = turn.add(message, pending_tool_calls=None, partial_tool_results=None)
+        finished = joined.with_step(tool_results=partial)
+        return Move(Phase.FINISHING, finished, FinishAllToolCalls, {"new_messages": (message,)})
+    fresh = turn.with_step(started_at=now)
+    return Move(Phase.GENERATING, fresh, StartGeneration, {"messages": turn.checkpoint.messages})
+
+
+def take_reply(turn: Turn, reply: Reply, routes: Routes, max_retries: int, now: int) -> Move:
+    """Follow what the model said in a step (spec 5.4)."""
+    turn = _measure(turn, reply)
+    reason = reply.finish_reason
+    if reply.tool_calls and reason in (FinishReason.STOP, FinishReason.TOOL_CALLS):
+        return _call_tools(turn, reply, routes)
+    if reply.tool_calls and reason is FinishReason.LENGTH:
+        return _retry_cut_calls(turn, reply, routes, max_retries, now)
+    if reply.text.strip() and reason is FinishReason.STOP:
+        return complete(turn, reply, now)
+    return _refuse(turn, reply, max_retries, now)
+
+
+def result_messages(turn: Turn) -> tuple[Message, ...]:
+    """The conversation from which the model gives the Run's result: with the results of this step, not joined yet."""
+    return (*turn.checkpoint.messages, tool_message(turn.checkpoint, turn.step.tool_results or ()))
+
+
+def take_result(turn: Turn, reply: Reply, max_retries: int, now: int) -> Move:
+    """Follow what the model said when asked for the Run's result (spec 5.6); no text at all is a result too (C10)."""
+    turn = _measure(turn, reply)
+    results = turn.step.tool_results or ()
+    if reply.finish_reason in (FinishReason.STOP, FinishReason.TOOL_CALLS):
+        answered = turn.add(tool_message(turn.checkpoint, results))
+        return complete(answered, reply.with_(tool_calls=()), now)
+    return _refuse(turn, reply, max_retries, now, tool_message(turn.checkpoint, results))
+
+
+def take_failure(turn: Turn, failure: Failure, max_retries: int, now: int) -> Move:
+    """Follow a call of the model that failed, in a step or for the result."""
+    if not failure.is_retryable:
+        error = RunError(name=failure.name, message=failure.message, status_code=failure.status_code)
+        return stop_by_error(turn, error, now)
+    answered = turn.step.tool_results
+    before = () if answered is None else (tool_message(turn.checkpoint, answered),)
+    trouble = Trouble(failure.name, failure.message, failure.status_code)
+    pause = pause_before_retry(failure, turn.checkpoint.retry_count or 0)
+    return _retry(turn, trouble, max_retries, now, before, pause=pause)
+
+
+def pause_before_retry(failure: Failure, retries: int) -> float:
+    """Seconds to wait after `failure`, of which there were `retries` in a row before."""
+    asked = failure.retry_after_ms
+    wanted = _FIRST_PAUSE * 2 ** min(retries, 16) if asked is None else asked / 1000
+    return min(max(wanted, 0.0), LONGEST_PAUSE)
+
+
+def complete(turn: Turn, reply: Reply, now: int) -> Move:
+    """End the Run with the text of `reply`, whose tokens are counted already."""
+    done = turn.add(expert_message(turn.checkpoint, reply), retry_count=0)
+    cleared = done.with_checkpoint(pending_tool_calls=None, partial_tool_results=None)
+    return stop(cleared, Status.COMPLETED, CompleteRun, now, text=reply.text, usage=reply.usage)
+
+
+def resolve(turn: Turn) -> Move:
+    """Let the results of a step join the conversation."""
+    message = tool_message(turn.checkpoint, turn.step.tool_results or ())
+    joined = turn.add(message, pending_tool_calls=None, partial_tool_results=None)
+    return Move(Phase.FINISHING, joined, FinishToolCall, {"new_messages": (message,)})
+
+
+def finish(turn: Turn, max_steps: int, now: int) -> Move:
+    """End a step: begin the next, or stop at the job's limit (C11)."""
+    if turn.checkpoint.step_number >= max_steps:
+        return stop(turn, Status.STOPPED_BY_EXCEEDED_MAX_STEPS, StopRunByExceededMaxSteps, now)
+    checkpoint = turn.checkpoint
+    number = checkpoint.step_number + 1
+    following = checkpoint.with_(id=identify(checkpoint.run_id, "step", number), step_number=number)
+    fields = {"checkpoint": checkpoint, "step": turn.step.with_(finished_at=now), "next_checkpoint": following}
+    return Move(Phase.PREPARING, Turn(following, Step(step_number=number, started_at=now)), ContinueToNextStep, fields)
+
+
+def _instruction_message(run: Run, instruction: str) -> InstructionMessage:
+    message_id = next_id(run.checkpoint)
+    return InstructionMessage(
+        id=message_id, contents=(TextPart(id=identify(message_id, 0), text=instruction),), cache=True
+    )
+
+
+def _measure(turn: Turn, reply: Reply) -> Turn:
+    window = turn.checkpoint.context_window
+    used = reply.usage.input_tokens + reply.usage.cached_input_tokens + reply.usage.output_tokens
+    return turn.add(usage=reply.usage, context_window_usage=used / window if window else None)
+
+
+def _call_tools(turn: Turn, reply: Reply, routes: Routes) -> Move:
+    calls = tuple(sorted((_named(call, routes) for call in reply.tool_calls), key=lambda call: _place(call, routes)))
+    message = expert_message(turn.checkpoint, reply, calls)
+    called = turn.add(message, retry_count=0).with_step(tool_calls=calls)
+    return Move(Phase.CALLING, called, CallTools, {"new_message": message, "tool_calls": calls, "usage": reply.usage})
+
+
+def _named(call: RequestedCall, routes: Routes) -> ToolCall:
+    route = routes.get(call.name)
+    skill_name = UNKNOWN_SKILL if route is None else route.skill_name
+    return ToolCall(id=call.id, skill_name=skill_name, tool_name=call.name, args=call.args)
+
+
+def _place(call: ToolCall, routes: Routes) -> int:
+    route = routes.get(call.tool_name)
+    return Kind.SKILL if route is None else route.kind
+
+
+def _retry_cut_calls(turn: Turn, reply: Reply, routes: Routes, max_retries: int, now: int) -> Move:
+    call = _named(reply.tool_calls[0], routes)
+    result = error_result(call, "LengthExceeded", _CUT_CALLS)
+    message = expert_message(turn.checkpoint, reply, (call,))
+    answer = tool_message(turn.checkpoint, (result,), ahead=1)
+    trouble = Trouble("LengthExceeded", _CUT_CALLS)
+    fields = {"tool_calls": (call,), "tool_results": (result,)}
+    return _retry(turn, trouble, max_retries, now, (message, answer), usage=reply.usage, explain=False, fields=fields)
+
+
+def _refuse(turn: Turn, reply: Reply, max_retries: int, now: int, *before: Message) -> Move:
+    has_content = bool(reply.text.strip() or reply.tool_calls)
+    if reply.finish_reason is FinishReason.CONTENT_FILTER:
+        return stop_by_error(turn, RunError(name="ContentFiltered", message=_FILTERED), now)
+    if reply.finish_reason is FinishReason.OTHER and has_content:
+        return stop_by_error(turn, RunError(name="UnexpectedFinishReason", message=_ODD_STOP), now)
+    if reply.finish_reason is FinishReason.LENGTH:
+        said = (expert_message(turn.checkpoint, reply, ahead=len(before)),) if reply.text.strip() else ()
+        trouble = Trouble("LengthExceeded", _CUT_TEXT)
+        return _retry(turn, trouble, max_retries, now, (*before, *said), usage=reply.usage)
+    return _retry(turn, Trouble("EmptyReply", _EMPTY), max_retries, now, before, usage=reply.usage)
+
+
+def _retry(  # noqa: PLR0913 - one place decides between another try and the end, for every kind of trouble
+    turn: Turn,
+    trouble: Trouble,
+    max_retries: int,
+    now: int,
+    before: tuple[Message, ...],
+    *,
+    usage: Usage | None = None,
+    pause: float = 0.0,
+    explain: bool = True,
+    fields: dict[str, Any] | None = None,
+) -> Move:
+    retries = turn.checkpoint.retry_count or 0
+    if retries >= max_retries:
+        message = f"Max retries ({max_retries}) exceeded: {trouble.message}"
+        return stop_by_error(
+            turn, RunError(name="MaxRetriesExceeded", message=message, status_code=trouble.status_code), now
+        )
+    reason = json.dumps({"error": trouble.name, "message": trouble.message}, ensure_ascii=False)
+    said = (user_message(turn.checkpoint, reason, ahead=len(before)),) if explain else ()
+    messages = (*before, *said)
+    again = turn.add(*messages, retry_count=retries + 1)
+    shown = {"reason": reason, "new_messages": messages, "usage": usage or Usage(), **(fields or {})}
+    return Move(Phase.FINISHING, again, Retry, shown, pause)

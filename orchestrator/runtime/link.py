@@ -1,0 +1,245 @@
+"""The Sandbox's end of its link to the broker: calls by id, repeated over a new connection if one breaks."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import TypeAdapter
+
+from orchestrator.errors import WireError
+from orchestrator.wire import link as wire
+from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.generation import Failure, GenerationRequest, Reply
+from orchestrator.wire.message import ToolResult
+
+PATIENCE = 60.0
+"""Seconds that a broker may be away before the Sandbox gives up (design 5)."""
+
+_ADDRESS_BYTES = 107
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_BROKEN = (OSError, asyncio.IncompleteReadError)
+
+T = TypeVar("T")
+OnDelta = Callable[[Literal["reasoning", "text"], str], None]
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class BrokerGoneError(Exception):
+    """The broker stayed away for longer than a Sandbox waits."""
+
+
+@cache
+def _assigned() -> TypeAdapter[wire.Assigned]:
+    return TypeAdapter(wire.Assigned)
+
+
+@cache
+def _opened() -> TypeAdapter[wire.Opened]:
+    return TypeAdapter(wire.Opened)
+
+
+async def dial(state: Path) -> Connection:
+    """Connect to the broker's socket, however long the path to it.
+
+    Raises:
+        OSError: nobody listens.
+    """
+    path = state / wire.SOCKET_NAME
+    if len(os.fsencode(path)) <= _ADDRESS_BYTES or sys.platform != "linux":
+        return await asyncio.open_unix_connection(path)
+    directory = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/{wire.SOCKET_NAME}")
+    finally:
+        os.close(directory)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    frame: bytes
+    answer: asyncio.Future[wire.Answer]
+    on_delta: OnDelta | None
+
+
+class Link:
+    """Calls to the broker; made by `attach`."""
+
+    def __init__(self, state: Path, session_key: str, connection: Connection, patience: float) -> None:
+        self._state = state
+        self._session_key = session_key
+        self._reader, self._writer = connection
+        self._patience = patience
+        self._waiting: dict[str, _Waiting] = {}
+        self._checkpoints = 0
+
+    async def generate(self, request: GenerationRequest, on_delta: OnDelta) -> Reply | Failure:
+        """Have the model called; `on_delta` gets pieces of the reply, perhaps not all of them.
+
+        Raises:
+            WireError: the broker refuses.
+        """
+        match await self._ask(wire.Generate(id=request.id, request=request), on_delta):
+            case wire.Generated(reply=reply):
+                return reply
+            case wire.Failed(failure=failure):
+                return failure
+            case other:
+                raise _unexpected(other)
+
+    async def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Return once the broker has stored it.
+
+        Raises:
+            WireError: the broker refuses.
+        """
+        self._checkpoints += 1
+        await self._keep(wire.KeepCheckpoint(id=f"checkpoint/{self._checkpoints}", checkpoint=checkpoint))
+
+    async def keep_result(self, result: ToolResult) -> None:
+        """Return once the broker has stored it.
+
+        Raises:
+            WireError: the broker refuses.
+        """
+        await self._keep(wire.KeepResult(id=f"result/{result.id}", result=result))
+
+    async def open_tunnel(self, credential: str, host: str, port: int) -> Connection | str:
+        """Open a connection to a host outside, or give the sentence why not.
+
+        Raises:
+            OSError, asyncio.IncompleteReadError: the broker is not there.
+            WireError: it answers what was not agreed.
+        """
+        reader, writer = await dial(self._state)
+        opening = wire.Tunnel(session_key=self._session_key, credential=credential, host=host, port=port)
+        try:
+            refused = await _open(reader, writer, opening)
+        except BaseException:
+            writer.close()
+            raise
+        if refused is None:
+            return reader, writer
+        writer.close()
+        return refused
+
+    async def serve(self) -> None:
+        """Hand answers to those who wait for them, for as long as the broker is there; never returns.
+
+        Raises:
+            BrokerGoneError: it stayed away.
+            WireError: it does not take this Sandbox back, or sends what was not agreed.
+        """
+        try:
+            while True:
+                with suppress(*_BROKEN):
+                    while True:
+                        self._take(await wire.read_frame(self._reader, wire.answer()))
+                self._writer.close()
+                self._reader, self._writer = await _persist(self._reattach, self._patience)
+        finally:
+            self._writer.close()
+
+    async def _reattach(self) -> Connection:
+        reader, writer = await dial(self._state)
+        try:
+            _accept(await _open(reader, writer, wire.Reattach(session_key=self._session_key)))
+            for waiting in self._waiting.values():
+                writer.write(waiting.frame)
+        except BaseException:
+            writer.close()
+            raise
+        return reader, writer
+
+    def _take(self, answer: wire.Answer) -> None:
+        waiting = self._waiting.get(answer.id)
+        if waiting is None:
+            return
+        if not isinstance(answer, wire.Delta):
+            if not waiting.answer.done():
+                waiting.answer.set_result(answer)
+        elif waiting.on_delta is not None:
+            waiting.on_delta(answer.kind, answer.text)
+
+    async def _keep(self, call: wire.KeepCheckpoint | wire.KeepResult) -> None:
+        answer = await self._ask(call, None)
+        if not isinstance(answer, wire.Kept):
+            raise _unexpected(answer)
+
+    async def _ask(self, call: wire.Call, on_delta: OnDelta | None) -> wire.Answer:
+        waiting = _Waiting(wire.frame(call), asyncio.get_running_loop().create_future(), on_delta)
+        self._waiting[call.id] = waiting
+        try:
+            self._writer.write(waiting.frame)
+            with suppress(OSError):  # `serve` sees the same and repeats the call.
+                await self._writer.drain()
+            return await waiting.answer
+        finally:
+            del self._waiting[call.id]
+
+
+@asynccontextmanager
+async def attach(state: Path, patience: float = PATIENCE) -> AsyncIterator[tuple[wire.Assigned, Link]]:
+    """Tell the broker in `state` that this Sandbox is up, and wait for its Run: a warm one waits long.
+
+    Raises:
+        BrokerGoneError, WireError: in an exception group, as `Link.serve`.
+    """
+
+    async def once() -> tuple[wire.Assigned, Connection]:
+        reader, writer = await dial(state)
+        try:
+            writer.write(wire.frame(wire.Attach()))
+            return await wire.read_frame(reader, _assigned()), (reader, writer)
+        except BaseException:
+            writer.close()
+            raise
+
+    assigned, connection = await _persist(once, patience)
+    link = Link(state, assigned.session_key, connection, patience)
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(link.serve())
+        yield assigned, link
+        serving.cancel()
+
+
+async def _open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, opening: Frozen) -> str | None:
+    writer.write(wire.frame(opening))
+    return (await wire.read_frame(reader, _opened())).refused
+
+
+def _accept(refused: str | None) -> None:
+    if refused is not None:
+        message = f"the broker does not take this Sandbox back: {refused}"
+        raise WireError(message)
+
+
+def _unexpected(answer: wire.Answer) -> WireError:
+    if isinstance(answer, wire.Refused):
+        return WireError(f"the broker refuses: {answer.reason}")
+    return WireError(f"the broker answered call {answer.id!r} with {answer.answer!r}, which was not asked for")
+
+
+async def _persist(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
+    """Try until it works; `patience` seconds count from the last time that somebody answered the door."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + patience
+    pause = _FIRST_PAUSE
+    while True:
+        began = clock()
+        try:
+            return await attempt()
+        except _BROKEN as error:
+            if clock() - began > patience:
+                deadline = clock() + patience  # It was there, for long, and left: waiting begins anew.
+            if clock() + pause > deadline:
+                message = f"the broker was away for {patience:g} s ({type(error).__name__}: {error})"
+                raise BrokerGoneError(message) from error
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)

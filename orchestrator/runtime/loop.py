@@ -1,0 +1,193 @@
+"""The agent loop: does what `decide` and `calls` say, and tells of it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import metadata
+from typing import Any
+
+from orchestrator.runtime import calls, decide
+from orchestrator.runtime.link import Link
+from orchestrator.runtime.prompt import system_prompt
+from orchestrator.runtime.skills import Routes, SkillError, route
+from orchestrator.runtime.skills.builtin import BuiltinSession
+from orchestrator.runtime.skills.opening import open_skills
+from orchestrator.runtime.stream import Stream
+from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.runtime.turn import Move, Phase, Turn, stop_by_error
+from orchestrator.wire.checkpoint import Checkpoint, RunError, Step
+from orchestrator.wire.generation import Failure, GenerationRequest, Reply
+from orchestrator.wire.message import Message, ToolCall, ToolResult
+from orchestrator.wire.platform_event import InitializeRuntime
+from orchestrator.wire.run import EventDetail, Run
+
+_TODOS = "todos"
+"""Where a checkpoint's metadata keeps the todo list, so that it outlives the Sandbox."""
+
+
+async def work(
+    run: Run, link: Link, surroundings: Surroundings, end_everything_else: Callable[[], Awaitable[bool]]
+) -> None:
+    """Work a Run to its terminal event.
+
+    The event is written once nothing else lives in the Sandbox, the broker has the checkpoint, and the spool is safe.
+
+    Raises:
+        SpoolFullError, WireError: the Run cannot be told about, or the broker refuses it.
+    """
+    emitter = surroundings.emitter
+    emitter.emit(
+        InitializeRuntime,
+        runtime_version=metadata.version("perstack-orch"),
+        expert_name=run.expert.name,
+        experts=run.known_experts,
+        model=run.model,
+        max_steps=run.max_steps,
+        max_retries=run.max_retries,
+        timeout=run.timeout_ms,
+        query=run.query,
+    )
+    todos = (run.checkpoint.metadata or {}).get(_TODOS, [])
+    base = BuiltinSession(run.expert, run.exec_grant, surroundings, todos)
+    last: Move | None = None
+    try:
+        async with open_skills(run, surroundings, base) as sessions:
+            delegated = run.checkpoint.delegated_by is not None
+            routes = route(sessions, run.expert, run.delegates, delegated=delegated)
+            last = await Loop(run, link, surroundings, base, routes).work()
+    except* SkillError as errors:
+        last = _stop_for_skill(run, errors)
+    await end_everything_else()
+    if last is not None:
+        await link.keep_checkpoint(last.turn.checkpoint)
+        emitter.sync()
+        emitter.emit(last.event, **shown(last.fields, run.events))
+
+
+class Loop:
+    """One Run of one Expert, with its skills open."""
+
+    def __init__(self, run: Run, link: Link, surroundings: Surroundings, base: BuiltinSession, routes: Routes) -> None:
+        self._run = run
+        self._link = link
+        self._emitter = surroundings.emitter
+        self._base = base
+        self._routes = routes
+        self._generations = 0
+        self._pause = 0.0
+
+    async def work(self) -> Move:
+        """Go on until the Run stops; give the last move, whose event is not written yet."""
+        move = decide.begin(self._run, system_prompt(self._run), _now())
+        while move.phase is not Phase.STOPPED:
+            await self._tell(move)
+            move = await self._next(move.phase, move.turn)
+        return move
+
+    async def _tell(self, move: Move) -> None:
+        checkpoint = move.fields.get("checkpoint")
+        if checkpoint is not None:
+            await self._link.keep_checkpoint(checkpoint)
+        self._emitter.emit(move.event, **shown(move.fields, self._run.events))
+        self._emitter.step_number = move.turn.checkpoint.step_number
+        self._pause = move.pause or self._pause
+
+    async def _next(self, phase: Phase, turn: Turn) -> Move:  # noqa: PLR0911 - one line for each state of spec 3.5
+        match phase:
+            case Phase.PREPARING:
+                await asyncio.sleep(self._pause)
+                self._pause = 0.0
+                return decide.prepare(turn, _now())
+            case Phase.GENERATING | Phase.GENERATING_RESULT:
+                return await self._ask_model(phase, turn)
+            case Phase.CALLING:
+                return await self._call_tools(turn)
+            case Phase.RESOLVING:
+                return decide.resolve(turn)
+            case Phase.CALLING_DELEGATE:
+                return calls.delegate(turn, self._routes, _now())
+            case Phase.CALLING_INTERACTIVE:
+                return calls.interact(turn, _now())
+            case _:
+                return decide.finish(turn, self._run.max_steps, _now())
+
+    async def _ask_model(self, phase: Phase, turn: Turn) -> Move:
+        for_result = phase is Phase.GENERATING_RESULT
+        messages = decide.result_messages(turn) if for_result else turn.checkpoint.messages
+        reply = await self._generate(turn, messages, for_result=for_result)
+        retries = self._run.max_retries
+        if isinstance(reply, Failure):
+            return decide.take_failure(turn, reply, retries, _now())
+        if for_result:
+            return decide.take_result(turn, reply, retries, _now())
+        return decide.take_reply(turn, reply, self._routes, retries, _now())
+
+    async def _generate(self, turn: Turn, messages: tuple[Message, ...], *, for_result: bool) -> Reply | Failure:
+        number = self._generations
+        self._generations += 1
+        request = GenerationRequest(
+            id=f"{turn.checkpoint.step_number}/{number}",
+            number=number,
+            messages=messages,
+            tools=() if for_result else tuple(route.definition for route in self._routes.values()),
+        )
+        stream = Stream(self._emitter, shows_text=for_result)
+        try:
+            outcome = await self._link.generate(request, stream.take)
+            stream.finish(outcome)
+        finally:
+            stream.close()
+        return outcome
+
+    async def _call_tools(self, turn: Turn) -> Move:
+        sorted_calls = calls.sort(turn, self._routes)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self._call(call)) for call in sorted_calls.local]
+            for refusal in sorted_calls.refused:
+                tasks.create_task(self._link.keep_result(refusal))
+        results = calls.in_order(turn, (*(task.result() for task in running), *sorted_calls.refused))
+        return calls.follow(self._with_todos(turn), results, sorted_calls, _now())
+
+    async def _call(self, call: ToolCall) -> ToolResult:
+        session = self._routes[call.tool_name].session
+        if session is None:
+            message = f"tool {call.tool_name!r} has no session, and was not to be called here"
+            raise RuntimeError(message)
+        result = await session.call(call)
+        await self._link.keep_result(result)
+        return result
+
+    def _with_todos(self, turn: Turn) -> Turn:
+        before = turn.checkpoint.metadata or {}
+        if not self._base.todos and _TODOS not in before:
+            return turn
+        return turn.with_checkpoint(metadata=before | {_TODOS: self._base.todos})
+
+
+def shown(fields: Mapping[str, Any], detail: EventDetail) -> dict[str, Any]:
+    """What an event carries: by default neither the conversation nor checkpoints with one."""
+    if detail is EventDetail.FULL:
+        return dict(fields)
+    return {
+        name: value.head if isinstance(value, Checkpoint) else value
+        for name, value in fields.items()
+        if name != "messages"
+    }
+
+
+def _stop_for_skill(run: Run, errors: BaseExceptionGroup[SkillError]) -> Move:
+    message = str(next(_leaves(errors)))
+    turn = Turn(run.checkpoint, Step(step_number=run.checkpoint.step_number, started_at=_now()))
+    return stop_by_error(turn, RunError(name="SkillError", message=message), _now())
+
+
+def _leaves(errors: BaseException) -> Any:
+    if isinstance(errors, BaseExceptionGroup):
+        for error in errors.exceptions:
+            yield from _leaves(error)
+    else:
+        yield errors
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

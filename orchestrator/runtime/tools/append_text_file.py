@@ -1,0 +1,27 @@
+"""appendTextFile."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.runtime.tools import define, text_file
+from orchestrator.runtime.tools.paths import resolve, shown
+
+DEFINITION = define(
+    "appendTextFile",
+    "Add text at the end of a file of the workspace that exists. No newline is added.",
+    required=("path", "text"),
+    path={"type": "string", "description": "The file, relative to the workspace or below /workspace."},
+    text={"type": "string", "description": "What to add."},
+)
+
+
+def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
+    """Add to the file.
+
+    Raises:
+        ToolError: it is not there or cannot be written.
+    """
+    path, text = args["path"], args["text"]
+    text_file.append(workspace, path, text_file.encode(text))
+    return {"path": shown(resolve(workspace, path)), "text": text}

@@ -1,0 +1,41 @@
+"""editTextFile."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.runtime.tools import ToolError, define, text_file
+from orchestrator.runtime.tools.paths import resolve, shown
+
+DEFINITION = define(
+    "editTextFile",
+    "Replace the first exact occurrence of a text in a file of the workspace. Line endings become LF.",
+    required=("path", "newText", "oldText"),
+    path={"type": "string", "description": "The file, relative to the workspace or below /workspace."},
+    newText={"type": "string", "description": "What to put there, taken literally."},
+    oldText={"type": "string", "description": "What to replace; must occur in the file exactly so."},
+)
+
+
+def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
+    """Replace once.
+
+    Raises:
+        ToolError: the file is not there or not text, or the old text is not in it.
+    """
+    path = args["path"]
+    new, old = (_unix(args[name]) for name in ("newText", "oldText"))
+    try:
+        text = _unix(text_file.read(workspace, path).decode("utf-8"))
+    except UnicodeDecodeError as error:
+        message = f"path {path!r} is not UTF-8 text"
+        raise ToolError(message) from error
+    if old not in text:
+        message = f"path {path!r}: oldText is not in the file; read it and give the exact text"
+        raise ToolError(message)
+    text_file.write(workspace, path, text_file.encode(text.replace(old, new, 1)), create=False)
+    return {"path": shown(resolve(workspace, path)), "newText": args["newText"], "oldText": args["oldText"]}
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n")

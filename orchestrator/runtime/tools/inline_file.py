@@ -1,0 +1,26 @@
+"""Reading a whole file for the model to look at."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from orchestrator.runtime.tools import ToolError
+from orchestrator.runtime.tools.paths import regular_file
+
+
+def read(workspace: Path, path: str, types: Mapping[str, str], limit: int) -> tuple[str, bytes]:
+    """Give the MIME type by extension and the bytes of a file of at most `limit` bytes.
+
+    Raises:
+        ToolError: it cannot be read, is of another type, or is larger.
+    """
+    mime_type = types.get(PurePosixPath(path).suffix.lower())
+    if mime_type is None:
+        message = f"path {path!r} has an unsupported type; supported are: {', '.join(types)}"
+        raise ToolError(message)
+    with regular_file(workspace, path, os.O_RDONLY) as fd, os.fdopen(os.dup(fd), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        message = f"path {path!r} is larger than {limit // 2**20} MiB"
+        raise ToolError(message)
+    return mime_type, data

@@ -1,0 +1,45 @@
+"""listDirectory."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from orchestrator.runtime.tools import define
+from orchestrator.runtime.tools.file_info import iso, kind_of
+from orchestrator.runtime.tools.paths import is_reserved, opened, resolve, shown, translated
+
+DEFINITION = define(
+    "listDirectory",
+    "List the entries of a directory of the workspace, sorted by name. Symbolic links are listed, not followed.",
+    required=("path",),
+    path={"type": "string", "description": 'The directory; "." is the workspace.'},
+)
+
+
+def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
+    """List it.
+
+    Raises:
+        ToolError: it is not a directory that may be read.
+    """
+    path = args["path"]
+    relative = resolve(workspace, path)
+    with opened(workspace, path, os.O_RDONLY | os.O_DIRECTORY) as fd, translated(path):
+        items = [_item(fd, name) for name in sorted(os.listdir(fd)) if not is_reserved(relative / name)]
+    return {"path": shown(relative), "items": [item for item in items if item is not None]}
+
+
+def _item(directory: int, name: str) -> Mapping[str, Any] | None:
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None  # Deleted since it was listed.
+    shown_name = PurePosixPath(name).name
+    return {
+        "name": shown_name,
+        "path": shown_name,
+        "type": kind_of(status),
+        "size": status.st_size,
+        "modified": iso(status.st_mtime),
+    }

@@ -1,0 +1,46 @@
+"""moveFile."""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.runtime.tools import ToolError, define
+from orchestrator.runtime.tools.paths import parent, resolve, shown
+
+DEFINITION = define(
+    "moveFile",
+    "Move or rename a file or directory of the workspace. The destination must not exist; its directory must.",
+    required=("source", "destination"),
+    source={"type": "string", "description": "What to move, relative to the workspace or below /workspace."},
+    destination={"type": "string", "description": "Its new path."},
+)
+
+
+def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
+    """Move it.
+
+    Raises:
+        ToolError: the source is not there or not to be written, or the destination exists.
+    """
+    source, destination = args["source"], args["destination"]
+    with parent(workspace, destination) as (to, new_name), parent(workspace, source) as (origin, name):
+        mode = os.stat(name, dir_fd=origin, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode) or not mode & stat.S_IWUSR:
+            reason = "is a symbolic link" if stat.S_ISLNK(mode) else "is not writable"
+            message = f"path {source!r} {reason}"
+            raise ToolError(message)
+        if _exists(to, new_name):
+            message = f"path {destination!r} exists already"
+            raise ToolError(message)
+        os.rename(name, new_name, src_dir_fd=origin, dst_dir_fd=to)
+    return {"source": shown(resolve(workspace, source)), "destination": shown(resolve(workspace, destination))}
+
+
+def _exists(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
