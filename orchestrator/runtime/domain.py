@@ -1,0 +1,68 @@
+"""What each tool of a Sandbox may reach (design 1, 6). Pure; `landlock` enforces it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.wire.identity import identify
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/proc", "/sys")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+_CONTAINER_STATE = Path("/run/perstack")
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """All that processes in it may reach; a path stands for everything below it, and one that is missing for nothing.
+
+    `read` may be read and executed; `write` also changed. `devices` may be read and written, not replaced. `connect`
+    are TCP ports it may connect to, and then it may bind none; None leaves TCP alone. Processes outside can neither
+    be signalled nor looked into (memory, environ, open files), and abstract unix sockets outside are out of reach.
+    """
+
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
+    devices: tuple[Path, ...] = ()
+    connect: tuple[int, ...] | None = None
+
+
+def exec_home(surroundings: Surroundings) -> Path:
+    """HOME and TMPDIR of `exec`."""
+    return _private(surroundings) / "exec"
+
+
+def skill_home(surroundings: Surroundings, skill_name: str) -> Path:
+    """HOME, TMPDIR and working directory of a skill; no name leads out, and no two names share one."""
+    readable = "".join(char if char.isascii() and char.isalnum() else "-" for char in skill_name)[:32]
+    return _private(surroundings) / "skills" / f"{readable}-{identify(skill_name)[:8]}"
+
+
+def exec_domain(surroundings: Surroundings) -> Domain:
+    """What commands reach: the workspace and their own home; any port, since they start and call local servers.
+
+    Shared memory is theirs alone: Python's multiprocessing needs it.
+    """
+    return _domain(surroundings, (exec_home(surroundings), Path("/dev/shm")))  # noqa: S108 - granted, not created
+
+
+def skill_domain(surroundings: Surroundings, home: Path, proxy_port: int | None) -> Domain:
+    """What a skill reaches: the workspace, its own home, and of TCP only its proxy where it has one."""
+    return _domain(surroundings, (home,), connect=() if proxy_port is None else (proxy_port,))
+
+
+def _domain(surroundings: Surroundings, own: tuple[Path, ...], connect: tuple[int, ...] | None = None) -> Domain:
+    # A process backend may run from a virtual environment, with tools anywhere on its PATH.
+    found = (*surroundings.path.split(":"), sys.prefix, sys.base_prefix)
+    readable = [Path(path) for path in dict.fromkeys((*_SYSTEM, *found)) if path.startswith("/")]
+    return Domain(
+        read=tuple(path for path in readable if not surroundings.state.is_relative_to(path)),
+        write=(surroundings.workspace, *own),
+        devices=tuple(map(Path, _DEVICES)),
+        connect=connect,
+    )
+
+
+def _private(surroundings: Surroundings) -> Path:
+    in_container = surroundings.state == _CONTAINER_STATE
+    return Path("/tmp") if in_container else surroundings.state / "tmp"  # noqa: S108 - a tmpfs of the Sandbox's own

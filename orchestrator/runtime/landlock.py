@@ -1,0 +1,130 @@
+"""Landlock, by which an unprivileged thread gives up access for itself and all that it starts.
+
+System calls and structures are those of linux/landlock.h; `man 7 landlock` tells which ABI brought what. All of it is
+best effort: what the kernel does not have is not enforced, and `shortfall` says what that is.
+"""
+
+import ctypes
+import os
+import stat
+import struct
+from functools import cache
+from pathlib import Path
+
+from orchestrator.runtime.domain import Domain
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
+_CREATE_RULESET_VERSION = 1
+_PATH_BENEATH, _NET_PORT = 1, 2
+_PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522
+_FILE_CAPABILITIES = 0b11111  # chown, dac_override, dac_read_search, fowner, fsetid
+
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_MAKE_CHAR, _MAKE_BLOCK, _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 6, 1 << 11, 1 << 13, 1 << 14, 1 << 15
+_FILES_OF_FIRST_ABI = (1 << 13) - 1
+_BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
+_SCOPE_ABSTRACT_SOCKETS, _SCOPE_SIGNALS = 1 << 0, 1 << 1
+
+_ABI_REFER, _ABI_TRUNCATE, _ABI_TCP, _ABI_IOCTL, _ABI_SCOPE = 2, 3, 4, 5, 6
+
+_READ = _EXECUTE | _READ_FILE | _READ_DIR
+_WRITE = (_FILES_OF_FIRST_ABI & ~_MAKE_CHAR & ~_MAKE_BLOCK) | _REFER | _TRUNCATE
+_USE_DEVICE = _READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV
+_FOR_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
+
+
+def abi() -> int:
+    """Which version of Landlock can be used here; 0 where kernel, boot options or a seccomp profile deny it."""
+    version: int = _libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _CREATE_RULESET_VERSION)
+    return max(0, version)
+
+
+def shortfall(version: int) -> str | None:
+    """Say what version `version` leaves open between the tools of one Sandbox; None if nothing does."""
+    missing = {1: "files and processes", _ABI_TCP: "TCP ports", _ABI_SCOPE: "signals and abstract sockets"}
+    named = [what for since, what in missing.items() if version < since]
+    if not named:
+        return None
+    return f"this kernel (Landlock ABI {version}) does not keep the tools of a Sandbox apart in: {', '.join(named)}"
+
+
+def build(domain: Domain, version: int) -> int:
+    """Make a ruleset of `domain` as far as `version` can; give its descriptor, which the caller closes.
+
+    Raises:
+        OSError: the kernel refused, which it does for no domain of ours.
+    """
+    files = _handled_files(version)
+    tcp = _BIND_TCP | _CONNECT_TCP if domain.connect is not None and version >= _ABI_TCP else 0
+    scoped = _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if version >= _ABI_SCOPE else 0
+    attributes = struct.pack("=QQQ", files, tcp, scoped)[
+        : 8 if version < _ABI_TCP else 16 if version < _ABI_SCOPE else 24
+    ]
+    ruleset: int = _libc().syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    _check(ruleset)
+    try:
+        for paths, access in ((domain.read, _READ), (domain.write, _WRITE), (domain.devices, _USE_DEVICE)):
+            for path in paths:
+                _allow_path(ruleset, path, access & files)
+        for port in (domain.connect or ()) if tcp else ():
+            _add(ruleset, _NET_PORT, struct.pack("=QQ", _CONNECT_TCP, port))
+    except BaseException:
+        os.close(ruleset)
+        raise
+    return ruleset
+
+
+def enter(ruleset: int | None) -> None:
+    """Put the calling thread, and all that it will start, under `ruleset` for good; None only takes privileges.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _drop_capabilities()
+    if ruleset is not None:
+        _check(_libc().syscall(_RESTRICT_SELF, ruleset, 0))
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _drop_capabilities() -> None:
+    # Only a process backend run by root has any. Its tools keep root's way with files, but CAP_PERFMON, which reads
+    # every process's environ whatever Landlock says (fs/proc, may_access_mm), must go.
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    held = ctypes.create_string_buffer(24)
+    _check(_libc().capget(header, held))
+    low = (word & _FILE_CAPABILITIES for word in struct.unpack_from("=III", held))
+    _check(_libc().capset(header, struct.pack("=IIIIII", *low, 0, 0, 0)))
+
+
+def _handled_files(version: int) -> int:
+    later = {_ABI_REFER: _REFER, _ABI_TRUNCATE: _TRUNCATE, _ABI_IOCTL: _IOCTL_DEV}
+    return _FILES_OF_FIRST_ABI | sum(right for since, right in later.items() if version >= since)
+
+
+def _allow_path(ruleset: int, path: Path, access: int) -> None:
+    try:
+        target = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return  # What is not there, or not for us to see, needs no grant.
+    try:
+        if not stat.S_ISDIR(os.fstat(target).st_mode):
+            access &= _FOR_FILES
+        _add(ruleset, _PATH_BENEATH, struct.pack("=Qi", access, target))
+    finally:
+        os.close(target)
+
+
+def _add(ruleset: int, kind: int, rule: bytes) -> None:
+    _check(_libc().syscall(_ADD_RULE, ruleset, kind, rule, 0))
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
