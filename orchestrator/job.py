@@ -8,12 +8,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from orchestrator.attempt import Place
-from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.egress import Access
+from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.server import Broker
 from orchestrator.collect import Collected
 from orchestrator.delegation import last_text
 from orchestrator.errors import OrchestratorError
+from orchestrator.masking import mask
 from orchestrator.outcome import Outcome, job_status
 from orchestrator.plan import Job, Start, check, first
 from orchestrator.providers import Provider
@@ -98,7 +99,7 @@ async def run_job(
         max_steps=job.max_steps,
         started_at=began,
     )
-    async with store.create(record) as records:
+    async with store.create(record, mask=mask(job.secrets)) as records:
         events = JobEvents()
         drive = _Drive(job, backend, records, provider, note, events)
         # A TaskGroup here would wrap whatever the caller's block raises in a group of its own.

@@ -27,7 +27,8 @@ _GENERATIONS_PER_STEP = 2
 class Job:
     """One `perstack-orch run`, every default filled in.
 
-    `env` holds the values of all variables that may be granted, `env_names` are those of `--env`. `allowed` are the
+    `env` holds the values of all variables that may be granted, `env_names` are those of `--env`, `secrets` are the
+    values that no record may show. `allowed` are the
     hosts of `--allow-domain` by skill. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work
     at once.
     """
@@ -47,6 +48,7 @@ class Job:
     timeout_ms: int
     context_window: int | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     env_names: tuple[str, ...] = ()
     allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limits: Limits = Limits()
@@ -117,7 +119,7 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
         user=job.workspace.user,
         deadline=deadline,
         limits=job.limits,
-        labels=labels(job=job.id, sandbox=name, instance=job.instance, deadline=deadline),
+        labels=labels(job.id, sandbox=name, instance=job.instance, deadline=deadline),
         read_only=job.workspace.read_only,
         hidden=job.workspace.hidden,
     )

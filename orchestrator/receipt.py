@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from orchestrator.wire.event import Event, InitializeRuntime, ProxyAccess, TerminalEvent
+from orchestrator.wire.any_event import AnyEvent
+from orchestrator.wire.event import InitializeRuntime, ProxyAccess, TerminalEvent
 from orchestrator.wire.usage import Usage
 
 
@@ -25,7 +26,7 @@ class Receipt:
     hops: tuple[Hop, ...] = ()
     stopped_at: int | None = None
 
-    def with_event(self, event: Event) -> "Receipt":
+    def with_event(self, event: AnyEvent) -> "Receipt":
         """The receipt after one more event."""
         if isinstance(event, TerminalEvent):
             return replace(self, stopped_at=event.timestamp)

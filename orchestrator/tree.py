@@ -12,8 +12,8 @@ from orchestrator.outcome import Broken, broken
 from orchestrator.plan import Plan, Start, plan
 from orchestrator.store import JobRecords
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status, Step
-from orchestrator.wire.event import StopRunByError
 from orchestrator.wire.identity import identify
+from orchestrator.wire.state_event import StopRunByError
 
 
 @dataclass(frozen=True, slots=True)
