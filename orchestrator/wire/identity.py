@@ -4,10 +4,12 @@ All ids but a job's are derived from what they name, so a repeated attempt gives
 """
 
 import hashlib
+import re
 
 _LENGTH = 24
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _ALPHABET = _LETTERS + "0123456789"
+_JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 
 
 def identify(*parts: str | int) -> str:
@@ -20,3 +22,8 @@ def identify(*parts: str | int) -> str:
         number, index = divmod(number, len(_ALPHABET))
         characters.append(_ALPHABET[index])
     return "".join(characters)
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `text` can be a job's id, which the user may choose: one that is safe as the name of a directory."""
+    return _JOB_ID.fullmatch(text) is not None

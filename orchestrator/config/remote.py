@@ -1,0 +1,67 @@
+"""A perstack.toml fetched from GitHub (spec 1.1, behaviour A3)."""
+
+import http.client
+import re
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import urlsplit
+
+from orchestrator.errors import ConfigError
+
+_HOST = "raw.githubusercontent.com"
+_MOST_BYTES = 1024 * 1024
+_SECONDS = 10.0
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_url(source: str) -> bool:
+    """Whether `--config` names a URL and not a file."""
+    return _URL.match(source) is not None
+
+
+def check_url(url: str) -> None:
+    """Allow https on GitHub's host for files, spelt so that nobody can read it otherwise.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        message = f"config URL {url!r} is not a URL"
+        raise ConfigError(message) from error
+    if parts.scheme != "https":
+        message = f"config URL {url!r} must begin with https://"
+        raise ConfigError(message)
+    if parts.netloc.lower() not in {_HOST, f"{_HOST}:443"}:
+        message = f"config URL {url!r} must be on {_HOST}; download the file and name it with --config"
+        raise ConfigError(message)
+
+
+def download(url: str) -> bytes:
+    """Get what `url` names, without following redirects.
+
+    Raises:
+        ConfigError: it cannot be had within 10 seconds, or has more than 1 MiB.
+    """
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(url, timeout=_SECONDS) as answer:
+            content: bytes = answer.read(_MOST_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        error.close()
+        what = "is redirected, which is refused" if error.code in range(300, 400) else f"gave status {error.code}"
+        message = f"config URL {url!r} {what}; check it in a browser"
+        raise ConfigError(message) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        message = f"config URL {url!r} cannot be fetched: {getattr(error, 'reason', error)}"
+        raise ConfigError(message) from error
+    if len(content) > _MOST_BYTES:
+        message = f"config URL {url!r} gives more than {_MOST_BYTES} bytes, too much for a config"
+        raise ConfigError(message)
+    return content
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_args: Any, **_more: Any) -> None:
+        """Refuse: the allowed host must not choose another."""

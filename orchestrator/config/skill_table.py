@@ -1,0 +1,111 @@
+"""`[experts."<key>".skills."<skill>"]` (spec 1.5)."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from orchestrator.config.domains import parse_pattern
+from orchestrator.config.endpoint import parse_endpoint
+from orchestrator.config.table import Table
+from orchestrator.config.variables import is_variable_name
+from orchestrator.wire.skill import InteractiveSkill, InteractiveTool, SseSkill, StdioSkill
+
+Domain = Annotated[str, AfterValidator(parse_pattern)]
+
+
+def _variable(name: str) -> str:
+    if not is_variable_name(name):
+        message = f"{name!r} is not the name of an environment variable"
+        raise ValueError(message)
+    return name
+
+
+def _schema(text: str) -> str:
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        message = f"is not JSON: {error}"
+        raise ValueError(message) from error
+    if not isinstance(schema, dict):
+        message = "must be a JSON object"
+        raise ValueError(message)  # noqa: TRY004 - pydantic collects ValueError only
+    return text
+
+
+class SkillTable(Table):
+    """What all skills have."""
+
+    description: str | None = None
+    rule: str | None = None
+
+
+class StdioTable(SkillTable):
+    """An MCP server to start."""
+
+    type: Literal["mcpStdioSkill"]
+    pick: list[str] = Field([])
+    omit: list[str] = Field([])
+    command: str = Field(min_length=1)
+    package_name: str | None = None
+    args: list[str] = Field([], validate_default=True)
+    required_env: list[Annotated[str, AfterValidator(_variable)]] = Field([])
+    allowed_domains: list[Domain] = Field([])
+    lazy_init: bool = False
+
+    @field_validator("args", mode="after")
+    @classmethod
+    def _one_of_two(cls, args: list[str], info: ValidationInfo) -> list[str]:
+        named = info.data.get("package_name", "")
+        if args and named:
+            message = "give packageName or args, not both"
+            raise ValueError(message)
+        if not args and named is None:
+            message = "give packageName or args: there is nothing to start"
+            raise ValueError(message)
+        return args
+
+    def skill(self, name: str) -> StdioSkill:
+        """The skill of that name."""
+        return StdioSkill(name=name, **self.model_dump(exclude={"type"}))
+
+
+class SseTable(SkillTable):
+    """An MCP server elsewhere."""
+
+    type: Literal["mcpSseSkill"]
+    pick: list[str] = Field([])
+    omit: list[str] = Field([])
+    endpoint: Annotated[str, AfterValidator(parse_endpoint)]
+    allowed_domains: list[Domain] = Field([])
+
+    def skill(self, name: str) -> SseSkill:
+        """The skill of that name."""
+        return SseSkill(name=name, **self.model_dump(exclude={"type"}))
+
+
+class ToolTable(Table):
+    """A tool that the user answers. The table's key is its name; a `name` inside is allowed and means nothing."""
+
+    name: Any = None
+    description: str | None = None
+    input_json_schema: Annotated[str, AfterValidator(_schema)]
+
+    def tool(self, name: str) -> InteractiveTool:
+        """The tool of that name."""
+        return InteractiveTool(name=name, description=self.description, input_schema=json.loads(self.input_json_schema))
+
+
+class InteractiveTable(SkillTable):
+    """Tools that the user answers."""
+
+    type: Literal["interactiveSkill"]
+    tools: dict[str, ToolTable]
+
+    def skill(self, name: str) -> InteractiveSkill:
+        """The skill of that name."""
+        tools = tuple(table.tool(key) for key, table in self.tools.items())
+        return InteractiveSkill(name=name, description=self.description, rule=self.rule, tools=tools)
+
+
+AnySkillTable = Annotated[StdioTable | SseTable | InteractiveTable, Field(discriminator="type")]
