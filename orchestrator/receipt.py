@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from orchestrator.wire.any_event import AnyEvent
-from orchestrator.wire.event import InitializeRuntime, ProxyAccess, TerminalEvent
+from orchestrator.wire.event import TerminalEvent
+from orchestrator.wire.platform_event import InitializeRuntime, ProxyAccess
 from orchestrator.wire.usage import Usage
 
 
