@@ -1,0 +1,245 @@
+"""The runtime as a real process, against the host's end of a real socket."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.wire.checkpoint import Status
+from orchestrator.wire.generation import FinishReason, Reasoning
+from orchestrator.wire.run import Delegate
+from orchestrator.wire.skill import SseSkill
+from tests.support.scripted_host import (
+    SECONDS,
+    a_run,
+    calls,
+    ended,
+    expert,
+    says,
+    scripted_host,
+    start,
+    start_runtime,
+    work,
+)
+
+BEGIN = ["initializeRuntime", "skillConnected", "startRun", "startGeneration"]
+STEP = ["callTools", "resolveToolResults", "finishToolCall", "continueToNextStep", "startGeneration"]
+RETRY = ["retry", "continueToNextStep", "startGeneration"]
+END = "skillDisconnected"
+
+
+async def test_c2_text_only(tmp_path: Path) -> None:
+    """Text alone completes the Run; the spool holds the bytes of stdout; the broker has the last checkpoint first."""
+    run, host = await work(tmp_path, a_run(), says("All done"))
+    assert (run.code, run.stderr) == (0, "")
+    assert run.types == [*BEGIN, END, "completeRun"]
+    assert run.spool == run.stdout
+    assert [event["seq"] for event in run.events] == list(range(1, 7))
+    assert run.event("completeRun")["text"] == "All done"
+    assert "messages" not in run.event("completeRun")["checkpoint"]
+    assert [checkpoint.status for checkpoint in host.checkpoints] == [Status.COMPLETED]
+    assert [message.type for message in host.checkpoints[0].messages] == [
+        "instructionMessage",
+        "userMessage",
+        "expertMessage",
+    ]
+
+
+async def test_c10_tool_then_completion_then_result(tmp_path: Path) -> None:
+    """A tool works in the workspace, completion asks for the result in a turn without tools, which is streamed."""
+    run, host = await work(
+        tmp_path,
+        a_run(),
+        calls(("writeTextFile", {"path": "log.md", "text": "42"})),
+        calls(("attemptCompletion", {})),
+        says("It is written", reasoning=(Reasoning(text="so"),)),
+    )
+    assert (run.code, run.stderr) == (0, "")
+    assert run.types == [
+        *BEGIN,
+        *STEP,
+        "callTools",
+        "attemptCompletion",
+        "startStreamingReasoning",
+        "streamReasoning",
+        "completeStreamingReasoning",
+        "startStreamingRunResult",
+        "streamRunResult",
+        "completeStreamingRunResult",
+        END,
+        "completeRun",
+    ]
+    assert run.spool == run.stdout
+    assert (tmp_path / "workspace" / "log.md").read_text() == "42"
+    assert [request.id for request in host.requests] == ["1/0", "2/1", "2/2"]
+    assert host.requests[2].tools == ()
+    assert [result.id for result in host.results] == ["c0", "c0"]
+    assert [event["stepNumber"] for event in run.events if "stepNumber" in event] == [1] * 6 + [2] * 10
+
+
+async def test_c9_completion_with_text(tmp_path: Path) -> None:
+    """Text beside attemptCompletion is the result at once."""
+    run, host = await work(tmp_path, a_run(), calls(("attemptCompletion", {}), text="Ready"))
+    assert run.types == [*BEGIN, "callTools", END, "completeRun"]
+    assert run.event("completeRun")["text"] == "Ready"
+    assert len(host.requests) == 1
+
+
+async def test_c8_open_todos_keep_the_loop_going(tmp_path: Path) -> None:
+    """With open todos attemptCompletion is an ordinary result, and the list is in the checkpoint."""
+    run, host = await work(
+        tmp_path,
+        a_run(),
+        calls(("todo", {"newTodos": ["a"]})),
+        calls(("attemptCompletion", {}), text="Ready"),
+        says("Given up"),
+    )
+    assert run.types == [*BEGIN, *STEP, *STEP, END, "completeRun"]
+    assert host.checkpoints[-1].metadata == {"todos": [{"id": 0, "title": "a", "completed": False}]}
+
+
+async def test_f8_todos_outlive_the_sandbox(tmp_path: Path) -> None:
+    """A resumed Expert finds its own list."""
+    before = start(metadata={"todos": [{"id": 0, "title": "a", "completed": False}]})
+    run, _ = await work(tmp_path, a_run(checkpoint=before), calls(("todo", {"completedTodos": [0]})), says("x"))
+    text = run.event("resolveToolResults")["toolResults"][0]["result"][0]["text"]
+    assert text == '{"todos":[{"id":0,"title":"a","completed":true}]}'
+
+
+async def test_d1_delegation_stops_the_run(tmp_path: Path) -> None:
+    """Delegate calls end the container; the calls before them are answered."""
+    delegates = (Delegate(key="pro", name="pro", version="1.0.0"),)
+    reply = calls(("pro", {"query": "Plan"}), ("listDirectory", {"path": "."}))
+    run, host = await work(tmp_path, a_run(delegates=delegates), reply)
+    assert (run.code, run.stderr) == (0, "")
+    assert run.types == [*BEGIN, "callTools", "callDelegate", END, "stopRunByDelegate"]
+    assert [call.tool_call_id for call in host.checkpoints[-1].delegate_to or ()] == ["c0"]
+    assert [result.id for result in host.checkpoints[-1].partial_tool_results or ()] == ["c1"]
+
+
+async def test_c11_max_steps(tmp_path: Path) -> None:
+    """The step limit replaces the next step."""
+    run, host = await work(tmp_path, a_run(max_steps=1), calls(("listDirectory", {"path": "."})))
+    assert run.types == [*BEGIN, *STEP[:3], END, "stopRunByExceededMaxSteps"]
+    assert host.checkpoints[-1].status is Status.STOPPED_BY_EXCEEDED_MAX_STEPS
+
+
+async def test_c3_empty_replies_end_in_an_error(tmp_path: Path) -> None:
+    """Each empty reply is one retry; with the retries used up the Run stops by error."""
+    run, host = await work(tmp_path, a_run(), *(says(""),) * 3)
+    assert run.types == [*BEGIN, *RETRY, *RETRY, END, "stopRunByError"]
+    error = run.event("stopRunByError")["error"]
+    assert error["name"] == "MaxRetriesExceeded"
+    assert host.checkpoints[-1].error is not None
+
+
+async def test_c17_unknown_tool_goes_on(tmp_path: Path) -> None:
+    """A tool that nobody offers is answered, and the Run completes."""
+    run, _ = await work(tmp_path, a_run(), calls(("think", {})), says("Fine"))
+    assert run.types == [*BEGIN, *STEP, END, "completeRun"]
+    assert run.event("resolveToolResults")["toolResults"][0]["isError"] is True
+
+
+async def test_c16_tool_errors_are_results(tmp_path: Path) -> None:
+    """A missing file is told to the model, which goes on."""
+    run, _ = await work(tmp_path, a_run(), calls(("readTextFile", {"path": "no"})), says("Fine"))
+    text = run.event("resolveToolResults")["toolResults"][0]["result"][0]["text"]
+    assert text == '{"error":"Error","message":"path \'no\': it does not exist"}'
+    assert run.types[-1] == "completeRun"
+
+
+async def test_skill_that_cannot_be_used(tmp_path: Path) -> None:
+    """A skill that does not start stops the Run by error, with a sentence and nothing on stderr."""
+    far = SseSkill(name="far", endpoint="https://example.com/sse")
+    run, host = await work(tmp_path, a_run(expert=expert(skills=(far,))))
+    assert run.types == ["initializeRuntime", "skillConnected", "skillDisconnected", "stopRunByError"]
+    assert "'far'" in run.event("stopRunByError")["error"]["message"]
+    assert host.checkpoints[-1].status is Status.STOPPED_BY_ERROR
+
+
+async def test_content_filter_stops_by_error(tmp_path: Path) -> None:
+    """A filtered reply is never taken for a result."""
+    run, _ = await work(tmp_path, a_run(), says("half", finish_reason=FinishReason.CONTENT_FILTER))
+    assert run.types == [*BEGIN, END, "stopRunByError"]
+
+
+async def test_sigterm_ends_without_a_terminal_event(tmp_path: Path) -> None:
+    """Stopped from outside while the model thinks: exit 143 at once, nothing terminal, all skills closed."""
+    async with scripted_host(tmp_path, a_run()) as host:
+        process = await start_runtime(host)
+        async with asyncio.timeout(SECONDS):
+            await host.asked.wait()
+        process.send_signal(signal.SIGTERM)
+        run = await ended(host, process)
+    assert (run.code, run.stderr) == (143, "stopped from outside\n")
+    assert run.types == [*BEGIN, END]
+
+
+async def test_sigterm_while_waiting_for_a_run(tmp_path: Path) -> None:
+    """A warm Sandbox that gets no Run stops as quickly."""
+    attached = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(4)
+        attached.set()
+        await reader.read()
+        writer.close()
+
+    async with scripted_host(tmp_path, a_run()) as host:
+        (host.state / "broker.sock").unlink()
+        async with await asyncio.start_unix_server(mute, host.state / "broker.sock"):
+            process = await start_runtime(host)
+            async with asyncio.timeout(SECONDS):
+                await attached.wait()
+            process.send_signal(signal.SIGTERM)
+            run = await ended(host, process)
+    assert (run.code, run.stdout) == (143, b"")
+
+
+async def test_a_refused_sandbox_says_why(tmp_path: Path) -> None:
+    """A broker that does not take the Sandbox back ends it with its sentence and code 70."""
+    run, host = await work(tmp_path, a_run(), break_calls={"1/0"}, refusal="the session is over")
+    assert (run.code, run.stderr) == (70, "the broker does not take this Sandbox back: the session is over\n")
+    assert host.openings == ["attach", "reattach"]
+
+
+async def test_a_broken_link_is_not_seen_in_the_events(tmp_path: Path) -> None:
+    """Calls that were not answered are repeated over a new connection."""
+    broken = {"1/0", "checkpoint/1", "result/c0"}
+    replies = (calls(("listDirectory", {"path": "."})), says("Done"))
+    run, host = await work(tmp_path, a_run(), *replies, break_calls=broken)
+    assert run.types == [*BEGIN, *STEP, END, "completeRun"]
+    assert host.openings == ["attach", "reattach", "reattach", "reattach"]
+
+
+async def test_g16_a_child_cannot_forge_events(tmp_path: Path) -> None:
+    """What a command writes to the stdout that it inherits, or to the runtime's, never reaches the stream."""
+    forged = '{"type": "completeRun"}'
+    script = f"echo '{forged}'; echo '{forged}' > /proc/$PPID/fd/1 2>/dev/null; true"
+    args = {"command": "sh", "args": ["-c", script], "env": {}, "cwd": ".", "stdout": False, "stderr": False}
+    run, _ = await work(tmp_path, a_run(), calls(("exec", args)), says("x"))
+    assert run.types == [*BEGIN, *STEP, END, "completeRun"]
+
+
+async def test_only_what_is_used_is_imported(tmp_path: Path) -> None:
+    """A Run without MCP skills imports no SDK and nothing of the host's; the interpreter's own list proves it."""
+    async with scripted_host(tmp_path, a_run(), (says("x"),)) as host:
+        process = await start_runtime(host, "-X", "importtime")
+        run = await ended(host, process)
+    assert run.types == [*BEGIN, END, "completeRun"]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in run.stderr.splitlines()}
+    assert "orchestrator" in imported
+    assert not imported & {"mcp", "anthropic", "typer", "aiodocker", "docker", "httpx2", "structlog"}
+
+
+@pytest.mark.parametrize("args", [("--state",), ("--nonsense", "x")])
+async def test_usage(args: tuple[str, ...]) -> None:
+    """Arguments that nobody knows give a sentence."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-m", "orchestrator.runtime", *args, stderr=asyncio.subprocess.PIPE, cwd="/"
+    )
+    async with asyncio.timeout(SECONDS):
+        _, stderr = await process.communicate()
+    assert (process.returncode, stderr.decode().startswith("usage:")) == (70, True)
