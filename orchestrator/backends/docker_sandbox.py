@@ -18,6 +18,8 @@ GRACE_SECONDS = 3
 """Between SIGTERM and SIGKILL. The runtime ends at once on SIGTERM; it has nothing to save that the host lacks."""
 
 _DETAIL_BYTES = 4096
+_KILLED = 137
+"""128 and SIGKILL. PID 1 cannot be sent it from inside its container (pid_namespaces(7))."""
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Long enough for an engine to restart under its Sandboxes."""
 
@@ -161,6 +163,8 @@ def exit_of(state: Mapping[str, Any], *, leaving: bool, stderr: str) -> Exit:
         return Exit(code, Reason.OUT_OF_MEMORY, stderr)
     if leaving:
         return Exit(code, Reason.CANCELLED, stderr)
+    if code == _KILLED:
+        return Exit(code, Reason.LOST, "its container was killed from outside")
     return Exit(code, Reason.ERROR, stderr or state.get("Error", ""))
 
 

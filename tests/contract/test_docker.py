@@ -1,0 +1,196 @@
+"""What only the Docker backend does."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.backends import docker
+from orchestrator.errors import BackendUnavailableError, ImageNotFoundError, SandboxLostError
+from orchestrator.sandbox import MIB, Limits, Reason, Sandbox
+from tests.support.places import Place, docker_place
+
+pytestmark = pytest.mark.docker
+PATIENCE = 60.0
+SLEEP = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); time.sleep(3600)"
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    """Give the engine, and look afterwards for containers left."""
+    found = docker_place(tmp_path)
+    async with asyncio.timeout(PATIENCE):
+        yield found
+    assert found.left() == []
+
+
+def command_line(*arguments: str) -> str:
+    """Ask the engine by another way than ours."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=True)  # noqa: S607 # the user's docker
+    return done.stdout
+
+
+def inspect(kind: str, name: str) -> dict[str, Any]:
+    """Give all that `docker inspect` tells."""
+    found: list[dict[str, Any]] = json.loads(command_line(kind, "inspect", name))
+    return found[0]
+
+
+async def test_the_engine_did_what_was_asked(place: Place) -> None:
+    """No network, no capability, no writable root, no environment but the image's, no mount but ours."""
+    spec = place.spec(limits=Limits(memory=128 * MIB, pids=64))
+    async with place.connect(SLEEP) as backend, backend.launch(spec) as sandbox:
+        found = await asyncio.to_thread(inspect, "container", sandbox.name)
+        image = await asyncio.to_thread(inspect, "image", spec.image)
+    host = found["HostConfig"]
+    assert {key: host[key] for key in ("NetworkMode", "ReadonlyRootfs", "CapDrop", "CapAdd", "Privileged")} == {
+        "NetworkMode": "none",
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "CapAdd": None,
+        "Privileged": False,
+    }
+    assert (host["Memory"], host["MemorySwap"], host["PidsLimit"]) == (128 * MIB, 128 * MIB, 64)
+    assert sorted(found["Config"]["Env"]) == sorted(image["Config"]["Env"])
+    assert {(mount["Source"], mount["Destination"], mount["RW"]) for mount in found["Mounts"]} == {
+        (str(spec.workspace), "/workspace", True),
+        (str(spec.state), "/run/perstack", True),
+    }
+    assert set(found["NetworkSettings"]["Networks"]) <= {"none"}
+
+
+async def test_seen_from_inside_it_is_closed(place: Place) -> None:
+    """Only the loopback interface, three places to write, no capability, no way to new ones, PID 1, not root."""
+    program = """
+import os
+print(*sorted(os.listdir('/sys/class/net')))
+for path in ('/made', '/opt/perstack/made', '/tmp/made', '/workspace/made', '/run/perstack/made'):
+    try: open(path, 'w').close(); print('yes', path)
+    except OSError: print('no', path)
+status = dict(line.split(':', 1) for line in open('/proc/self/status'))
+print(status['CapEff'].strip(), status['CapBnd'].strip(), status['NoNewPrivs'].strip(), status['Seccomp'].strip())
+print(os.getpid(), os.getuid() == 0)
+"""
+    async with place.running(program) as sandbox:
+        assert [line async for line in sandbox.lines()] == [
+            b"lo",
+            b"no /made",
+            b"no /opt/perstack/made",
+            b"yes /tmp/made",
+            b"yes /workspace/made",
+            b"yes /run/perstack/made",
+            b"0000000000000000 0000000000000000 1 2",
+            b"1 False",
+        ]
+
+
+async def test_named_files_are_read_only_or_hidden(place: Place) -> None:
+    """A read-only file can be read and not written; a hidden one is empty and stays as it is outside."""
+    spec = replace(place.spec(), read_only=(Path("perstack.toml"),), hidden=(Path(".env"),))
+    for name in ("perstack.toml", ".env"):
+        (spec.workspace / name).write_text("canary")
+        (spec.workspace / name).chmod(0o666)
+    program = """
+import os
+print(open('/workspace/perstack.toml').read(), repr(open('/workspace/.env').read()))
+for act in (lambda: open('/workspace/perstack.toml', 'a'), lambda: os.unlink('/workspace/perstack.toml'),
+            lambda: os.unlink('/workspace/.env'), lambda: os.rename('/workspace/.env', '/workspace/x')):
+    try: act(); print('done')
+    except OSError: print('refused')
+"""
+    async with place.connect(program) as backend, backend.launch(spec) as sandbox:
+        lines = [line async for line in sandbox.lines()]
+    assert lines == [b"canary ''", *[b"refused"] * 4]
+    assert (spec.workspace / ".env").read_text() == "canary"
+
+
+async def test_too_much_memory_is_told_as_such(place: Place) -> None:
+    """The kernel's kill is not mistaken for a crash."""
+    spec = place.spec(limits=Limits(memory=48 * MIB))
+    program = "x = bytearray(200 * 1024 * 1024); print(len(x))"
+    async with place.connect(program) as backend, backend.launch(spec) as sandbox:
+        ended = await sandbox.wait()
+    assert (ended.code, ended.reason) == (137, Reason.OUT_OF_MEMORY)
+
+
+async def test_ended_from_outside_it_is_lost(place: Place) -> None:
+    """A Sandbox that somebody else removed did not fail, and leaving it is no error."""
+    async with place.running(SLEEP) as sandbox, asyncio.TaskGroup() as tasks:
+
+        async def reason() -> Reason:
+            try:
+                return (await sandbox.wait()).reason
+            except SandboxLostError:
+                return Reason.LOST
+
+        told = tasks.create_task(reason())
+        await asyncio.to_thread(command_line, "rm", "--force", sandbox.name)
+    assert told.result() is Reason.LOST
+
+
+async def test_an_absent_image_is_named(place: Place) -> None:
+    """Both the check and a launch say which image, and how to get it."""
+    async with place.connect(image="perstack-orch-absent:1") as backend:
+        with pytest.raises(ImageNotFoundError, match="perstack-orch-absent:1 is not there: build it with `make image`"):
+            await backend.check()
+        with pytest.raises(ImageNotFoundError, match="perstack-orch-absent:1 is not there"):
+            async with backend.launch(place.spec(image="perstack-orch-absent:1")):
+                pass
+
+
+async def test_a_directory_the_engine_does_not_see_is_named(place: Place) -> None:
+    """As with engines in a virtual machine."""
+    spec = replace(place.spec(), workspace=Path("/nowhere/workspace"))
+    async with place.connect() as backend:
+        with pytest.raises(BackendUnavailableError, match=r"does not see this machine's files.*/nowhere/workspace"):
+            async with backend.launch(spec):
+                pass
+
+
+async def test_a_hundred_and_twenty_followers_at_once(place: Place) -> None:
+    """The client library's limit of a hundred connections would stop here."""
+
+    async def follow(sandbox: Sandbox) -> list[bytes]:
+        return [line async for line in sandbox.lines()]
+
+    async with (
+        place.connect(SLEEP) as backend,
+        backend.launch(place.spec()) as sandbox,
+        asyncio.TaskGroup() as tasks,
+    ):
+        following = [tasks.create_task(follow(sandbox)) for _ in range(120)]
+        await backend.check()
+        assert await backend.prune({"perstack.ai/instance": place.instance}) == (sandbox.name,)
+    assert [task.result() for task in following] == [[]] * 120
+
+
+async def test_nobody_at_the_address(tmp_path: Path) -> None:
+    """A missing socket: the address and what to do."""
+    async with docker.connect({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, "x:1") as backend:
+        with pytest.raises(
+            BackendUnavailableError, match=r"no Docker engine at unix://.*none\.sock: start it, or install"
+        ):
+            await backend.check()
+
+
+async def test_nobody_behind_the_socket(tmp_path: Path) -> None:
+    """A socket that a dead daemon left."""
+    server = await asyncio.start_unix_server(lambda *_: None, tmp_path / "d.sock")
+    server.close()
+    await server.wait_closed()
+    async with docker.connect({"DOCKER_HOST": f"unix://{tmp_path}/d.sock"}, "x:1") as backend:
+        with pytest.raises(BackendUnavailableError, match="does not answer: start it"):
+            await backend.check()
+
+
+async def test_somebody_else_behind_the_socket(tmp_path: Path) -> None:
+    """What hangs up without a word is no engine."""
+    server = await asyncio.start_unix_server(lambda _, writer: writer.close(), tmp_path / "d.sock")
+    async with server, docker.connect({"DOCKER_HOST": f"unix://{tmp_path}/d.sock"}, "x:1") as backend:
+        with pytest.raises(BackendUnavailableError, match="does not answer"):
+            await backend.check()

@@ -1,0 +1,89 @@
+"""The places where Sandboxes run, each ready to run a small Python program in place of the runtime."""
+
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.backends import docker, naming, process
+from orchestrator.sandbox import Backend, Limits, Sandbox, SandboxSpec, User
+from tests.support import engine
+
+FAR_FUTURE = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """One backend, and what a test must know to use it. Every test has an instance of its own."""
+
+    kind: str
+    python: str
+    image: str
+    user: User
+    root: Path
+    environ: Mapping[str, str]
+    instance: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+    def connect(
+        self, program: str = "pass", *, line_bytes: int = 64 * 1024, image: str | None = None
+    ) -> AbstractAsyncContextManager[Backend]:
+        """Hold a backend whose Sandboxes run `program`."""
+        command = (self.python, "-I", "-c", program)
+        if self.kind == "docker":
+            return docker.connect(self.environ, image or self.image, line_bytes=line_bytes, command=command)
+        return process.connect(self.environ, line_bytes=line_bytes, command=command)
+
+    def spec(self, ordinal: int = 1, *, limits: Limits | None = None, image: str | None = None) -> SandboxSpec:
+        """Describe a Sandbox with a workspace and a state directory of its own."""
+        name = naming.sandbox_name(self.instance, ordinal)
+        workspace, state = self.root / "workspace", self.root / f"state-{ordinal}"
+        for directory in (workspace, state):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            os.chown(directory, self.user.uid, self.user.gid)
+        return SandboxSpec(
+            name=name,
+            image=image or self.image,
+            workspace=workspace,
+            state=state,
+            user=self.user,
+            deadline=FAR_FUTURE,
+            limits=limits or Limits(),
+            labels=naming.labels(self.instance, sandbox=name, instance=self.instance, deadline=FAR_FUTURE),
+        )
+
+    @asynccontextmanager
+    async def running(self, program: str, *, line_bytes: int = 64 * 1024) -> AsyncIterator[Sandbox]:
+        """Launch one Sandbox that runs `program`."""
+        async with self.connect(program, line_bytes=line_bytes) as backend, backend.launch(self.spec()) as sandbox:
+            yield sandbox
+
+    def left(self) -> list[str]:
+        """Name what is still there of this test's Sandboxes."""
+        if self.kind == "docker":
+            return engine.containers(self.instance)
+        state = f"{self.root}/".encode()
+        return [entry.name for entry in Path("/proc").glob("[0-9]*") if state in _command_line(entry)]
+
+
+def docker_place(root: Path) -> Place:
+    """Give the Docker engine of this machine; Sandboxes run as nobody's number when the tests run as root."""
+    uid, gid = (os.geteuid(), os.getegid()) if os.geteuid() else (65532, 65532)
+    names = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "HOME", "XDG_RUNTIME_DIR")
+    environ = {name: os.environ[name] for name in names if name in os.environ}
+    return Place("docker", "/opt/perstack/bin/python", engine.runtime_image(), User(uid, gid), root, environ)
+
+
+def process_place(root: Path) -> Place:
+    """Give this machine's processes, recorded in a directory of the test."""
+    user = User(os.geteuid(), os.getegid())
+    return Place("process", sys.executable, "none", user, root, {"XDG_RUNTIME_DIR": str(root)})
+
+
+def _command_line(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
