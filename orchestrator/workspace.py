@@ -27,12 +27,16 @@ class Workspace:
     hidden: tuple[Path, ...] = ()
 
 
-def prepare(path: Path, run_as: User | None, *, make: bool = False) -> Workspace:
+def prepare(path: Path, run_as: User | None, *, make: bool = False, isolated: bool = True) -> Workspace:
     """Look at the directory at `path`; with `make` it is made if it is not there, for the caller.
+
+    Sandboxes run as its owner, and never as root. Where nothing is isolated they run as the caller, whoever that is.
 
     Raises:
         ConfigError: it is not there, not a directory, not ours to mount, or belongs to root without `run_as`.
     """
+    if not isolated:
+        run_as = run_as or User(os.geteuid(), os.getegid())
     if make and not path.exists():
         _make(path, run_as)
     try:
@@ -46,7 +50,7 @@ def prepare(path: Path, run_as: User | None, *, make: bool = False) -> Workspace
         raise ConfigError(message)
     _refuse_too_much(real)
     user = run_as or User(status.st_uid, status.st_gid)
-    if user.uid == 0:
+    if user.uid == 0 and isolated:
         message = (
             f"workspace {path} belongs to root, and Experts never run as root; "
             "give it to another user, or name one with --run-as UID"

@@ -57,7 +57,9 @@ async def test_strict_turns_warnings_into_errors(project: Make) -> None:
 
 async def test_missing_required_env(project: Make) -> None:
     """A variable without a value is named with skill and Expert."""
-    skill = '[experts.one.skills.web]\ntype = "mcpStdioSkill"\ncommand = "true"\nargs = ["x"]\nrequiredEnv = ["EXA_KEY"]\n'
+    skill = (
+        '[experts.one.skills.web]\ntype = "mcpStdioSkill"\ncommand = "true"\nargs = ["x"]\nrequiredEnv = ["EXA_KEY"]\n'
+    )
     _refused(await project(ONE + skill, DONE).run("one", "go"), 2, "EXA_KEY", "web", "one")
 
 
@@ -82,6 +84,8 @@ async def test_a_store_in_the_workspace(project: Make) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has directories of root")
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
 async def test_a_workspace_of_root_needs_run_as(project: Make) -> None:
     """Experts never run as root; with --run-as the log is that user's."""
     made = project(ONE, {"one": [use(("writeTextFile", {"path": "x", "text": "y"})), say("done")]})
@@ -93,6 +97,8 @@ async def test_a_workspace_of_root_needs_run_as(project: Make) -> None:
     assert (made.workspace / "x").stat().st_uid == 4321
 
 
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
 async def test_a_workspace_that_cannot_be_written(project: Make) -> None:
     """Found before anything starts."""
     made = project(ONE, DONE)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -40,15 +39,13 @@ async def test_b5_the_example_runs_and_keeps_its_log(fitness: Project) -> None:
         ("startRun", "fitness-assistant"),
         ("completeRun", "fitness-assistant"),
     ]
-    done: CompleteRun = result.events[-2] if result.types[-1] != "completeRun" else result.events[-1]  # type: ignore[assignment] # told apart by type just above
     assert result.of(CompleteRun)[-1].text.strip()
-    assert done.type in {"completeRun", "skillDisconnected"}
     assert len(list(fitness.store.glob("jobs/*/runs/*/replies/*.json"))) == 7
     log = fitness.workspace / "fitness-log.md"
     assert "#" in log.read_text()
     owner, kept = fitness.workspace.stat(), log.stat()
     assert (kept.st_uid, kept.st_gid) == (owner.st_uid, owner.st_gid)
-    assert kept.st_uid != 0 or os.geteuid() != 0
+    assert kept.st_uid != 0 or fitness.backend == "process"
 
 
 async def test_a_second_run_goes_on_in_the_same_workspace(fitness: Project) -> None:

@@ -74,6 +74,13 @@ def test_a_directory_of_root_needs_run_as(tmp_path: Path) -> None:
     assert prepare(tmp_path / "ws", NOBODY).user == NOBODY
 
 
+def test_without_isolation_sandboxes_run_as_the_caller(tmp_path: Path) -> None:
+    """A plain process is the caller's own, root's too."""
+    caller = User(os.geteuid(), os.getegid())
+    assert prepare(tmp_path / "ws", None, make=True, isolated=False) == Workspace(tmp_path / "ws", caller)
+    assert (tmp_path / "ws").stat().st_uid == caller.uid
+
+
 def test_the_whole_machine_is_too_much() -> None:
     """The root directory and a home are refused."""
     for path in (Path("/"), Path.home()):
