@@ -1,0 +1,43 @@
+# Every target does its own set-up; `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup engine image demo test unit lint types check bench clean
+
+BIN := .venv/bin
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+setup: ## Make .venv with the locked dependencies
+	@dev/setup
+
+engine: ## Make sure that a Docker engine answers (Debian as root: installs and starts one)
+	@dev/engine
+
+image: engine ## Build the image that Sandboxes run, if anything in it changed
+	@dev/image
+
+demo: setup ## Run the fitness example, every Run in a container of its own
+	@dev/demo
+
+test: setup image ## Run all tests; what needs a Docker engine must run too
+	@PERSTACK_TEST_REQUIRE=docker $(BIN)/pytest
+
+unit: setup ## Run the tests that need no engine
+	@$(BIN)/pytest -m "not docker"
+
+lint: setup ## Look for mistakes, wrong format and imports that break the layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports | tail -n 12
+
+types: setup ## Check types, strictly
+	@$(BIN)/mypy
+
+check: lint types ## All checks that run no code
+
+bench: setup image ## Measure against bare containers; writes bench/RESULTS.md
+	@$(BIN)/python -m bench
+
+clean: ## Remove what was made here: environment, caches, the demo's files
+	@rm -rf .venv .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
