@@ -25,7 +25,7 @@ def project(tmp_path: Path, backend: str) -> Callable[[str, Mapping[str, Sequenc
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(tmp_path: Path) -> Iterator[None]:
+def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a container, a process, a socket or a state directory."""
     before = left_behind(engine.answers())
     yield
