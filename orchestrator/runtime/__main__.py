@@ -23,6 +23,7 @@ from orchestrator.runtime.emit import Emitter, SpoolFullError  # noqa: E402 - af
 from orchestrator.runtime.forward import listen  # noqa: E402 - after gc.disable
 from orchestrator.runtime.link import BrokerGoneError, attach  # noqa: E402 - after gc.disable
 from orchestrator.runtime.surroundings import STANDARD_PATH, Surroundings  # noqa: E402 - after gc.disable
+from orchestrator.runtime.warm import warm_up  # noqa: E402 - after gc.disable
 from orchestrator.wire.identity import identify  # noqa: E402 - after gc.disable
 
 _CLOSING_SECONDS = 5.0
@@ -56,7 +57,7 @@ async def _until_stopped(state: Path, workspace: Path, event_fd: int) -> None:
     task = asyncio.current_task()
     if task is not None:
         running.add_signal_handler(signal.SIGTERM, partial(_stop, task))
-    async with attach(state) as (assigned, link):
+    async with attach(state, meanwhile=warm_up) as (assigned, link):
         run = assigned.run
         parts = count()
         surroundings = Surroundings(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -184,26 +184,42 @@ class Link:
             del self._waiting[call.id]
 
 
+async def _nothing() -> None:
+    """Do nothing while waiting."""
+
+
 @asynccontextmanager
-async def attach(state: Path, patience: float = PATIENCE) -> AsyncIterator[tuple[wire.Assigned, Link]]:
+async def attach(
+    state: Path, patience: float = PATIENCE, meanwhile: Callable[[], Coroutine[None, None, None]] = _nothing
+) -> AsyncIterator[tuple[wire.Assigned, Link]]:
     """Tell the broker in `state` that this Sandbox is up, and wait for its Run: a warm one waits long.
+
+    `meanwhile` is done between the two, and dropped where it is not finished when the Run comes.
 
     Raises:
         BrokerGoneError, WireError: in an exception group, as `Link.serve`.
     """
+    attached = asyncio.Event()
 
     async def once() -> tuple[wire.Assigned, Connection]:
         reader, writer = await dial(state)
         try:
             writer.write(wire.frame(wire.Attach()))
+            attached.set()
             return await wire.read_frame(reader, _assigned()), (reader, writer)
         except BaseException:
             writer.close()
             raise
 
-    assigned, connection = await _persist(once, patience)
-    link = Link(state, assigned.session_key, connection, patience)
+    async def afterwards() -> None:
+        await attached.wait()
+        await meanwhile()
+
     async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(afterwards())
+        assigned, connection = await _persist(once, patience)
+        waiting.cancel()
+        link = Link(state, assigned.session_key, connection, patience)
         serving = tasks.create_task(link.serve())
         yield assigned, link
         serving.cancel()

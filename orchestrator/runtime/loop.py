@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from importlib import metadata
 from typing import Any
 
 from orchestrator.runtime import calls, decide
@@ -15,6 +14,7 @@ from orchestrator.runtime.skills.opening import open_skills
 from orchestrator.runtime.stream import Stream
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.runtime.turn import Move, Phase, Turn, stop_by_error
+from orchestrator.runtime.warm import runtime_version
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Step
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply
 from orchestrator.wire.message import Message, ToolCall, ToolResult
@@ -38,7 +38,7 @@ async def work(
     emitter = surroundings.emitter
     emitter.emit(
         InitializeRuntime,
-        runtime_version=metadata.version("perstack-orch"),
+        runtime_version=runtime_version(),
         expert_name=run.expert.name,
         experts=run.known_experts,
         model=run.model,

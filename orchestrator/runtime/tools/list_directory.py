@@ -26,7 +26,8 @@ def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
     path = args["path"]
     relative = resolve(workspace, path)
     with opened(workspace, path, os.O_RDONLY | os.O_DIRECTORY) as fd, translated(path):
-        items = [_item(fd, name) for name in sorted(os.listdir(fd)) if not is_reserved(relative / name)]
+        names = sorted(os.listdir(fd))  # noqa: PTH208 - of a descriptor, which a Path cannot be
+        items = [_item(fd, name) for name in names if not is_reserved(relative / name)]
     return {"path": shown(relative), "items": [item for item in items if item is not None]}
 
 
