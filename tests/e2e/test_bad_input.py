@@ -14,6 +14,7 @@ from tests.support.project import Project, Result, ended, say, use
 Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
 
 ONE = '[experts.one]\ninstruction = "Do it."\n'
+SKILL = '[experts.one.skills.web]\ntype = "mcpStdioSkill"\n'
 DONE = {"one": [say("done")]}
 
 
@@ -57,9 +58,7 @@ async def test_strict_turns_warnings_into_errors(project: Make) -> None:
 
 async def test_missing_required_env(project: Make) -> None:
     """A variable without a value is named with skill and Expert."""
-    skill = (
-        '[experts.one.skills.web]\ntype = "mcpStdioSkill"\ncommand = "true"\nargs = ["x"]\nrequiredEnv = ["EXA_KEY"]\n'
-    )
+    skill = SKILL + 'command = "true"\nargs = ["x"]\nrequiredEnv = ["EXA_KEY"]\n'
     _refused(await project(ONE + skill, DONE).run("one", "go"), 2, "EXA_KEY", "web", "one")
 
 
@@ -151,7 +150,7 @@ async def test_b13_the_step_limit_has_its_own_exit_code(project: Make) -> None:
 
 async def test_an_mcp_server_that_does_not_start(project: Make) -> None:
     """The Run ends with the skill's name, its command, and what it said last."""
-    skill = '[experts.one.skills.web]\ntype = "mcpStdioSkill"\ncommand = "/bin/sh"\nargs = ["-c", "echo no luck >&2; exit 3"]\n'
+    skill = SKILL + 'command = "/bin/sh"\nargs = ["-c", "echo no luck >&2; exit 3"]\n'
     result = await project(ONE + skill, DONE).run("one", "go")
     assert result.code == 1
     assert "web" in result.stderr

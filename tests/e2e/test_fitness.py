@@ -111,10 +111,10 @@ async def test_g18_one_container_a_run_without_network_key_or_query(fitness: Pro
 
 
 @pytest.mark.parametrize("backend", ["process"])
-async def test_no_secret_in_anything_a_run_leaves(fitness: Project, tmp_path: Path) -> None:
+async def test_no_secret_in_anything_a_run_leaves(fitness: Project) -> None:
     """The provider's key and a granted variable stand in no file, event or message."""
     result = await fitness.run("fitness-assistant", QUERY, "--env", "FITNESS_NOTE", env=ENV)
     assert result.code == 0, result.stderr
-    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    written = fitness.files()
     for secret in ENV.values():
         assert secret.encode() not in b"".join([*written, result.stdout, result.stderr.encode()])

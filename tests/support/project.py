@@ -83,6 +83,10 @@ class Project:
         """Where the records are."""
         return self.directory / "perstack"
 
+    def files(self) -> list[bytes]:
+        """The content of every file below the project."""
+        return [path.read_bytes() for path in self.directory.rglob("*") if path.is_file()]
+
     async def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
         """Start the command without waiting for it."""
         clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "DOCKER_HOST") if name in os.environ}
