@@ -75,11 +75,15 @@ def _read(file: Path) -> str:
         message = "is a symbolic link"
         raise ValueError(message)
     # A link put there since is refused by the flag; a pipe must not make us wait.
-    with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:  # noqa: PTH123 - a descriptor
-        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             message = "is not a regular file"
             raise ValueError(message)
-        content = opened.read(_MOST_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
+            content = opened.read(_MOST_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > _MOST_BYTES:
         message = f"has more than {_MOST_BYTES} bytes"
         raise ValueError(message)

@@ -63,10 +63,10 @@ def from_validation(error: ValidationError) -> Iterator[Problem]:
             case "missing":
                 yield Problem(path, "is required")
             case "union_tag_not_found":
-                yield Problem((*path, context["discriminator"].strip("'")), "is required")
+                yield Problem((*path, _discriminator(path)), "is required")
             case "union_tag_invalid":
                 message = f"must be one of {context['expected_tags']}, not {context['tag']!r}"
-                yield Problem((*path, context["discriminator"].strip("'")), message)
+                yield Problem((*path, _discriminator(path)), message)
             case "value_error":
                 yield Problem(path, str(context["error"]))
             case "model_type" | "model_attributes_type" | "dict_type":
@@ -82,6 +82,10 @@ def _without_tags(loc: Path) -> Path:
     if tag is not None:
         del path[tag : tag + 1]
     return tuple(path)
+
+
+def _discriminator(path: Path) -> str:
+    return "providerName" if path == ("provider",) else "type"
 
 
 def _header(table: list[str | int]) -> str:

@@ -1,0 +1,51 @@
+import pytest
+
+from orchestrator.config.credentials import check_credentials
+from orchestrator.errors import MissingEnvError
+
+AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "setting", "env", "missing"),
+    [
+        ("anthropic", {}, {}, "ANTHROPIC_API_KEY is not set"),
+        ("anthropic", {}, {"ANTHROPIC_API_KEY": ""}, "ANTHROPIC_API_KEY is not set"),
+        ("google", {}, {}, "GOOGLE_GENERATIVE_AI_API_KEY is not set"),
+        ("openai", {}, {}, "OPENAI_API_KEY is not set"),
+        ("deepseek", {}, {}, "DEEPSEEK_API_KEY is not set"),
+        ("azure-openai", {}, {"AZURE_API_KEY": "k"}, "AZURE_RESOURCE_NAME or AZURE_BASE_URL is not set"),
+        ("azure-openai", {"baseUrl": "https://a.b"}, {}, "AZURE_API_KEY is not set"),
+        ("amazon-bedrock", {}, AWS, "AWS_REGION is not set"),
+        (
+            "amazon-bedrock",
+            {},
+            {},
+            "AWS_ACCESS_KEY_ID is not set, AWS_SECRET_ACCESS_KEY is not set, AWS_REGION is not set",
+        ),
+    ],
+)
+def test_a7_missing_variables_are_named(
+    provider: str, setting: dict[str, str], env: dict[str, str], missing: str
+) -> None:
+    """A provider without what it needs is refused with the names."""
+    with pytest.raises(MissingEnvError) as raised:
+        check_credentials(provider, setting, env)
+    assert str(raised.value) == f"provider {provider!r} cannot be used: {missing}"
+
+
+@pytest.mark.parametrize(
+    ("provider", "setting", "env"),
+    [
+        ("anthropic", {}, {"ANTHROPIC_API_KEY": "k"}),
+        ("azure-openai", {"resourceName": "r"}, {"AZURE_API_KEY": "k"}),
+        ("azure-openai", {}, {"AZURE_API_KEY": "k", "AZURE_BASE_URL": "https://a.b"}),
+        ("amazon-bedrock", {"region": "r"}, AWS),
+        ("ollama", {}, {}),
+        ("google-vertex", {}, {}),
+        ("scripted", {}, {}),
+    ],
+)
+def test_a7_what_is_needed_is_enough(provider: str, setting: dict[str, str], env: dict[str, str]) -> None:
+    """A provider that has what it needs passes; some need nothing."""
+    check_credentials(provider, setting, env)
