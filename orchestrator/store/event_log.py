@@ -11,7 +11,6 @@ from typing import Self
 
 from orchestrator.errors import StoreError, WireError
 from orchestrator.store.files import is_real_directory, make_directory, path_part, translated
-from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.event import Event
 from orchestrator.wire.line import decode
 
@@ -23,7 +22,7 @@ _TAIL = 128 * 1024
 class Recorded:
     """An event that is in the store: with its position, and as the line that was written, without the newline."""
 
-    event: AnyEvent
+    event: Event
     line: bytes
 
 
@@ -44,7 +43,7 @@ class EventLog:
         while self._files:
             os.close(self._files.popitem()[1])
 
-    def append(self, event: AnyEvent, line: bytes) -> Recorded:
+    def append(self, event: Event, line: bytes) -> Recorded:
         """Write an event with the next position; the line is handed to the kernel when this returns, not synced.
 
         Raises:

@@ -11,8 +11,8 @@ from typing import Self, TypeVar
 from orchestrator.errors import StoreError
 from orchestrator.store.event_log import EventLog, Recorded
 from orchestrator.store.files import make_directory, path_part, read_value, write_whole
-from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.event import Event
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Reply
 from orchestrator.wire.identity import identify
@@ -43,7 +43,7 @@ class JobRecords:
     def __exit__(self, *_: object) -> None:
         self._writers.shutdown()
 
-    async def append(self, event: AnyEvent, line: bytes | None = None) -> Recorded:
+    async def append(self, event: Event, line: bytes | None = None) -> Recorded:
         """Write an event, give it its position. `line` is the event as it came, without the newline.
 
         Raises:

@@ -1,0 +1,88 @@
+"""The same for whoever reads stderr later: one logfmt line for each thing worth knowing."""
+
+from collections.abc import Callable, MutableMapping
+from typing import Any, Self, TextIO
+
+import structlog
+
+from orchestrator.cli.render import plain, receipt_lines, stopped_because
+from orchestrator.outcome import Outcome
+from orchestrator.wire.event import Event, TerminalEvent
+from orchestrator.wire.platform_event import InitializeRuntime, ProxyAccess, SkillStderr
+from orchestrator.wire.state_event import StopRunByError
+
+
+class Log:
+    """Writes log lines; `mask` takes secrets out of them."""
+
+    def __init__(
+        self, stream: TextIO, unit: str, *, job_id: str, mask: Callable[[bytes], bytes], verbose: bool = False
+    ) -> None:
+        self._unit = unit
+        self._verbose = verbose
+
+        def cleaned(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+            return {key: _clean(value, mask) for key, value in fields.items()}
+
+        self._log: Any = structlog.wrap_logger(
+            structlog.PrintLogger(stream),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                cleaned,
+                structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+            ],
+        ).bind(job=job_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def say(self, text: str) -> None:
+        """Log what happens."""
+        self._log.info(text)
+
+    def warn(self, text: str) -> None:
+        """Log a warning."""
+        self._log.warning(text)
+
+    def note(self, text: str) -> None:
+        """Log a remark."""
+        self._log.info(text)
+
+    def event(self, event: Event) -> None:
+        """Log an event if it is worth a line."""
+        if isinstance(event, TerminalEvent):
+            said = {"error": event.error.message} if isinstance(event, StopRunByError) else {}
+            self._log.info(
+                "run stopped", run=event.run_id, expert=event.expert_key, reason=stopped_because(event), **said
+            )
+        elif isinstance(event, InitializeRuntime):
+            self._log.info("run started", run=event.run_id, expert=event.expert_name)
+        elif isinstance(event, ProxyAccess) and event.action == "blocked":
+            self._log.warning("host blocked", run=event.run_id, host=event.domain, port=event.port, reason=event.reason)
+        elif isinstance(event, SkillStderr) and self._verbose:
+            self._log.info("skill stderr", run=event.run_id, skill=event.skill_name, said=event.message)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Log the receipt."""
+        receipt = outcome.receipt
+        summary, *_ = receipt_lines(receipt, self._unit)
+        self._log.info(
+            "job stopped",
+            status=str(outcome.status),
+            receipt=summary,
+            containers=receipt.containers,
+            tokens=receipt.usage.total_tokens,
+            hosts=",".join(receipt.hosts),
+            seconds=round(receipt.seconds, 3),
+            hops=",".join(f"{hop.expert_key}:{hop.seconds:.3f}" for hop in receipt.hops),
+        )
+
+
+def _clean(value: Any, mask: Callable[[bytes], bytes]) -> Any:
+    if not isinstance(value, str):
+        return value
+    return plain(mask(value.encode("utf-8", "surrogateescape")).decode("utf-8", "replace"))

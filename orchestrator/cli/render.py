@@ -1,0 +1,178 @@
+"""What a person sees while a job runs, purely: events fold into a View, a View becomes a line."""
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from orchestrator.receipt import Receipt
+from orchestrator.wire.event import Event, TerminalEvent
+from orchestrator.wire.platform_event import InitializeRuntime, SkillStarting
+from orchestrator.wire.state_event import (
+    AttemptCompletion,
+    CallDelegate,
+    CallInteractiveTool,
+    CallTools,
+    CompleteRun,
+    Retry,
+    StartGeneration,
+    StartRun,
+)
+from orchestrator.wire.stream_event import StartStreamingReasoning, StartStreamingRunResult
+
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_THOUSAND = 1000
+_MINUTE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one Run is doing. `path` leads from the coordinator to its Expert."""
+
+    path: tuple[str, ...]
+    step: int = 0
+    doing: str = "starting"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is known of a running job. `working` is by run id; `paths` are of all Runs there were."""
+
+    working: Mapping[str, Work] = field(default_factory=dict)
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tokens: int = 0
+    began: int | None = None
+
+    def with_event(self, event: Event) -> "View":
+        """The view after one more event."""
+        view = replace(self, began=event.timestamp) if self.began is None else self
+        if isinstance(event, CallTools | CallDelegate | CallInteractiveTool | Retry | CompleteRun):
+            view = replace(view, tokens=view.tokens + event.usage.total_tokens)
+        if isinstance(event, TerminalEvent):
+            return replace(view, working={key: work for key, work in view.working.items() if key != event.run_id})
+        if isinstance(event, InitializeRuntime):
+            return _with(view, event.run_id, Work((event.expert_name,)))
+        if isinstance(event, StartRun):
+            return _started(view, event)
+        return _changed(view, event)
+
+
+def _with(view: View, run_id: str, work: Work) -> View:
+    return replace(view, working={**view.working, run_id: work})
+
+
+def _started(view: View, event: StartRun) -> View:
+    by = event.initial_checkpoint.delegated_by
+    above = () if by is None else view.paths.get(by.run_id, (by.expert.key,))
+    path = (*above, event.expert_key)
+    known = replace(view, paths={**view.paths, event.run_id: path})
+    return _with(known, event.run_id, Work(path, event.step_number))
+
+
+def _changed(view: View, event: Event) -> View:
+    doing = _doing(event)
+    work = view.working.get(event.run_id)
+    if doing is None or work is None:
+        return view
+    step = getattr(event, "step_number", work.step)
+    return _with(view, event.run_id, replace(work, step=step, doing=doing))
+
+
+_PHRASES = {
+    StartGeneration: "asking the model",
+    Retry: "asking the model again",
+    StartStreamingReasoning: "the model reasons",
+    StartStreamingRunResult: "the model answers",
+    AttemptCompletion: "completing",
+}
+
+
+def _doing(event: Event) -> str | None:
+    match event:
+        case CallTools():
+            return "calling " + ", ".join(call.tool_name for call in event.tool_calls)
+        case CallDelegate():
+            return "delegating to " + ", ".join(call.tool_name for call in event.tool_calls)
+        case CallInteractiveTool():
+            return "asking you: " + event.tool_call.tool_name
+        case SkillStarting():
+            return "starting skill " + event.skill_name
+    return _PHRASES.get(type(event))
+
+
+def line(view: View, width: int, now: int) -> str:
+    """Write the view in at most `width` columns; `now` is Unix milliseconds. Nothing in it can steer a terminal."""
+    elapsed = _clock((now - view.began) // 1000 if view.began is not None else 0)
+    tail = f"{_tokens(view.tokens)} · {elapsed}"
+    if not view.working:
+        return fit(f"starting · {tail}", width)
+    *others, work = sorted(view.working.values(), key=lambda work: len(work.path))
+    more = f" (+{len(others)})" if others else ""
+    return fit(plain(f"{' > '.join(work.path)}{more} · step {work.step} · {work.doing} · {tail}"), width)
+
+
+def receipt_lines(receipt: Receipt, unit: str) -> tuple[str, ...]:
+    """Say what a job took; `unit` is what its Sandboxes were: container, process. Hops follow, a line each."""
+    parts = (
+        count(receipt.containers, unit, f"{unit}es" if unit.endswith("s") else f"{unit}s"),
+        "0 keys inside",
+        count(len(receipt.hosts), "host", "hosts"),
+        _tokens(receipt.usage.total_tokens),
+        f"{receipt.seconds:.1f} s",
+    )
+    hops = (f"  hop to {plain(hop.expert_key)}: {hop.seconds * 1000:.0f} ms" for hop in receipt.hops)
+    return (" · ".join(parts), *hops)
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Say how many of something there are."""
+    return f"{number} {one if number == 1 else many}"
+
+
+def plain(text: str, *, keep: str = "") -> str:
+    """Take out whatever steers a terminal or hides: escapes, control and formatting characters, but those to `keep`."""
+    return "".join(
+        character if character in keep or unicodedata.category(character) not in _INVISIBLE else " "
+        for character in text
+    )
+
+
+def fit(text: str, width: int) -> str:
+    """Cut `text` to `width` columns, with an ellipsis where something is missing."""
+    if sum(map(_columns, text)) <= width:
+        return text
+    kept: list[str] = []
+    room = width - 1
+    for character in text:
+        room -= _columns(character)
+        if room < 0:
+            break
+        kept.append(character)
+    return "".join(kept) + "…" if width > 0 else ""
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _tokens(number: int) -> str:
+    if number < _THOUSAND:
+        return count(number, "token", "tokens")
+    return f"{number / _THOUSAND:.1f}k tokens"
+
+
+def _clock(seconds: int) -> str:
+    minutes, rest = divmod(max(0, seconds), _MINUTE)
+    return f"{minutes}:{rest:02}"
+
+
+def stopped_because(event: TerminalEvent) -> str:
+    """Name why a Run stopped, in words."""
+    return {
+        "completeRun": "completed",
+        "stopRunByDelegate": "delegated",
+        "stopRunByInteractiveTool": "asks",
+        "stopRunByExceededMaxSteps": "step limit",
+        "stopRunByError": "error",
+    }[event.type]

@@ -1,0 +1,134 @@
+"""`perstack-orch run`: work a job, its events on stdout, its state on stderr."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.cli import request
+from orchestrator.cli.options import RunOptions
+from orchestrator.cli.render import plain
+from orchestrator.cli.signals import stoppable
+from orchestrator.cli.stdout import Stdout
+from orchestrator.cli.terminal import Terminal
+from orchestrator.errors import OrchestratorError
+from orchestrator.job import JobEvents, run_job
+from orchestrator.masking import mask
+from orchestrator.outcome import Outcome
+from orchestrator.plan import Job
+from orchestrator.providers import ProviderSetting, open_provider
+from orchestrator.sandbox import Backend
+from orchestrator.store import Store
+from orchestrator.wire.job import JobStatus
+from orchestrator.wire.line import LINE_BYTES
+
+if TYPE_CHECKING:
+    from orchestrator.cli.log import Log
+
+EXIT_CODES = {
+    JobStatus.COMPLETED: 0,
+    JobStatus.STOPPED_BY_ERROR: 1,
+    JobStatus.STOPPED_BY_MAX_STEPS: 4,
+    JobStatus.STOPPED_BY_INTERACTIVE_TOOL: 4,
+}
+
+_SIGPIPE = 141
+
+
+def run(options: RunOptions, environ: Mapping[str, str]) -> int:
+    """Work the job that `options` ask for; give the exit code.
+
+    Raises:
+        OrchestratorError: it could not be worked.
+    """
+    request.check(options)
+    cwd = Path.cwd()
+    config = request.configure(options, cwd)
+    env = request.environment(options, config, environ, cwd)
+    job = request.job(options, config, env.values, cwd)
+    report = _report(options, job)
+    for note in (*config.notes, *env.notes):
+        report.warn(note)
+    if options.backend == "process":
+        report.warn("--backend process gives no isolation: Experts run as processes with your files and network")
+    return asyncio.run(_work(options, job, report, environ))
+
+
+async def _work(options: RunOptions, job: Job, report: "Terminal | Log", environ: Mapping[str, str]) -> int:
+    setting = ProviderSetting(job.provider_name, job.config.provider_setting, job.env, job.config.directory)
+    with report, stoppable(report.say) as stop:
+        try:
+            async with (
+                _backend(options, job, environ) as backend,
+                run_job(
+                    job,
+                    backend=backend,
+                    store=Store(Path.cwd() / options.storage),
+                    provider=partial(open_provider, setting),
+                    note=report.note,
+                ) as events,
+            ):
+                outcome = await _follow(events, report)
+        except asyncio.CancelledError:
+            if stop.number is None:
+                raise
+            return stop.exit_code
+        except BrokenPipeError:
+            report.say("nobody reads stdout any more, so the job was stopped")
+            return _SIGPIPE
+        report.finish(outcome)
+    _complain(job, outcome)
+    return EXIT_CODES.get(outcome.status, OrchestratorError.exit_code)
+
+
+async def _follow(events: JobEvents, report: "Terminal | Log") -> Outcome:
+    stdout = Stdout()
+    async for recorded in events:
+        report.event(recorded.event)
+        await stdout.write(recorded.line)
+    if events.outcome is None:
+        message = "the job ended without an outcome; look at its records with --storage"
+        raise OrchestratorError(message)
+    return events.outcome
+
+
+def _complain(job: Job, outcome: Outcome) -> None:
+    match outcome.status:
+        case JobStatus.STOPPED_BY_ERROR:
+            said = f"Expert {job.expert_key!r} stopped by an error: {outcome.error or 'it gave none'}"
+        case JobStatus.STOPPED_BY_MAX_STEPS:
+            said = f"Expert {job.expert_key!r} stopped at the limit of {job.max_steps} steps; allow more by --max-steps"
+        case JobStatus.STOPPED_BY_INTERACTIVE_TOOL:
+            said = f"Expert {job.expert_key!r} asks you something; its question is the last event"
+        case _:
+            return
+    sys.stderr.write(f"perstack-orch: {plain(said)}\n")
+
+
+def _report(options: RunOptions, job: Job) -> "Terminal | Log":
+    unit = {"process": "process"}.get(options.backend, "container")
+    if sys.stderr.isatty():
+        return Terminal(sys.stderr, unit, expert_key=job.expert_key, verbose=options.verbose)
+    # structlog takes longer to import than a terminal needs.
+    from orchestrator.cli.log import Log  # noqa: PLC0415
+
+    return Log(sys.stderr, unit, job_id=job.id, mask=mask(job.secrets), verbose=options.verbose)
+
+
+@asynccontextmanager
+async def _backend(options: RunOptions, job: Job, environ: Mapping[str, str]) -> AsyncIterator[Backend]:
+    line_bytes = LINE_BYTES[job.events]
+    connected: AbstractAsyncContextManager[Backend]
+    if options.backend == "process":
+        from orchestrator.backends import process  # noqa: PLC0415 - each backend only where it is used
+
+        connected = process.connect(environ, line_bytes=line_bytes)
+    else:
+        from orchestrator.backends import docker  # noqa: PLC0415 - the same; its client is the heaviest import here
+
+        connected = docker.connect(environ, job.image, line_bytes=line_bytes)
+    async with connected as backend:
+        yield backend

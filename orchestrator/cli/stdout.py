@@ -1,0 +1,58 @@
+"""Events on stdout, where the reader may be slow, gone, or a full disk."""
+
+import asyncio
+import os
+import select
+import stat
+
+from orchestrator.errors import OrchestratorError
+
+
+class Stdout:
+    """Writes whole lines to a descriptor without ever holding up the event loop.
+
+    A pipe or terminal that polls as writable takes PIPE_BUF bytes at once (POSIX). The descriptor stays blocking:
+    its mode is shared with the shell and whoever else has it.
+    """
+
+    def __init__(self, fd: int = 1) -> None:
+        self._fd = fd
+        self._always_ready: bool | None = None
+        self._poll = select.poll()
+
+    async def write(self, line: bytes) -> None:
+        """Write a line; `line` comes without its newline.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+            OrchestratorError: it cannot be written.
+        """
+        rest = memoryview(line + b"\n")
+        try:
+            while rest:
+                if self._is_file():
+                    rest = rest[os.write(self._fd, rest) :]
+                    continue
+                if not self._poll.poll(0):
+                    await self._writable()
+                rest = rest[os.write(self._fd, rest[: select.PIPE_BUF]) :]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            message = f"events cannot be written to stdout: {error.strerror}; free space or redirect it elsewhere"
+            raise OrchestratorError(message) from error
+
+    def _is_file(self) -> bool:
+        if self._always_ready is None:
+            self._always_ready = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            self._poll.register(self._fd, select.POLLOUT)
+        return self._always_ready
+
+    async def _writable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_writer(self._fd, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_writer(self._fd)

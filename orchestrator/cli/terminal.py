@@ -1,0 +1,86 @@
+"""The live status of a job for a person at a terminal."""
+
+import asyncio
+import os
+import time
+from dataclasses import replace
+from typing import Self, TextIO
+
+from orchestrator.cli.render import View, line, plain, receipt_lines
+from orchestrator.outcome import Outcome
+from orchestrator.wire.event import Event
+from orchestrator.wire.platform_event import ProxyAccess
+
+_SECONDS_BETWEEN = 0.1
+_CLEAR = "\r\033[K"
+_DEFAULT_WIDTH = 80
+
+
+class Terminal:
+    """Keeps one line at the bottom of the terminal up to date, and writes lasting lines above it."""
+
+    def __init__(self, stream: TextIO, unit: str, *, expert_key: str, verbose: bool = False) -> None:
+        self._stream = stream
+        self._unit = unit
+        self._expert_key = expert_key
+        self._verbose = verbose
+        self._view = View(began=_now())
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        self._tick()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._write(_CLEAR)
+
+    def say(self, text: str) -> None:
+        """Write a line that stays."""
+        cleaned = plain(text, keep="\n")
+        self._write(f"{_CLEAR}perstack-orch: {cleaned}\n")
+
+    def warn(self, text: str) -> None:
+        """Write a warning."""
+        self.say(f"warning: {text}")
+
+    def note(self, text: str) -> None:
+        """Write a remark, which only a person who looks for trouble wants to see."""
+        if self._verbose:
+            self.say(text)
+
+    def event(self, event: Event) -> None:
+        """Take one more event into the status."""
+        self._view = self._view.with_event(event)
+        if isinstance(event, ProxyAccess) and event.action == "blocked":
+            self.warn(f"{event.domain}:{event.port} was blocked: {event.reason or 'nobody declared it'}")
+
+    def finish(self, outcome: Outcome) -> None:
+        """Write the result and the receipt."""
+        self._write(_CLEAR)
+        self._view = replace(self._view, working={})
+        if outcome.text:
+            text = plain(outcome.text, keep="\n\t")
+            self._write(f"{plain(self._expert_key)}: {text}\n\n")
+        for text in receipt_lines(outcome.receipt, self._unit):
+            self._write(f"{text}\n")
+
+    def _tick(self) -> None:
+        self._write(_CLEAR + line(self._view, _width(self._stream) - 1, _now()))
+        self._timer = asyncio.get_running_loop().call_later(_SECONDS_BETWEEN, self._tick)
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def _width(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _DEFAULT_WIDTH
+    except OSError:
+        return _DEFAULT_WIDTH
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
