@@ -16,6 +16,7 @@ from orchestrator.config.environment import Environment, merge
 from orchestrator.config.variables import is_protected, is_variable_name
 from orchestrator.errors import ConfigError
 from orchestrator.plan import Job
+from orchestrator.providers.models import context_window
 from orchestrator.sandbox import User
 from orchestrator.wire.identity import identify
 from orchestrator.wire.run import EventDetail
@@ -100,7 +101,12 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         config=config,
         expert_key=options.expert_key,
         query=options.query,
-        workspace=prepare(workspace, _user(options.run_as), make=options.workspace is None),
+        workspace=prepare(
+            workspace,
+            _user(options.run_as),
+            make=options.workspace is None,
+            isolated=options.backend != "process",
+        ),
         image=options.image or f"perstack-orch-runtime:{metadata.version('perstack-orch')}",
         provider_name=config.provider_name,
         model=config.model or DEFAULT_MODEL,
@@ -108,6 +114,7 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         max_steps=config.max_steps,
         max_retries=config.max_retries,
         timeout_ms=config.timeout_ms,
+        context_window=context_window(config.provider_name, config.model or DEFAULT_MODEL),
         env=env,
         secrets=tuple(dict.fromkeys(_secrets(options, config, env))),
         env_names=options.env,
