@@ -52,6 +52,8 @@ _CUT_CALLS = (
     "The reply reached the output limit before the tool call was complete. Use shorter arguments or fewer calls."
 )
 _CUT_TEXT = "The reply reached the output limit before it was complete. Give the whole answer again, shorter."
+_MALFORMED = "The tool calls need different ids, and names of 1 to 255 characters. Call the tools again."
+_NAME_LENGTH = 255
 _FILTERED = "the model's provider stopped the reply: its content filter matched"
 _ODD_STOP = "the model stopped for a reason that its provider does not explain; nothing of the reply was used"
 
@@ -110,6 +112,8 @@ def take_reply(turn: Turn, reply: Reply, routes: Routes, max_retries: int, now: 
     """Follow what the model said in a step (spec 5.4)."""
     turn = _measure(turn, reply)
     reason = reply.finish_reason
+    if not _are_well_formed(reply.tool_calls):
+        return _retry(turn, Trouble("MalformedToolCall", _MALFORMED), max_retries, now, (), usage=reply.usage)
     if reply.tool_calls and reason in (FinishReason.STOP, FinishReason.TOOL_CALLS):
         return _call_tools(turn, reply, routes)
     if reply.tool_calls and reason is FinishReason.LENGTH:
@@ -136,11 +140,11 @@ def take_result(turn: Turn, reply: Reply, max_retries: int, now: int) -> Move:
 
 def take_failure(turn: Turn, failure: Failure, max_retries: int, now: int) -> Move:
     """Follow a call of the model that failed, in a step or for the result."""
-    if not failure.is_retryable:
-        error = RunError(name=failure.name, message=failure.message, status_code=failure.status_code)
-        return stop_by_error(turn, error, now)
     answered = turn.step.tool_results
     before = () if answered is None else (tool_message(turn.checkpoint, answered),)
+    if not failure.is_retryable:
+        error = RunError(name=failure.name, message=failure.message, status_code=failure.status_code)
+        return stop_by_error(turn.add(*before), error, now)
     trouble = Trouble(failure.name, failure.message, failure.status_code)
     pause = pause_before_retry(failure, turn.checkpoint.retry_count or 0)
     return _retry(turn, trouble, max_retries, now, before, pause=pause)
@@ -198,6 +202,11 @@ def _call_tools(turn: Turn, reply: Reply, routes: Routes) -> Move:
     return Move(Phase.CALLING, called, CallTools, {"new_message": message, "tool_calls": calls, "usage": reply.usage})
 
 
+def _are_well_formed(calls: tuple[RequestedCall, ...]) -> bool:
+    lengths = [length for call in calls for length in (len(call.id), len(call.name))]
+    return len({call.id for call in calls}) == len(calls) and all(0 < length <= _NAME_LENGTH for length in lengths)
+
+
 def _named(call: RequestedCall, routes: Routes) -> ToolCall:
     route = routes.get(call.name)
     skill_name = UNKNOWN_SKILL if route is None else route.skill_name
@@ -222,9 +231,9 @@ def _retry_cut_calls(turn: Turn, reply: Reply, routes: Routes, max_retries: int,
 def _refuse(turn: Turn, reply: Reply, max_retries: int, now: int, *before: Message) -> Move:
     has_content = bool(reply.text.strip() or reply.tool_calls)
     if reply.finish_reason is FinishReason.CONTENT_FILTER:
-        return stop_by_error(turn, RunError(name="ContentFiltered", message=_FILTERED), now)
+        return stop_by_error(turn.add(*before), RunError(name="ContentFiltered", message=_FILTERED), now)
     if reply.finish_reason is FinishReason.OTHER and has_content:
-        return stop_by_error(turn, RunError(name="UnexpectedFinishReason", message=_ODD_STOP), now)
+        return stop_by_error(turn.add(*before), RunError(name="UnexpectedFinishReason", message=_ODD_STOP), now)
     if reply.finish_reason is FinishReason.LENGTH:
         said = (expert_message(turn.checkpoint, reply, ahead=len(before)),) if reply.text.strip() else ()
         trouble = Trouble("LengthExceeded", _CUT_TEXT)
@@ -247,9 +256,8 @@ def _retry(  # noqa: PLR0913 - one place decides between another try and the end
     retries = turn.checkpoint.retry_count or 0
     if retries >= max_retries:
         message = f"Max retries ({max_retries}) exceeded: {trouble.message}"
-        return stop_by_error(
-            turn, RunError(name="MaxRetriesExceeded", message=message, status_code=trouble.status_code), now
-        )
+        error = RunError(name="MaxRetriesExceeded", message=message, status_code=trouble.status_code)
+        return stop_by_error(turn.add(*before), error, now)  # No call stays unanswered, so the Run can be continued.
     reason = json.dumps({"error": trouble.name, "message": trouble.message}, ensure_ascii=False)
     said = (user_message(turn.checkpoint, reason, ahead=len(before)),) if explain else ()
     messages = (*before, *said)

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -150,7 +150,9 @@ class Link:
         reader, writer = await dial(self._state)
         try:
             _accept(await _open(reader, writer, wire.Reattach(session_key=self._session_key)))
-            for waiting in self._waiting.values():
+            for call_id, waiting in self._waiting.items():
+                # What the broker streams again was told already, at least in part.
+                self._waiting[call_id] = replace(waiting, on_delta=None)
                 writer.write(waiting.frame)
         except BaseException:
             writer.close()

@@ -57,7 +57,8 @@ async def work(
             last = await Loop(run, link, surroundings, base, routes).work()
     except* SkillError as errors:
         last = _stop_for_skill(run, errors)
-    await end_everything_else()
+    finally:
+        await end_everything_else()
     if last is not None:
         await link.keep_checkpoint(last.turn.checkpoint)
         emitter.sync()

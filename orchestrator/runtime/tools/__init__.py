@@ -48,8 +48,9 @@ class Inline:
 
 
 def to_json(result: Mapping[str, Any]) -> str:
-    """A result as the model reads it."""
-    return json.dumps(result, ensure_ascii=False, separators=(",", ":"))
+    """A result as the model reads it; what is not Unicode, as in names of files, becomes question marks."""
+    text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def define(
