@@ -137,7 +137,7 @@ def _spawn(arguments: Sequence[str], env: Mapping[str, str], spec: SandboxSpec) 
     except OSError as error:
         message = (
             f"the Sandbox {spec.name} could not be started as user {spec.user.uid}: {error.filename or arguments[0]}:"
-            f" {error.strerror}"
+            f" {error.strerror}; that user must be able to read and run it, or name another with --run-as UID"
         )
         raise BackendError(message) from error
 
