@@ -94,6 +94,8 @@ def _refuse_too_much(real: Path) -> None:
 
 
 def _may_write(status: os.stat_result, user: User) -> bool:
+    if user.uid == 0:
+        return True
     needed = stat.S_IWUSR | stat.S_IXUSR
     if status.st_uid == user.uid:
         return status.st_mode & needed == needed
