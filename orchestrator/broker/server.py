@@ -51,13 +51,14 @@ class Broker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
+        failed: BaseException | None = None
         try:
             await self._tasks.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            single = _single(group)
-            if single is error:
-                return
-            raise single from None
+            failed = _single(group)
+        # Not within the handler: what was raised keeps its own cause, and the block's own error goes on by itself.
+        if failed is not None and failed is not error:
+            raise failed
 
     async def prepare(self) -> None:
         """Open the model's API, if it is not open yet; await it beside the start of the first Sandbox.

@@ -116,10 +116,12 @@ class Counted:
 
     behind: Provider
     calls: list[int]
+    called: asyncio.Event
 
     async def generate(self, request: ModelRequest, on_delta: OnDelta) -> Reply | Failure:
         """Count and pass on."""
         self.calls.append(request.generation)
+        self.called.set()
         return await self.behind.generate(request, on_delta)
 
 
@@ -133,6 +135,7 @@ class World:
     authority: Authority = AUTHORITY
     books: Books = field(default_factory=Books)
     model_calls: list[int] = field(default_factory=list)
+    model_called: asyncio.Event = field(default_factory=asyncio.Event)
     accesses: list[Access] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
 
@@ -151,7 +154,7 @@ class World:
         (self.directory / "replies.json").write_text(json.dumps({"coach": self.replies}))
         self.opened.append("opened")
         async with open_provider(ProviderSetting("scripted", {}, {}, self.directory)) as provider:
-            yield Counted(provider, self.model_calls)
+            yield Counted(provider, self.model_calls, self.model_called)
         self.opened.append("closed")
 
     def broker(self, provider: Callable[[], AbstractAsyncContextManager[Provider]] | None = None) -> Broker:

@@ -158,6 +158,21 @@ async def test_idle_connection_ends(world: World) -> None:
             assert await skill.ended() == b""
 
 
+async def test_busy_connection_lives_on(world: World) -> None:
+    """Idle time counts from the last byte, not from the start."""
+    idle = 0.1
+    async with server() as port:
+        net = known(("127.0.0.1", port))
+        world.network = Network(net.resolve, net.refusal, idle_seconds=idle)
+        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+            assert await skill.open(tunnel(key)) is None
+            clock = asyncio.get_running_loop().time
+            until = clock() + 2 * idle
+            while clock() < until:
+                skill.writer.write(b"x")
+                assert await skill.reader.readexactly(1) == b"x"
+
+
 async def test_revoking_ends_tunnels(world: World) -> None:
     """When the Run is over its open connections are too."""
     async with server() as port:

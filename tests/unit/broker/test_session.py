@@ -28,7 +28,7 @@ from orchestrator.wire.link import (
 from orchestrator.wire.message import TextPart, ToolResult
 from orchestrator.wire.usage import Usage
 from tests.support.broker_world import AUTHORITY, BEFORE, COACH, RUN, World, a_checkpoint, delegation, generate
-from tests.support.guest import Guest
+from tests.support.guest import SECONDS, Guest
 
 USED = Usage(input_tokens=5, output_tokens=2, total_tokens=7)
 
@@ -138,17 +138,17 @@ async def test_pieces_arrive_before_the_reply(world: World) -> None:
 
 async def test_a_call_repeated_after_a_reconnect_is_made_once(world: World) -> None:
     """A Sandbox whose link broke asks again: it joins the call in flight, then reads from the ledger."""
-    world.replies = ({"text": "Hi", "delayMs": 100},)
+    world.replies = ({"text": "Hi", "usage": {"inputTokens": 5, "outputTokens": 2}, "delayMs": 100},)
     async with world.running() as (session, guest, key):
         guest.send(generate())
-        await guest.writer.drain()
+        await world.model_called.wait()
         async with await Guest.connect(world.state) as again:
             assert await again.open(Reattach(session_key=key)) is None
             assert await guest.ended() == b""
             first = await again.ask(generate())
             second = await again.ask(generate())
-        assert first == second == Generated(id="1/0", reply=Reply(text="Hi"))
-        assert (world.model_calls, session.generations) == ([0], 1)
+        assert first == second == Generated(id="1/0", reply=Reply(text="Hi", usage=USED))
+        assert (world.model_calls, session.generations, session.usage) == ([0], 1, USED)
 
 
 async def test_a_new_attempt_gets_the_replies_of_the_old_one(world: World) -> None:
@@ -274,13 +274,32 @@ async def test_revoking_ends_everything(world: World) -> None:
     world.replies = ({"text": "slow", "delayMs": 60_000},)
     async with world.running() as (session, guest, key):
         guest.send(generate())
-        await guest.writer.drain()
+        await world.model_called.wait()
         session.revoke()
         assert await guest.ended() == b""
         await session.ended()
         async with await Guest.connect(world.state) as again:
             again.send(Reattach(session_key=key))
             assert await again.ended() == b""
+
+
+async def test_leaving_ends_everything(world: World) -> None:
+    """With its session a Sandbox's link and its model call are over, while the job goes on."""
+    world.replies = ({"text": "slow", "delayMs": 60_000},)
+    async with asyncio.timeout(SECONDS), world.broker() as broker:
+        await broker.prepare()
+        before = asyncio.all_tasks()
+        async with broker.listen(world.state, User(65532, 65532)) as session:
+            guest = await Guest.connect(world.state)
+            guest.send(Attach())
+            await session.ready()
+            await session.assign(RUN, AUTHORITY)
+            await guest.read(Assigned)
+            guest.send(generate())
+            await world.model_called.wait()
+        assert asyncio.all_tasks() == before
+        async with guest:
+            assert await guest.ended() == b""
 
 
 async def test_provider_is_opened_once_and_closed(world: World) -> None:
@@ -315,8 +334,9 @@ async def test_a_provider_that_cannot_be_opened_ends_the_job(world: World) -> No
             guest.send(generate())
             await asyncio.Event().wait()
 
-    with pytest.raises(ConfigError, match=r"absent\.json"):
+    with pytest.raises(ConfigError, match=r"absent\.json") as raised:
         await ask()
+    assert isinstance(raised.value.__cause__, FileNotFoundError)
 
 
 async def test_a_store_that_fails_ends_the_job(world: World) -> None:
@@ -343,7 +363,9 @@ async def test_an_error_of_the_block_comes_out_bare(world: World) -> None:
     async def fail() -> None:
         async with world.running():
             message = "mine"
-            raise BackendError(message)
+            raise BackendError(message) from cause
 
-    with pytest.raises(BackendError, match="mine"):
+    cause = OSError()
+    with pytest.raises(BackendError, match="mine") as raised:
         await fail()
+    assert raised.value.__cause__ is cause
