@@ -56,8 +56,8 @@ class Broker:
             await self._tasks.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
             failed = _single(group)
-        # Not within the handler: what was raised keeps its own cause, and the block's own error goes on by itself.
-        if failed is not None and failed is not error:
+        # Outside the handler, so that what failed is not said to come from the group.
+        if failed is not None:
             raise failed
 
     async def prepare(self) -> None:

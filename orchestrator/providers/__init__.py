@@ -55,6 +55,18 @@ class Provider(Protocol):
 _MODULES = {"scripted": "scripted", "anthropic": "anthropic"}
 
 
+def require_known(name: str) -> None:
+    """Check that somebody here speaks the API of that name, before anything is begun.
+
+    Raises:
+        ConfigError: nobody does; lists the names that are known.
+    """
+    if name not in _MODULES:
+        known = ", ".join(sorted(_MODULES))
+        message = f"provider {name!r} is not supported; use one of: {known}"
+        raise ConfigError(message)
+
+
 @asynccontextmanager
 async def open_provider(setting: ProviderSetting) -> AsyncIterator[Provider]:
     """Connect to the API that `setting` names.
@@ -63,11 +75,8 @@ async def open_provider(setting: ProviderSetting) -> AsyncIterator[Provider]:
         ConfigError: nobody here speaks it, its package is not installed, or its setting is not usable.
         MissingEnvError: its key has no value.
     """
-    module = _MODULES.get(setting.name)
-    if module is None:
-        known = ", ".join(sorted(_MODULES))
-        message = f"provider {setting.name!r} is not supported; use one of: {known}"
-        raise ConfigError(message)
+    require_known(setting.name)
+    module = _MODULES[setting.name]
     opened: AbstractAsyncContextManager[Provider] = import_module(f"orchestrator.providers.{module}").connect(setting)
     async with opened as provider:
         yield provider
