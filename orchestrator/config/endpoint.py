@@ -1,7 +1,6 @@
 """Which URLs may be called: endpoints of skills (spec 6.3) and base URLs of model APIs (spec 1.3)."""
 
 import re
-import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import SplitResult, urlsplit
 
@@ -43,13 +42,13 @@ def parse_base_url(text: str) -> str:
 def is_private(host: str) -> bool:
     """Whether `host`, as `urlsplit` gives it, can be told not to be public without resolving it.
 
-    IPv4 is understood in every spelling that resolvers accept, and inside IPv6.
+    Addresses in other than the usual spellings, which resolvers accept too, count as private.
     """
     name = host.lower().removesuffix(".")
-    address = _address(name)
-    if address is not None:
-        return not _is_public(address)
-    return why_not_host(name) is not None
+    try:
+        return not _is_public(ip_address(name))
+    except ValueError:
+        return why_not_host(name) is not None
 
 
 def is_loopback(host: str) -> bool:
@@ -74,15 +73,6 @@ def _split(text: str) -> SplitResult:
         message = "is not a URL"
         raise ValueError(message) from error
     return url
-
-
-def _address(name: str) -> IPv4Address | IPv6Address | None:
-    try:
-        if ":" in name:
-            return ip_address(name.partition("%")[0])
-        return IPv4Address(socket.inet_aton(name))
-    except (ValueError, OSError):
-        return None
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:

@@ -42,7 +42,7 @@ def test_e10_private_addresses(host: str) -> None:
     assert is_private(host)
 
 
-@pytest.mark.parametrize("host", ["172.15.0.1", "172.32.0.1", "::ffff:8.8.8.8"])
+@pytest.mark.parametrize("host", ["172.15.0.1", "172.32.0.1", "::ffff:8.8.8.8", "mcp.example.com", "mcp.example.com."])
 def test_e10_public_neighbours(host: str) -> None:
     """Addresses just outside the ranges are public."""
     assert not is_private(host)
