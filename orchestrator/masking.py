@@ -7,6 +7,8 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_json
+
 import orchestrator.wire.event  # noqa: F401 - its models are found as subclasses
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.frozen import Frozen
@@ -76,10 +78,19 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> Iterator[str]:
-    for ascii_only in (True, False):
-        inside = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+    # Writers differ in what they escape: pydantic escapes DEL, the standard library does not.
+    for written in (json.dumps(text), json.dumps(text, ensure_ascii=False), _pydantic(text)):
+        inside = written[1:-1]
         yield inside
         yield inside.replace("/", "\\/")
+
+
+def _pydantic(text: str) -> str:
+    try:
+        return to_json(text, ensure_ascii=True).decode("ascii")
+    except PydanticSerializationError:
+        # A value of the environment that is no text.
+        return json.dumps(text)
 
 
 def _base64_forms(value: bytes) -> Iterator[str]:

@@ -12,7 +12,6 @@ from orchestrator.wire.state_event import (
     CallDelegate,
     CallInteractiveTool,
     CallTools,
-    CompleteRun,
     Retry,
     StartGeneration,
     StartRun,
@@ -35,20 +34,27 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is known of a running job. `working` is by run id; `paths` are of all Runs there were."""
+    """What is known of a running job, by run id: who works, whose Experts there were, tokens before and in each Run."""
 
     working: Mapping[str, Work] = field(default_factory=dict)
     paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    tokens: int = 0
+    before: Mapping[str, int] = field(default_factory=dict)
+    spent: Mapping[str, int] = field(default_factory=dict)
     began: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens used so far by the whole job."""
+        return sum(self.spent.values())
 
     def with_event(self, event: Event) -> "View":
         """The view after one more event."""
         view = replace(self, began=event.timestamp) if self.began is None else self
-        if isinstance(event, CallTools | CallDelegate | CallInteractiveTool | Retry | CompleteRun):
-            view = replace(view, tokens=view.tokens + event.usage.total_tokens)
+        if isinstance(event, CallTools | CallInteractiveTool | Retry):
+            spent = view.spent.get(event.run_id, 0) + event.usage.total_tokens
+            view = replace(view, spent={**view.spent, event.run_id: spent})
         if isinstance(event, TerminalEvent):
-            return replace(view, working={key: work for key, work in view.working.items() if key != event.run_id})
+            return _stopped(view, event)
         if isinstance(event, InitializeRuntime):
             return _with(view, event.run_id, Work((event.expert_name,)))
         if isinstance(event, StartRun):
@@ -64,8 +70,16 @@ def _started(view: View, event: StartRun) -> View:
     by = event.initial_checkpoint.delegated_by
     above = () if by is None else view.paths.get(by.run_id, (by.expert.key,))
     path = (*above, event.expert_key)
-    known = replace(view, paths={**view.paths, event.run_id: path})
+    before = event.initial_checkpoint.usage.total_tokens
+    known = replace(view, paths={**view.paths, event.run_id: path}, before={**view.before, event.run_id: before})
     return _with(known, event.run_id, Work(path, event.step_number))
+
+
+def _stopped(view: View, event: TerminalEvent) -> View:
+    # A checkpoint's usage is of the whole conversation, delegates included, and more exact than the sum of events.
+    spent = event.checkpoint.usage.total_tokens - view.before.get(event.run_id, 0)
+    working = {run_id: work for run_id, work in view.working.items() if run_id != event.run_id}
+    return replace(view, working=working, spent={**view.spent, event.run_id: spent})
 
 
 def _changed(view: View, event: Event) -> View:

@@ -16,16 +16,16 @@ from orchestrator.config.environment import Environment, merge
 from orchestrator.config.variables import is_protected, is_variable_name
 from orchestrator.errors import ConfigError
 from orchestrator.plan import Job
+from orchestrator.providers import require_known
 from orchestrator.providers.models import context_window
 from orchestrator.sandbox import User
-from orchestrator.wire.identity import identify
+from orchestrator.wire.identity import identify, is_job_id
 from orchestrator.wire.run import EventDetail
 from orchestrator.wire.skill import StdioSkill
 from orchestrator.workspace import prepare, refuse_store_inside
 
 BACKENDS = ("docker", "process")
 
-_JOB_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _USER = re.compile(r"([0-9]{1,9})(?::([0-9]{1,9}))?", re.ASCII)
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?:^|_)(?:PAT|PWD)$", re.IGNORECASE)
 
@@ -40,7 +40,7 @@ def check(options: RunOptions) -> None:
         _refuse("--runtime", "local", "that would run without isolation; if you mean it, say --backend process")
     if options.backend not in BACKENDS:
         _refuse("--backend", options.backend, f"use one of {', '.join(BACKENDS)}")
-    if options.job_id is not None and _JOB_ID.fullmatch(options.job_id) is None:
+    if options.job_id is not None and not is_job_id(options.job_id):
         _refuse("--job-id", options.job_id, "use 1 to 63 lower-case letters, digits and inner hyphens")
     if options.events not in set(EventDetail):
         _refuse("--events", options.events, f"use one of {', '.join(EventDetail)}")
@@ -90,6 +90,7 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         ConfigError: there is no such Expert, the provider has no key, or the workspace or store cannot be used.
     """
     config.expert(options.expert_key)
+    require_known(config.provider_name)
     check_credentials(config.provider_name, config.provider_setting, env)
     workspace = cwd / (options.workspace or "workspace")
     store = cwd / options.storage

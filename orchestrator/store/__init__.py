@@ -13,7 +13,6 @@ variables without their values:
     jobs/<job id>/runs/<run id>/results/<hash of the tool call's id>.json
 """
 
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,14 +22,13 @@ from orchestrator.store.event_log import EventLog, Recorded
 from orchestrator.store.files import is_real_directory, make_directory, read_value
 from orchestrator.store.lock import locked
 from orchestrator.store.records import JobRecords
+from orchestrator.wire.identity import is_job_id
 from orchestrator.wire.job import JobRecord
 
 __all__ = ["JobRecords", "Recorded", "Store"]
 
 Mask = Callable[[bytes], bytes]
 """Replaces secret values in text or a JSON document that is about to be written."""
-
-_JOB_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class Store:
@@ -73,6 +71,16 @@ class Store:
         with locked(directory), EventLog(directory) as log, JobRecords(directory, log, mask) as records:
             yield records
 
+    def read(self, job_id: str) -> JobRecords | None:
+        """Read the records of a job without holding it, even while an orchestrator works on it; None if it is unknown.
+
+        What is given can be read only: to keep something, `open` the job.
+        """
+        if not is_job_id(job_id) or not is_real_directory(self._jobs / job_id):
+            return None
+        directory = self._jobs / job_id
+        return JobRecords(directory, EventLog(directory), bytes)
+
     def jobs(self) -> tuple[JobRecord, ...]:
         """List all jobs, the newest first; records that cannot be read are left out."""
         found: list[JobRecord] = []
@@ -84,7 +92,7 @@ class Store:
         return tuple(sorted(found, key=lambda record: (-record.started_at, record.id)))
 
     def _directory(self, job_id: str) -> Path:
-        if _JOB_ID.fullmatch(job_id) is None:
+        if not is_job_id(job_id):
             message = f"job id {job_id!r} is not usable; use 1 to 63 lower-case letters, digits and inner hyphens"
             raise StoreError(message)
         return self._jobs / job_id

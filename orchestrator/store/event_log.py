@@ -68,6 +68,11 @@ class EventLog:
         """
         yield from heapq.merge(*map(_read, self._paths()), key=lambda recorded: recorded.event.position or 0)
 
+    def readable_events(self) -> list[Recorded]:
+        """Read all events by position; damaged lines are passed over (behaviour H1)."""
+        found = [recorded for path in self._paths() for recorded in _read(path, strict=False)]
+        return sorted(found, key=lambda recorded: recorded.event.position or 0)
+
     def _write(self, key: tuple[str, int | None], line: bytes) -> None:
         fd = self._files.get(key)
         if fd is None:
@@ -108,11 +113,18 @@ class EventLog:
         return sorted((*self._runs.glob("*/events.jsonl"), *self._runs.glob("*/attempt-*/events.jsonl")))
 
 
-def _read(path: Path) -> Iterator[Recorded]:
+def _read(path: Path, *, strict: bool = True) -> Iterator[Recorded]:
     with translated(path), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         for number, line in enumerate(file, start=1):
-            if line.endswith(b"\n"):
-                yield Recorded(_event(path, number, line), line[:-1])
+            if not line.endswith(b"\n"):
+                continue
+            try:
+                event = _event(path, number, line)
+            except StoreError:
+                if strict:
+                    raise
+                continue
+            yield Recorded(event, line[:-1])
 
 
 def _event(path: Path, number: int, line: bytes) -> Event:

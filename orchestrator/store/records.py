@@ -110,6 +110,15 @@ class JobRecords:
         """
         return read_value(self._run(run_id) / "run-setting.json", RunSetting)
 
+    def settings(self) -> tuple[RunSetting, ...]:
+        """Read what all Runs were started with, by update; what cannot be read is left out (behaviour H1)."""
+        found = _readable(self._directory / "runs", RunSetting, "*/run-setting.json")
+        return tuple(sorted(found, key=lambda setting: (-setting.updated_at, setting.run_id)))
+
+    def replies(self, run_id: str) -> tuple[Reply, ...]:
+        """Read all that the model replied to a Run, in no order; what cannot be read is left out."""
+        return tuple(_readable(self._run(run_id) / "replies", Reply))
+
     def results(self, run_id: str) -> tuple[ToolResult, ...]:
         """Read what the tools of a Run answered, in the order of the calls' ids."""
         return tuple(sorted(_readable(self._run(run_id) / "results", ToolResult), key=lambda result: result.id))
@@ -121,6 +130,10 @@ class JobRecords:
             StoreError: a file is damaged.
         """
         return self._log.events()
+
+    def readable_events(self) -> list[Recorded]:
+        """Read all events by position that are not damaged (behaviour H1)."""
+        return self._log.readable_events()
 
     def _run(self, run_id: str) -> Path:
         return self._directory / "runs" / path_part(run_id)
@@ -146,8 +159,8 @@ class JobRecords:
         write_whole(path, content)
 
 
-def _readable(directory: Path, shape: type[V]) -> Iterator[V]:
-    for path in directory.glob("*.json"):
+def _readable(directory: Path, shape: type[V], pattern: str = "*.json") -> Iterator[V]:
+    for path in directory.glob(pattern):
         try:
             yield read_value(path, shape)
         except StoreError:

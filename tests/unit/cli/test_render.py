@@ -1,0 +1,151 @@
+"""Events fold into what a person sees."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.cli.render import View, Work, fit, line, plain, receipt_lines
+from orchestrator.receipt import Hop, Receipt
+from orchestrator.wire.checkpoint import CheckpointHead, DelegatedBy, Status, Step
+from orchestrator.wire.event import Event
+from orchestrator.wire.expert import ExpertId
+from orchestrator.wire.message import ExpertMessage, ToolCall
+from orchestrator.wire.state_event import CallTools, CompleteRun, StartGeneration, StartRun, StopRunByDelegate
+from orchestrator.wire.usage import Usage
+
+BOSS = ExpertId(key="boss", name="boss", version="1.0.0")
+AIDE = ExpertId(key="aide", name="aide", version="1.0.0")
+
+
+def _head(expert: ExpertId, tokens: int, by: DelegatedBy | None = None) -> CheckpointHead:
+    return CheckpointHead(
+        id="c",
+        job_id="j",
+        run_id="r",
+        status=Status.PROCEEDING,
+        step_number=1,
+        expert=expert,
+        usage=Usage(total_tokens=tokens),
+        delegated_by=by,
+    )
+
+
+def _common(run_id: str, expert: ExpertId, step: int) -> dict[str, object]:
+    return {
+        "id": "e",
+        "timestamp": 1000,
+        "job_id": "j",
+        "run_id": run_id,
+        "expert_key": expert.key,
+        "step_number": step,
+    }
+
+
+def _start(run_id: str, expert: ExpertId, by: DelegatedBy | None = None, tokens: int = 0, step: int = 1) -> StartRun:
+    return StartRun.model_validate(
+        _common(run_id, expert, step) | {"initial_checkpoint": _head(expert, tokens, by), "input_messages": ()}
+    )
+
+
+def _calls(run_id: str, expert: ExpertId, step: int, tool: str, tokens: int) -> CallTools:
+    call = ToolCall(id="t", skill_name="s", tool_name=tool, args={})
+    message = ExpertMessage(id="m", contents=())
+    usage = Usage(total_tokens=tokens)
+    return CallTools.model_validate(
+        _common(run_id, expert, step) | {"new_message": message, "tool_calls": (call,), "usage": usage}
+    )
+
+
+def _end(run_id: str, expert: ExpertId, tokens: int, kind: type[StopRunByDelegate | CompleteRun]) -> Event:
+    step = Step(step_number=1, started_at=1)
+    fields = {"checkpoint": _head(expert, tokens), "step": step, "text": "done", "usage": Usage()}
+    return kind.model_validate(_common(run_id, expert, 1) | fields)
+
+
+BY = DelegatedBy(expert=BOSS, tool_call_id="t", tool_name="aide", checkpoint_id="c", run_id="r1")
+
+
+def _fold(*events: Event) -> View:
+    view = View()
+    for event in events:
+        view = view.with_event(event)
+    return view
+
+
+def test_the_line_shows_where_and_what() -> None:
+    """Path in the tree, step, action, tokens and time."""
+    view = _fold(_start("r1", BOSS), _calls("r1", BOSS, 3, "exec", 1200))
+    assert line(view, 200, 13_000) == "boss · step 3 · calling exec · 1.2k tokens · 0:12"
+
+
+def test_delegates_stand_below_their_coordinator() -> None:
+    """A child's path leads through its parent, also when that has ended; others beside it are counted."""
+    view = _fold(
+        _start("r1", BOSS),
+        _end("r1", BOSS, 100, StopRunByDelegate),
+        _start("r2", AIDE, BY),
+        _start("r3", AIDE, BY),
+    )
+    assert line(view, 200, 1000) == "boss > aide (+1) · step 1 · starting · 100 tokens · 0:00"
+    assert view.working == {"r2": Work(("boss", "aide"), 1), "r3": Work(("boss", "aide"), 1)}
+
+
+def test_tokens_are_counted_once() -> None:
+    """What a resumed coordinator carries from before, its delegates' included, is not counted again."""
+    view = _fold(
+        _start("r1", BOSS),
+        _calls("r1", BOSS, 1, "exec", 60),
+        _end("r1", BOSS, 100, StopRunByDelegate),
+        _start("r2", AIDE, BY),
+        _end("r2", AIDE, 50, CompleteRun),
+        _start("r4", BOSS, tokens=150),
+        _end("r4", BOSS, 170, CompleteRun),
+    )
+    assert view.tokens == 170
+    assert view.working == {}
+
+
+def test_folding_leaves_the_old_view_alone() -> None:
+    """A View is a value."""
+    before = _fold(_start("r1", BOSS))
+    after = before.with_event(StartGeneration.model_validate(_common("r1", BOSS, 2)))
+    assert before.working == {"r1": Work(("boss",), 1, "starting")}
+    assert after.working == {"r1": Work(("boss",), 2, "asking the model")}
+
+
+def test_the_receipt() -> None:
+    """One line for the job and one for each hop."""
+    receipt = Receipt(
+        containers=3,
+        usage=Usage(total_tokens=950),
+        hosts=("api.example.com",),
+        seconds=1.44,
+        hops=(Hop("aide", 0.0124),),
+    )
+    assert receipt_lines(receipt, "container") == (
+        "3 containers · 0 keys inside · 1 host · 950 tokens · 1.4 s",
+        "  hop to aide: 12 ms",
+    )
+    assert receipt_lines(Receipt(containers=1), "process")[0].startswith("1 process · ")
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred", "\x1b]0;title\x07", "\x9b2J", "a\rb", "a\u202eb", "a\nb", "\u2028"])
+def test_nothing_from_a_container_steers_the_terminal(text: str) -> None:
+    """Escapes, control and direction characters become spaces, in tool names too."""
+    shown = line(_fold(_start("r1", BOSS), _calls("r1", BOSS, 1, text, 1)), 200, 1000)
+    assert plain(shown) == shown
+    assert all(character.isprintable() for character in shown)
+
+
+@given(text=st.text(), width=st.integers(0, 40))
+def test_a_line_never_wraps(text: str, width: int) -> None:
+    """Wide characters count two columns; what is cut says so."""
+    shown = fit(plain(text), width)
+    assert len(shown) <= width or shown == plain(text)
+    assert shown in {plain(text), ""} or shown.endswith("…")
+
+
+def test_wide_characters_count_two() -> None:
+    """Six columns hold two wide characters and the ellipsis."""
+    assert fit("日本語です", 6) == "日本…"
+    assert fit("日本語", 6) == "日本語"

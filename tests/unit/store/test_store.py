@@ -1,0 +1,322 @@
+"""Records on disk: what was kept is found again, once, and by one orchestrator."""
+
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import StoreError
+from orchestrator.masking import mask
+from orchestrator.store import Store
+from orchestrator.wire.checkpoint import Checkpoint, Status
+from orchestrator.wire.expert import ExpertId
+from orchestrator.wire.generation import Reply
+from orchestrator.wire.job import JobRecord, JobStatus
+from orchestrator.wire.line import decode, encode
+from orchestrator.wire.message import TextPart, ToolResult
+from orchestrator.wire.run import RunSetting
+from orchestrator.wire.stream_event import StreamRunResult
+from orchestrator.wire.usage import Usage
+
+JOB = JobRecord(id="job-1", coordinator_expert_key="one", started_at=1)
+
+
+def _event(seq: int, run_id: str = "run", attempt: int | None = 1, delta: str = "x") -> StreamRunResult:
+    return StreamRunResult(
+        id=f"e{seq}",
+        timestamp=seq,
+        job_id="job-1",
+        run_id=run_id,
+        attempt=attempt,
+        seq=seq,
+        expert_key="one",
+        step_number=1,
+        delta=delta,
+    )
+
+
+def _line(seq: int, run_id: str = "run", delta: str = "x") -> bytes:
+    return encode(_event(seq, run_id, delta=delta)).rstrip(b"\n")
+
+
+def _checkpoint(checkpoint_id: str, step: int) -> Checkpoint:
+    return Checkpoint(
+        id=checkpoint_id,
+        job_id="job-1",
+        run_id="run",
+        status=Status.PROCEEDING,
+        step_number=step,
+        messages=(),
+        expert=ExpertId(key="one", name="one", version="1.0.0"),
+        usage=Usage(),
+    )
+
+
+def _setting(updated_at: int, model: str = "m") -> RunSetting:
+    return RunSetting(
+        job_id="job-1",
+        run_id="run",
+        expert_key="one",
+        model=model,
+        provider_name="scripted",
+        reasoning_budget="low",
+        max_steps=1,
+        max_retries=0,
+        timeout_ms=1,
+        started_at=1,
+        updated_at=updated_at,
+    )
+
+
+def _result(call_id: str, text: str) -> ToolResult:
+    return ToolResult(id=call_id, skill_name="s", tool_name="t", result=(TextPart(id="p", text=text),))
+
+
+def _names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def _records(root: Path) -> set[str]:
+    return {path.parent.name for path in root.rglob("*.json")}
+
+
+async def test_everything_kept_is_read_again(tmp_path: Path) -> None:
+    """What one orchestrator keeps, the next reads as equal values."""
+    async with Store(tmp_path).create(JOB) as records:
+        await records.keep_checkpoint(_checkpoint("c2", 2))
+        await records.keep_checkpoint(_checkpoint("c1", 1))
+        await records.keep_result("run", _result("../../escape", "r"))
+        await records.keep_reply("run", "3/0", Reply(text="hello"))
+        await records.keep_setting(_setting(1))
+        finished = JOB.with_(status=JobStatus.COMPLETED, finished_at=9)
+        await records.keep_job(finished)
+    async with Store(tmp_path).open("job-1") as records:
+        assert records.checkpoints() == (_checkpoint("c1", 1), _checkpoint("c2", 2))
+        assert records.checkpoint("c2") == _checkpoint("c2", 2)
+        assert records.results("run") == (_result("../../escape", "r"),)
+        assert await records.reply("run", "3/0") == Reply(text="hello")
+        assert await records.reply("run", "3/1") is None
+        assert records.setting("run") == _setting(1)
+        assert records.job() == finished
+    assert (tmp_path / "jobs/job-1/runs/run/replies/3-0.json").is_file()
+    assert _records(tmp_path) == {"job-1", "checkpoints", "run", "replies", "results"}
+
+
+async def test_only_this_user_can_read_records(tmp_path: Path) -> None:
+    """Directories are 0700 and files 0600, whatever the umask."""
+    store = Store(tmp_path / "store")
+    before = os.umask(0)
+    try:
+        async with store.create(JOB) as records:
+            await records.append(_event(1), _line(1))
+            await records.keep_checkpoint(_checkpoint("c1", 1))
+    finally:
+        os.umask(before)
+    _assert_private(store.root)
+
+
+def _assert_private(root: Path) -> None:
+    modes = {path.is_dir(): path.stat().st_mode & 0o777 for path in (root, *root.rglob("*"))}
+    assert modes == {True: 0o700, False: 0o600}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in root.rglob("*"))
+
+
+async def test_positions_count_over_attempts_runs_and_reopening(tmp_path: Path) -> None:
+    """Every event has the next position, also after a restart that found a torn last line."""
+    async with Store(tmp_path).create(JOB) as records:
+        first = await records.append(_event(1), _line(1))
+        assert first.line == _line(1)[:-1] + b',"position":1}'
+        assert decode(first.line) == first.event == _event(1).with_(position=1)
+        await records.append(_event(1, "other", None))
+    torn = tmp_path / "jobs/job-1/runs/run/attempt-1/events.jsonl"
+    with torn.open("ab") as file:
+        file.write(b'{"id":"torn","ty')
+    async with Store(tmp_path).open("job-1") as records:
+        await records.append(_event(2), _line(2))
+        assert [(item.event.run_id, item.event.seq, item.event.position) for item in records.events()] == [
+            ("run", 1, 1),
+            ("other", 1, 2),
+            ("run", 2, 3),
+        ]
+    assert b"torn" not in torn.read_bytes()
+
+
+async def test_a_position_from_a_container_is_not_believed(tmp_path: Path) -> None:
+    """The store's own position replaces what the line claims."""
+    forged = _event(1).with_(position=99)
+    async with Store(tmp_path).create(JOB) as records:
+        recorded = await records.append(forged, encode(forged).rstrip(b"\n"))
+        assert recorded.line.count(b'"position"') == 1
+        assert recorded.event.position == 1
+
+
+async def test_more_runs_than_open_files(tmp_path: Path) -> None:
+    """Hundreds of Runs append in turn with a bounded number of descriptors."""
+    async with Store(tmp_path).create(JOB) as records:
+        for turn in (1, 2):
+            for run in range(100):
+                await records.append(_event(turn, f"run{run}"), _line(turn, f"run{run}"))
+        assert len(_names(Path("/proc/self/fd"))) < 64 + 40
+        assert [item.event.position for item in records.events()] == list(range(1, 201))
+
+
+async def test_a_second_orchestrator_is_refused(tmp_path: Path) -> None:
+    """Another process that opens a job in use is told the job and who holds it, and may once it is free."""
+    script = (
+        "import asyncio,sys\n"
+        "from pathlib import Path\n"
+        "from orchestrator.store import Store\n"
+        "async def main():\n"
+        "    async with Store(Path(sys.argv[1])).open('job-1'): pass\n"
+        "asyncio.run(main())\n"
+    )
+
+    def second() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=30, check=False
+        )
+
+    async with Store(tmp_path).create(JOB):
+        refused = await asyncio.to_thread(second)
+    assert refused.returncode == 1
+    assert f"job 'job-1' is in use by another orchestrator (process {os.getpid()})" in refused.stderr
+    assert (await asyncio.to_thread(second)).returncode == 0
+
+
+async def test_a_job_id_is_used_once(tmp_path: Path) -> None:
+    """Creating a job that exists names it and the option."""
+    async with Store(tmp_path).create(JOB):
+        pass
+    with pytest.raises(StoreError, match=r"job 'job-1' is already in the store .* --job-id"):
+        async with Store(tmp_path).create(JOB):
+            pass
+
+
+@pytest.mark.parametrize("job_id", ["../x", "", "A", "a/b", "-a", "a" * 64, "absent"])
+async def test_b14_a_job_that_cannot_be_opened(tmp_path: Path, job_id: str) -> None:
+    """Ids that are paths, and ids of no job, are refused without touching the disk."""
+    with pytest.raises(StoreError, match="job"):
+        async with Store(tmp_path).open(job_id):
+            pass
+    assert _names(tmp_path) == set()
+
+
+async def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
+    """A link planted in the store's place is refused by name, and what it points to is untouched."""
+    target = tmp_path / "target"
+    target.mkdir()
+    async with Store(tmp_path / "store").create(JOB) as records:
+        (tmp_path / "store/jobs/job-1/checkpoints").symlink_to(target)
+        with pytest.raises(StoreError, match="checkpoints is not a directory"):
+            await records.keep_checkpoint(_checkpoint("c1", 1))
+    assert _names(target) == set()
+
+
+async def test_h1_damaged_records(tmp_path: Path) -> None:
+    """Listings pass over what is damaged; asking for it names the file."""
+    store = Store(tmp_path)
+    async with store.create(JOB) as records:
+        await records.keep_checkpoint(_checkpoint("c1", 1))
+        (tmp_path / "jobs/job-1/checkpoints/c2.json").write_text('{"id":"c2","jobI')
+        assert records.checkpoints() == (_checkpoint("c1", 1),)
+        with pytest.raises(StoreError, match=r"checkpoints/c2\.json is damaged"):
+            records.checkpoint("c2")
+        with pytest.raises(StoreError, match="checkpoint not found: 'c3'"):
+            records.checkpoint("c3")
+    async with store.create(JOB.with_(id="job-2", started_at=2)):
+        pass
+    async with store.create(JOB.with_(id="job-3", started_at=3)):
+        pass
+    (tmp_path / "jobs/job-3/job.json").write_text("{")
+    assert [record.id for record in store.jobs()] == ["job-2", "job-1"]
+
+
+async def test_a_damaged_event_names_file_and_line(tmp_path: Path) -> None:
+    """A line that is no event is found by its number."""
+    async with Store(tmp_path).create(JOB) as records:
+        await records.append(_event(1), _line(1))
+        path = tmp_path / "jobs/job-1/runs/run/attempt-1/events.jsonl"
+        path.write_bytes(path.read_bytes() + b"{}\n")
+        with pytest.raises(StoreError, match=r"attempt-1/events\.jsonl is damaged in line 2"):
+            list(records.events())
+    with pytest.raises(StoreError, match=r"attempt-1/events\.jsonl is damaged in its last line"):
+        async with Store(tmp_path).open("job-1"):
+            pass
+
+
+async def test_h1_a_setting_kept_again_only_touches_its_time(tmp_path: Path) -> None:
+    """A Run's setting is what it was started with."""
+    async with Store(tmp_path).create(JOB) as records:
+        await records.keep_setting(_setting(1))
+        await records.keep_setting(_setting(2, model="other"))
+        assert records.setting("run") == _setting(2)
+
+
+async def test_a_write_that_fails_leaves_the_old_record(tmp_path: Path) -> None:
+    """A disk that refuses in the middle of a write costs neither the old record nor a stray file."""
+    async with Store(tmp_path).create(JOB) as records:
+        await records.keep_checkpoint(_checkpoint("c1", 1))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+        try:
+            with pytest.raises(StoreError, match=r"c1\.\w*.* cannot be used|c1\.json cannot be used"):
+                await records.keep_checkpoint(_checkpoint("c1", 5))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert records.checkpoint("c1") == _checkpoint("c1", 1)
+        assert _names(tmp_path / "jobs/job-1/checkpoints") == {"c1.json"}
+
+
+async def test_an_append_that_is_cut_short_leaves_nothing(tmp_path: Path) -> None:
+    """A line that does not fit is taken back whole, so the next one is not glued to it."""
+    async with Store(tmp_path).create(JOB) as records:
+        first = await records.append(_event(1), _line(1))
+        path = tmp_path / "jobs/job-1/runs/run/attempt-1/events.jsonl"
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+        try:
+            with pytest.raises(StoreError, match="no space left to write"):
+                await records.append(_event(2), _line(2))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert path.read_bytes() == first.line + b"\n"
+        second = await records.append(_event(2), _line(2))
+        assert second.event.position == 2
+
+
+async def test_secrets_are_masked_in_every_record(tmp_path: Path) -> None:
+    """No file of the store and no event that is handed on holds a known value."""
+    secret = 'sk-"canary"-1234'
+    async with Store(tmp_path).create(JOB, mask=mask([secret])) as records:
+        recorded = await records.append(_event(1, delta=secret), _line(1, delta=secret))
+        await records.keep_result("run", _result("call", f"key={secret}"))
+        await records.keep_reply("run", "1/0", Reply(text=secret))
+        assert recorded.event == _event(1, delta="[masked]").with_(position=1)
+        assert records.results("run") == (_result("call", "key=[masked]"),)
+    assert b"canary" not in _all_bytes(tmp_path)
+
+
+def _all_bytes(root: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
+
+
+async def test_appending_is_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The rate of appends is shown; how fast it must be depends on the machine."""
+    event = _event(1, delta="y" * 800)
+    line = encode(event).rstrip(b"\n")
+    count = 5000
+    async with Store(tmp_path).create(JOB, mask=mask([f"secret-{number:04}" for number in range(20)])) as records:
+        began = time.perf_counter()
+        for _ in range(count):
+            await records.append(event, line)
+        seconds = time.perf_counter() - began
+    with capsys.disabled():
+        sys.stdout.write(f" [{count / seconds:.0f} events/s] ")
+    path = tmp_path / "jobs/job-1/runs/run/attempt-1/events.jsonl"
+    assert json.loads(path.read_bytes().splitlines()[-1])["position"] == count
