@@ -136,15 +136,16 @@ class Link:
             BrokerGoneError: it stayed away.
             WireError: it does not take this Sandbox back, or sends what was not agreed.
         """
-        try:
-            while True:
-                with suppress(*_BROKEN):
-                    while True:
-                        self._take(await wire.read_frame(self._reader, wire.answer()))
-                self._writer.close()
-                self._reader, self._writer = await _persist(self._reattach, self._patience)
-        finally:
+        while True:
+            with suppress(*_BROKEN):
+                while True:
+                    self._take(await wire.read_frame(self._reader, wire.answer()))
             self._writer.close()
+            self._reader, self._writer = await _persist(self._reattach, self._patience)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
 
     async def _reattach(self) -> Connection:
         reader, writer = await dial(self._state)
@@ -222,9 +223,12 @@ async def attach(
         assigned, connection = await _persist(once, patience)
         waiting.cancel()
         link = Link(state, assigned.session_key, connection, patience)
-        serving = tasks.create_task(link.serve())
-        yield assigned, link
-        serving.cancel()
+        try:
+            serving = tasks.create_task(link.serve())
+            yield assigned, link
+            serving.cancel()
+        finally:
+            link.close()
 
 
 async def _open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, opening: Frozen) -> str | None:

@@ -192,10 +192,10 @@ def _root(workspace: Path) -> Iterator[int]:
 
 
 def _openat2(root: int, path: str, flags: int, mode: int) -> int:
+    # Links are refused by `resolve`; with O_NOFOLLOW, O_PATH would open a link itself. openat2 is strict about flags
+    # that O_PATH would ignore.
+    flags &= (os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if flags & os.O_PATH else ~os.O_NOFOLLOW
     how = _OpenHow(flags, mode if flags & os.O_CREAT else 0, _RESOLVE)
-    # O_PATH goes with few other flags; openat2 is strict where open is not.
-    if flags & os.O_PATH:
-        how.flags = flags & (os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     syscall = ctypes.CDLL(None, use_errno=True).syscall
     syscall.restype = ctypes.c_long
     for _ in range(_TRIES):

@@ -1,0 +1,182 @@
+"""No path leads out of the workspace, whatever else happens in it at the same time."""
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from orchestrator.runtime.tools import ToolError, paths, read_text_file, write_text_file
+from orchestrator.runtime.tools.paths import open_beneath, resolve, walk
+
+Open = Callable[[int, PurePosixPath, int], int]
+SECRET = "outside"
+RACE_SECONDS = 1.0
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A workspace with a file outside it that must never be read."""
+    directory = tmp_path / "workspace"
+    directory.mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text(SECRET)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("path", "relative"),
+    [
+        ("a/b", "a/b"),
+        ("./a//b/", "a/b"),
+        ("a/../b", "b"),
+        ("", "."),
+        (".", "."),
+        ("~", "."),
+        ("~/a", "a"),
+        ("/workspace", "."),
+        ("/workspace/a", "a"),
+        ("perstack.toml", "perstack.toml"),
+        ("a/perstack", "a/perstack"),
+    ],
+)
+def test_f1_paths_inside_are_resolved(path: str, relative: str, workspace: Path) -> None:
+    """Paths inside are taken relative to the workspace."""
+    assert resolve(workspace, path) == PurePosixPath(relative)
+
+
+def test_f1_the_real_path_of_the_workspace_is_inside(workspace: Path) -> None:
+    """Where the workspace is not mounted at /workspace, its own path names it too."""
+    assert resolve(workspace, f"{workspace}/a") == PurePosixPath("a")
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../..", "..", "a/../../b", "/workspace-other/x", "/workspace/..", "a\0"]
+)
+def test_f2_paths_outside_are_refused(path: str, workspace: Path) -> None:
+    """Absolute paths, climbing, and siblings that share the prefix are refused."""
+    with pytest.raises(ToolError):
+        resolve(workspace, path)
+
+
+@pytest.mark.parametrize(
+    "path", ["perstack", "PERSTACK/jobs", "./perstack", "a/../Perstack/x", "/workspace/perstack", "~/perstack"]
+)
+def test_f3_the_reserved_directory_is_refused(path: str, workspace: Path) -> None:
+    """The reserved directory is refused in any case and however it is written."""
+    with pytest.raises(ToolError, match="reserved"):
+        resolve(workspace, path)
+
+
+def test_f1_missing_parent_is_an_error(workspace: Path) -> None:
+    """A new file needs a directory that exists."""
+    with pytest.raises(ToolError, match="does not exist"):
+        write_text_file.execute({"path": "no/x", "text": ""}, workspace)
+
+
+@pytest.mark.parametrize("open_file", [open_beneath, walk])
+@pytest.mark.parametrize("path", ["link", "dir/file"])
+def test_f4_links_are_refused(open_file: Open, path: str, workspace: Path) -> None:
+    """A link as the target or on the way is refused, with openat2 and without."""
+    (workspace / "link").symlink_to(workspace.parent / "outside" / "file")
+    (workspace / "dir").symlink_to(workspace.parent / "outside")
+    with _directory(workspace) as root, pytest.raises(OSError) as raised:  # noqa: PT011 - its number is compared
+        open_file(root, PurePosixPath(path), os.O_RDONLY)
+    assert raised.value.errno in (errno.ELOOP, errno.ENOTDIR)
+
+
+@pytest.mark.parametrize("flags", [os.O_PATH, os.O_RDONLY, os.O_RDONLY | os.O_DIRECTORY])
+def test_openat2_and_its_stand_in_agree(flags: int, workspace: Path) -> None:
+    """Both open the same directories, and refuse a link under every kind of flags."""
+    (workspace / "a" / "b").mkdir(parents=True)
+    (workspace / "a" / "link").symlink_to("b")
+    with _directory(workspace) as root:
+        for path in (PurePosixPath("a/b"), PurePosixPath()):
+            inodes = set()
+            for open_file in (open_beneath, walk):
+                fd = open_file(root, path, flags)
+                inodes.add(os.fstat(fd).st_ino)
+                os.close(fd)
+            assert len(inodes) == 1
+        for open_file in (open_beneath, walk):
+            with pytest.raises(OSError):  # noqa: PT011 - ELOOP or ENOTDIR, by flags
+                open_file(root, PurePosixPath("a/link"), flags)
+
+
+def test_a_kernel_without_openat2(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the call is missing or forbidden, files open all the same."""
+
+    def missing(*_args: object) -> int:
+        raise OSError(errno.ENOSYS, "missing")
+
+    monkeypatch.setattr(paths, "_openat2", missing)
+    write_text_file.execute({"path": "x", "text": "y"}, workspace)
+    assert read_text_file.execute({"path": "x"}, workspace)["content"] == "y"
+
+
+def test_special_files_are_refused(workspace: Path) -> None:
+    """A FIFO neither blocks nor opens; a directory is no file."""
+    os.mkfifo(workspace / "fifo")
+    (workspace / "dir").mkdir()
+    for path in ("fifo", "dir", "."):
+        with pytest.raises(ToolError):
+            read_text_file.execute({"path": path}, workspace)
+        with pytest.raises(ToolError):
+            write_text_file.execute({"path": path, "text": ""}, workspace)
+
+
+def _naive(root: int, path: PurePosixPath, flags: int) -> int:
+    # What realpath followed by O_NOFOLLOW comes to: the last name is checked, the directories before it are not.
+    name = str(path)
+    if os.path.islink(f"/proc/self/fd/{root}/{path.parent}"):  # noqa: PTH114 - as the careless would
+        raise OSError(errno.ELOOP, "link")
+    return os.open(name, flags | os.O_NOFOLLOW, dir_fd=root)
+
+
+@pytest.mark.parametrize(("open_file", "escapes"), [(open_beneath, False), (walk, False), (_naive, True)])
+def test_f5_no_race_escapes(open_file: Open, escapes: bool, workspace: Path) -> None:  # noqa: FBT001 - a parameter
+    """While a directory and a link to outside change places, nothing outside is ever read; a naive check is fooled."""
+    (workspace / "real").mkdir()
+    (workspace / "real" / "file").write_text("inside")
+    (workspace / "link").symlink_to(workspace.parent / "outside")
+    stop = threading.Event()
+    swapper = threading.Thread(target=_swap, args=(workspace, stop))
+    read: dict[str, int] = {}
+    swapper.start()
+    try:
+        until = time.monotonic() + RACE_SECONDS
+        with _directory(workspace) as root:
+            while time.monotonic() < until and not (escapes and SECRET in read):
+                with suppress(OSError):
+                    fd = open_file(root, PurePosixPath("real/file"), os.O_RDONLY)
+                    text = os.read(fd, 100).decode()
+                    os.close(fd)
+                    read[text] = read.get(text, 0) + 1
+    finally:
+        stop.set()
+        swapper.join()
+    assert (SECRET in read) is escapes
+    assert read.get("inside", 0) > 0 or escapes
+
+
+def _swap(workspace: Path, stop: threading.Event) -> None:
+    real, link, aside = workspace / "real", workspace / "link", workspace / "aside"
+    while not stop.is_set():
+        for first, second in ((real, link), (real, link)):
+            first.rename(aside)
+            second.rename(first)
+            aside.rename(second)
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
