@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import history
 from orchestrator.cli.options import RunOptions
 from orchestrator.errors import OrchestratorError
 
@@ -131,3 +132,7 @@ def run(  # noqa: PLR0913 - typer reads the options from the signature
     from orchestrator.cli.run import run as work  # noqa: PLC0415 - it imports everything
 
     return work(options, os.environ)
+
+
+app.command(context_settings={"max_content_width": 110})(history.log)
+app.command(context_settings={"max_content_width": 110})(history.record)

@@ -1,0 +1,111 @@
+"""The tree of Runs that a job was, with what each used."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.wire.any_event import AnyEvent
+from orchestrator.wire.event import TerminalEvent
+from orchestrator.wire.run import RunSetting
+from orchestrator.wire.state_event import StartGeneration, StartRun
+from orchestrator.wire.usage import Usage
+
+UNFINISHED = "unfinished"
+"""The end of a Run that has no terminal event: it still runs, or was cut off."""
+
+Conversation = tuple[str | None, str | None]
+"""The parent Run and the tool call that began it; the coordinator's has neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """What the records tell of one Run; `events` are by position, of all attempts."""
+
+    setting: RunSetting
+    events: tuple[AnyEvent, ...]
+
+    @property
+    def conversation(self) -> Conversation:
+        """Which conversation of its Expert the Run belongs to: that of the Run it resumed, or one of its own."""
+        start = next((event for event in self.events if isinstance(event, StartRun)), None)
+        by = start.initial_checkpoint.delegated_by if start else None
+        if by is not None:
+            return (by.run_id, by.tool_call_id)
+        # Without a first event nothing tells two calls of one parent apart, so a delegate's Run stands alone.
+        return (self.setting.parent_run_id, self.setting.run_id if self.setting.parent_run_id else None)
+
+
+@dataclass(frozen=True, slots=True)
+class RunNode:
+    """A Run, with the Runs of its delegates below it.
+
+    `ended` is the type of its terminal event, `steps` how many it began, `seconds` how long its events span; `usage`
+    is its own, `subtree_usage` includes what is below.
+    """
+
+    run_id: str
+    expert_key: str
+    ended: str
+    attempt: int
+    steps: int
+    usage: Usage
+    subtree_usage: Usage
+    seconds: float
+    below: tuple["RunNode", ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The node as the command writes it."""
+        return {
+            "runId": self.run_id,
+            "expertKey": self.expert_key,
+            "ended": self.ended,
+            "attempt": self.attempt,
+            "steps": self.steps,
+            "usage": self.usage.model_dump(),
+            "subtreeUsage": self.subtree_usage.model_dump(),
+            "seconds": self.seconds,
+            "runs": [node.as_json() for node in self.below],
+        }
+
+
+def histories(settings: Iterable[RunSetting], events: Iterable[AnyEvent]) -> tuple[RunHistory, ...]:
+    """Give each Run its events, the Runs in the order in which they started."""
+    by_run: dict[str, list[AnyEvent]] = {}
+    for event in events:
+        by_run.setdefault(event.run_id, []).append(event)
+    ordered = sorted(settings, key=lambda setting: (setting.started_at, setting.generations, setting.run_id))
+    return tuple(RunHistory(setting, tuple(by_run.get(setting.run_id, ()))) for setting in ordered)
+
+
+def tree(runs: Sequence[RunHistory], usages: Mapping[str, Usage]) -> tuple[RunNode, ...]:
+    """Arrange Runs below the Run that called them, the Runs of one conversation side by side; `usages` is by run id."""
+    known = {run.setting.run_id for run in runs}
+    children: dict[str | None, dict[Conversation, list[RunHistory]]] = {}
+    for run in runs:
+        parent = run.setting.parent_run_id
+        place = children.setdefault(parent if parent in known else None, {})
+        place.setdefault(run.conversation, []).append(run)
+
+    def below(parent: str | None) -> tuple[RunNode, ...]:
+        return tuple(node(run) for conversation in children.get(parent, {}).values() for run in conversation)
+
+    def node(run: RunHistory) -> RunNode:
+        return _node(run, usages.get(run.setting.run_id, Usage()), below(run.setting.run_id))
+
+    return below(None)
+
+
+def _node(run: RunHistory, usage: Usage, below: tuple[RunNode, ...]) -> RunNode:
+    times = [event.timestamp for event in run.events]
+    ends = [event.type for event in run.events if isinstance(event, TerminalEvent)]
+    return RunNode(
+        run_id=run.setting.run_id,
+        expert_key=run.setting.expert_key,
+        ended=ends[-1] if ends else UNFINISHED,
+        attempt=max((event.attempt or 1 for event in run.events), default=1),
+        steps=len({event.step_number for event in run.events if isinstance(event, StartGeneration)}),
+        usage=usage,
+        subtree_usage=sum((node.subtree_usage for node in below), usage),
+        seconds=(max(times) - min(times)) / 1000 if times else 0.0,
+        below=below,
+    )

@@ -1,0 +1,173 @@
+"""From a job's records to a script of the scripted provider, so that the job replays without a model.
+
+The n-th model call of a conversation gets the n-th reply (see `providers.scripted`). What the model replied is in the
+records; that a call failed is known from the event that followed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.history.runs import Conversation, RunHistory
+from orchestrator.masking import MARK
+from orchestrator.wire.any_event import AnyEvent
+from orchestrator.wire.generation import FinishReason, Reply
+from orchestrator.wire.state_event import (
+    AttemptCompletion,
+    CallTools,
+    CompleteRun,
+    Retry,
+    StartGeneration,
+    StartRun,
+    StopRunByError,
+)
+
+Outcome = CallTools | CompleteRun | Retry | StopRunByError
+"""The event that a model call ends in."""
+
+Replies = Mapping[tuple[str, str], Reply]
+"""What the model replied, by run id and request id."""
+
+_OUT_OF_RETRIES = "MaxRetriesExceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One call of the model by a Run; `outcome` None was cut off."""
+
+    run_id: str
+    request_id: str
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The file of replies as JSON, and sentences about what it cannot replay."""
+
+    document: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def model_calls(run: RunHistory) -> tuple[ModelCall, ...]:
+    """Find the model calls that led to where the Run came; what a lost attempt did in vain is not among them."""
+    attempts: dict[int, list[AnyEvent]] = {}
+    for event in run.events:
+        if event.attempt is not None:
+            attempts.setdefault(event.attempt, []).append(event)
+    found: list[tuple[int, ModelCall]] = []
+    first: StartRun | None = None
+    for _, events in sorted(attempts.items()):
+        start = next((event for event in events if isinstance(event, StartRun)), None)
+        if start is not None:
+            first = first or start
+            found = _kept(found, first, start)
+        found += _calls(run.setting.run_id, events)
+    return tuple(call for _, call in found)
+
+
+def _kept(found: list[tuple[int, ModelCall]], first: StartRun, start: StartRun) -> list[tuple[int, ModelCall]]:
+    if start.initial_checkpoint.id == first.initial_checkpoint.id:
+        return []
+    # It starts from the checkpoint that ended this step.
+    return [(step, call) for step, call in found if step <= start.step_number and call.outcome is not None]
+
+
+def _calls(run_id: str, events: Iterable[AnyEvent]) -> list[tuple[int, ModelCall]]:
+    calls: list[tuple[int, ModelCall]] = []
+    open_step: int | None = None
+
+    def close(outcome: Outcome | None) -> None:
+        if open_step is not None:
+            calls.append((open_step, ModelCall(run_id, f"{open_step}/{len(calls)}", outcome)))
+
+    for event in events:
+        if isinstance(event, StartGeneration | AttemptCompletion):
+            open_step = event.step_number
+        elif isinstance(event, Outcome):
+            close(event)
+            open_step = None
+    close(None)
+    return calls
+
+
+def script(runs: Sequence[RunHistory], replies: Replies) -> Script:
+    """Write the script: a list of replies for each Expert, or branches where its conversations differ."""
+    conversations: dict[tuple[str, Conversation], list[RunHistory]] = {}
+    for run in runs:
+        conversations.setdefault((run.setting.expert_key, run.conversation), []).append(run)
+    by_expert: dict[str, list[dict[str, Any]]] = {}
+    for (expert_key, _), members in conversations.items():
+        said = [entry for run in members for entry in _entries(run, replies)]
+        query = next((run.setting.query for run in members if run.setting.query), "")
+        by_expert.setdefault(expert_key, []).append({"when": _when(query), "replies": said})
+    notes: list[str] = []
+    document = {expert_key: _listed(expert_key, branches, notes) for expert_key, branches in by_expert.items()}
+    return Script(document, tuple(notes))
+
+
+def _entries(run: RunHistory, replies: Replies) -> Iterable[dict[str, Any]]:
+    for call in model_calls(run):
+        reply = replies.get((call.run_id, call.request_id))
+        if reply is not None:
+            yield _reply(reply)
+        elif call.outcome is not None:
+            yield _failure(call.outcome)
+
+
+def _listed(expert_key: str, branches: list[dict[str, Any]], notes: list[str]) -> list[dict[str, Any]]:
+    if all(branch["replies"] == branches[0]["replies"] for branch in branches):
+        replies: list[dict[str, Any]] = branches[0]["replies"]
+        return replies
+    told_apart: dict[str, dict[str, Any]] = {}
+    for branch in branches:
+        earlier = told_apart.setdefault(branch["when"], branch)
+        if earlier["replies"] != branch["replies"]:
+            notes.append(
+                f"two conversations of Expert {expert_key!r} began with the same query and then differed; "
+                "the replay gives both the replies of the first"
+            )
+    # A query may occur inside a longer one, and the first branch that fits is taken.
+    return sorted(told_apart.values(), key=lambda branch: -len(branch["when"]))
+
+
+def _when(query: str) -> str:
+    return max(query.split(MARK), key=len)
+
+
+def _reply(reply: Reply) -> dict[str, Any]:
+    usage = {"inputTokens": reply.usage.input_tokens, "outputTokens": reply.usage.output_tokens}
+    usual = FinishReason.TOOL_CALLS if reply.tool_calls else FinishReason.STOP
+    entry = {
+        "reasoning": "".join(block.text for block in reply.reasoning),
+        "text": reply.text,
+        "toolCalls": [{"name": call.name, "args": call.args} for call in reply.tool_calls],
+        "usage": usage if any(usage.values()) else {},
+        "finishReason": "" if reply.finish_reason is usual else reply.finish_reason.value,
+    }
+    return {name: value for name, value in entry.items() if value}
+
+
+def _failure(outcome: Outcome) -> dict[str, Any]:
+    match outcome:
+        case StopRunByError(error=error) if error.name != _OUT_OF_RETRIES:
+            told = {"name": error.name, "message": error.message, "statusCode": error.status_code}
+        case StopRunByError(error=error):
+            message = error.message.partition("exceeded: ")[2] or error.message
+            told = {"message": message, "statusCode": error.status_code, **_AGAIN}
+        case Retry():
+            told = {**_reason(outcome.reason), **_AGAIN}
+        case _:
+            told = {"message": "the record of this reply is missing"}
+    return {"error": {name: value for name, value in told.items() if value is not None}}
+
+
+_AGAIN = {"isRetryable": True, "retryAfterMs": 0}
+
+
+def _reason(text: str) -> dict[str, Any]:
+    try:
+        reason = json.loads(text)
+        return {"name": str(reason["error"]), "message": str(reason["message"])}
+    except (ValueError, KeyError, TypeError):
+        return {"message": text}

@@ -1,0 +1,147 @@
+"""Jobs, Runs and events as lines of text for a person.
+
+A line may hold whatever an Expert wrote; who writes lines to a terminal takes control characters out of each.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.history.digest import digest, speech
+from orchestrator.history.runs import RunNode
+from orchestrator.history.selection import Entry
+from orchestrator.wire.checkpoint import CheckpointHead
+from orchestrator.wire.job import JobRecord
+from orchestrator.wire.message import Message
+from orchestrator.wire.usage import Usage
+
+_DIGEST_CHARACTERS = 100
+_GAP = "  "
+
+Row = Sequence[str]
+
+
+def job_table(jobs: Iterable[JobRecord]) -> Iterator[str]:
+    """Write a line for each job, below a heading."""
+    head = ("JOB", "STATUS", "EXPERT", "STEPS", "TOKENS", "STARTED", "DURATION")
+    return _table(head, (_job_row(job) for job in jobs))
+
+
+def job_line(job: JobRecord) -> str:
+    """Write what is known of one job in a line."""
+    name, status, expert, steps, tokens, started, duration = _job_row(job)
+    return f"job {name}: {status}, Expert {expert}, {steps} steps, {tokens} tokens, started {started}, took {duration}"
+
+
+def run_table(nodes: Sequence[RunNode]) -> Iterator[str]:
+    """Write a line for each Run, delegates indented below who called them; TREE counts them in."""
+    head = ("EXPERT", "RUN", "ENDED", "ATTEMPT", "STEPS", "TOKENS", "TREE", "DURATION")
+    return _table(head, _run_rows(nodes, 0))
+
+
+def usage_line(usage: Usage) -> str:
+    """Write tokens by kind."""
+    return (
+        f"{usage.total_tokens} tokens: {usage.input_tokens} in ({usage.cached_input_tokens} cached), "
+        f"{usage.output_tokens} out ({usage.reasoning_tokens} reasoning)"
+    )
+
+
+def event_table(entries: Iterable[Entry], *, verbose: bool) -> Iterator[str]:
+    """Write a line for each event, and if `verbose` the whole event below it."""
+    listed = list(entries)
+    head = ("#", "TIME", "EXPERT", "STEP", "TYPE", "WHAT")
+    heading, *lines = _table(head, (_event_row(entry) for entry in listed))
+    yield heading
+    for line, entry in zip(lines, listed, strict=True):
+        yield line
+        if verbose:
+            yield from json.dumps(entry.document, indent=2).splitlines()
+
+
+def summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Write what the events add up to."""
+    span = summary.get("stepRange")
+    steps = f", steps {span['min']} to {span['max']}" if span else ""
+    yield (
+        f"{summary['totalEvents']} events, {summary['errorCount']} errors, {summary['toolCallCount']} tool calls, "
+        f"{summary['delegationCount']} delegations{steps}"
+    )
+
+
+def checkpoint_line(checkpoint: CheckpointHead) -> str:
+    """Write what is known of a checkpoint in a line."""
+    return (
+        f"checkpoint {checkpoint.id}: step {checkpoint.step_number}, {checkpoint.status}, "
+        f"Expert {checkpoint.expert.key}, run {checkpoint.run_id}, {checkpoint.usage.total_tokens} tokens"
+    )
+
+
+def message_lines(messages: Iterable[Message]) -> Iterator[str]:
+    """Write a conversation, every message whole."""
+    for message in messages:
+        who, words = speech(message)
+        first, *rest = words.splitlines() or [""]
+        yield f"{who}: {first}"
+        yield from (f"  {line}" for line in rest)
+
+
+def _job_row(job: JobRecord) -> Row:
+    duration = "-" if job.finished_at is None else _seconds((job.finished_at - job.started_at) / 1000)
+    return (
+        job.id,
+        job.status,
+        job.coordinator_expert_key,
+        str(job.total_steps),
+        str(job.usage.total_tokens),
+        _moment(job.started_at).isoformat(sep=" ", timespec="seconds")[:19] + "Z",
+        duration,
+    )
+
+
+def _run_rows(nodes: Iterable[RunNode], depth: int) -> Iterator[Row]:
+    for node in nodes:
+        yield (
+            _GAP * depth + node.expert_key,
+            node.run_id,
+            node.ended,
+            str(node.attempt),
+            str(node.steps),
+            str(node.usage.total_tokens),
+            str(node.subtree_usage.total_tokens),
+            _seconds(node.seconds),
+        )
+        yield from _run_rows(node.below, depth + 1)
+
+
+def _event_row(entry: Entry) -> Row:
+    event, document = entry.event, entry.document
+    what = " ".join(digest(event).split())
+    return (
+        str(document.get("position", "-")),
+        _moment(event.timestamp).strftime("%H:%M:%S.%f")[:12],
+        str(document.get("expertKey", "-")),
+        str(document.get("stepNumber", "-")),
+        str(document["type"]),
+        what if len(what) <= _DIGEST_CHARACTERS else what[: _DIGEST_CHARACTERS - 1] + "…",
+    )
+
+
+def _table(head: Row, rows: Iterable[Row]) -> Iterator[str]:
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield _GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _moment(milliseconds: int) -> datetime:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        # A container may claim any number as the time.
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s"
