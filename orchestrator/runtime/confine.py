@@ -18,18 +18,19 @@ from signal import SIGKILL, Signals
 from orchestrator.runtime import landlock
 from orchestrator.runtime.domain import Domain
 
+_LINE_BYTES = 64 * 1024
 _Popen = subprocess.Popen[bytes]
 
 
 class Child:
     """A process in a session of its own, with pipes to its three standard streams; stdin is None where it is empty."""
 
-    def __init__(self, popen: _Popen, *, ends_group: bool) -> None:
+    def __init__(self, popen: _Popen, line_bytes: int | None) -> None:
         self.stdin: asyncio.StreamWriter | None = None
-        self.stdout = asyncio.StreamReader()
+        self.stdout = asyncio.StreamReader(limit=line_bytes or _LINE_BYTES)
         self.stderr = asyncio.StreamReader()
         self._popen = popen
-        self._ends_group = ends_group
+        self._ends_group = line_bytes is not None
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._transports: list[asyncio.BaseTransport] = []
@@ -99,12 +100,12 @@ class Enclosure:
         *,
         env: Mapping[str, str],
         cwd: int,
-        with_stdin: bool = False,
-        ends_group: bool = False,
+        line_bytes: int | None = None,
     ) -> Child:
         """Start a process with exactly `env`, in the directory that the descriptor `cwd` is open on.
 
-        With `ends_group` its end ends what it started too, short of what left its session.
+        With `line_bytes` it is spoken to: it has a stdin, a line of its stdout can be that long, and its end also ends
+        what it started, short of what left its session.
 
         Raises:
             OSError: the command is not there, or must not be run here.
@@ -116,7 +117,7 @@ class Enclosure:
             env=dict(env),
             # Opened when the child is forked: nobody can put another directory in its place meanwhile.
             cwd=f"/proc/self/fd/{cwd}",
-            stdin=subprocess.PIPE if with_stdin else subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if line_bytes is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
@@ -128,7 +129,7 @@ class Enclosure:
         except asyncio.CancelledError:
             started.add_done_callback(_discard)
             raise
-        child = Child(popen, ends_group=ends_group)
+        child = Child(popen, line_bytes)
         self._children = [known for known in self._children if not known.ended] + [child]
         await child.attach()
         return child

@@ -47,7 +47,7 @@ Execute = Callable[[Mapping[str, Any]], Awaitable[str]]
 
 
 async def execute(args: Mapping[str, Any], surroundings: Surroundings, grant: Grant) -> str:
-    """Run one command in an enclosure of its own, which also ends what it left running.
+    """Run one command in an enclosure of its own, which no other command can signal into.
 
     Raises:
         ToolError: it failed, took too long, wrote too much, or could not be started.

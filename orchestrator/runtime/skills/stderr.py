@@ -1,0 +1,46 @@
+"""What a skill writes besides its answers: shown as events within bounds, its end kept for error sentences."""
+
+import codecs
+
+from orchestrator.runtime.emit import Emitter
+from orchestrator.wire.platform_event import SkillStderr
+
+CHUNK_BYTES = 4096
+"""The most that one event carries."""
+_EVENTS = 100
+_TAIL_CHARACTERS = 600
+_TAIL_LINES = 4
+
+
+class SkillLog:
+    """The stderr of one skill, and what it wrote to stdout that is no message."""
+
+    def __init__(self, skill_name: str, emitter: Emitter) -> None:
+        self._skill_name = skill_name
+        self._emitter = emitter
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._events = 0
+        self._tail = ""
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes of stderr, CHUNK_BYTES at most."""
+        self._show(self._decoder.decode(chunk))
+
+    def write_noise(self, line: bytes) -> None:
+        """Take a line of stdout that is no message of the protocol."""
+        self._show(f"(stdout) {line[: CHUNK_BYTES // 2].decode(errors='replace')}\n")
+
+    def tail(self) -> str:
+        """The last lines, as a clause to end a sentence with; empty if there are none."""
+        lines = [line.strip() for line in self._tail.splitlines() if line.strip()][-_TAIL_LINES:]
+        return f"; it last wrote: {' | '.join(lines)}" if lines else ""
+
+    def _show(self, text: str) -> None:
+        self._tail = (self._tail + text)[-_TAIL_CHARACTERS:]
+        message = text.strip()
+        if not message or self._events > _EVENTS:
+            return
+        self._events += 1
+        if self._events > _EVENTS:
+            message = f"[skill {self._skill_name!r} wrote {_EVENTS} pieces to its stderr; the rest is not shown]"
+        self._emitter.emit(SkillStderr, skill_name=self._skill_name, message=message)

@@ -1,0 +1,56 @@
+import asyncio
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+PROGRAM = """
+import asyncio, json, os, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from orchestrator.runtime import reap
+from orchestrator.runtime.confine import enclose
+from orchestrator.runtime.domain import Domain
+
+PATH = {"PATH": "/usr/bin:/bin"}
+
+def states(parent):
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[1] == str(parent):
+            yield fields[0]
+
+async def main():
+    reap.become_init()
+    cwd = os.open("/", os.O_PATH)
+    codes = []
+    async with enclose(Domain(write=(Path("/"),))) as enclosure:
+        for code in range(20):
+            # Each leaves an orphan that ends at once, while exit codes of many are awaited.
+            child = await enclosure.start(("sh", "-c", f"(setsid true &); exit {code}"), env=PATH, cwd=cwd)
+            codes.append(await child.wait())
+        child = await enclosure.start(("sh", "-c", "(setsid sleep 60 &); sleep 60 & exit 0"), env=PATH, cwd=cwd)
+        await child.wait()
+        while "Z" in states(os.getpid()):
+            await asyncio.sleep(0)
+    left = len(reap._others())
+    ended = await reap.end_everything_else()
+    while list(states(os.getpid())):
+        await asyncio.sleep(0)
+    dumpable = os.stat("/proc/self/environ").st_uid == os.getuid() and os.getuid() != 0
+    print(json.dumps([codes, left, ended, sorted(reap._others()), dumpable]))
+
+asyncio.run(main())
+"""
+
+
+async def test_first_process() -> None:
+    """Orphans are reaped, awaited exit codes are never lost, and at the end nothing is left."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-c", PROGRAM, str(ROOT), stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(20):
+        stdout, _ = await process.communicate()
+    assert stdout == b"[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19], 2, true, [], false]\n"
