@@ -87,6 +87,7 @@ class ScriptedHost:
     results: list[ToolResult] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: str | None = None
+    last_told: list[str] = field(default_factory=list)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -108,12 +109,19 @@ class ScriptedHost:
                 self._answer(call, writer)
         writer.close()
 
+    def _note_last_told(self) -> None:
+        # What the Sandbox had told when it asked for something to be stored.
+        lines = (self.state / link.SPOOL_NAME).read_bytes().splitlines()
+        self.last_told.append(json.loads(lines[-1])["type"])
+
     def _answer(self, call: link.Call, writer: asyncio.StreamWriter) -> None:
         match call:
             case link.KeepCheckpoint():
+                self._note_last_told()
                 self.checkpoints.append(call.checkpoint)
                 writer.write(link.frame(link.Kept(id=call.id)))
             case link.KeepResult():
+                self._note_last_told()
                 self.results.append(call.result)
                 writer.write(link.frame(link.Kept(id=call.id)))
             case link.Generate():

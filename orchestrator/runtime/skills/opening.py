@@ -57,6 +57,6 @@ def _connect(
     if isinstance(skill, SseSkill):
         message = f"skill {skill.name!r} is of type mcpSseSkill, which is not supported yet; use mcpStdioSkill"
         raise SkillError(message)
-    from orchestrator.runtime.skills import stdio  # noqa: PLC0415 - mcp takes a second to import
+    from orchestrator.runtime.skills.stdio import connect  # noqa: PLC0415 - mcp takes a second to import
 
-    return stdio.connect(skill, grant, surroundings)
+    return connect(skill, grant, surroundings)

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.generation import FinishReason, Reasoning
 from orchestrator.wire.run import Delegate
-from orchestrator.wire.skill import SseSkill
+from orchestrator.wire.skill import SseSkill, StdioSkill
 from tests.support.scripted_host import (
     SECONDS,
     a_run,
@@ -77,6 +77,12 @@ async def test_c10_tool_then_completion_then_result(tmp_path: Path) -> None:
     assert host.requests[2].tools == ()
     assert [result.id for result in host.results] == ["c0", "c0"]
     assert [event["stepNumber"] for event in run.events if "stepNumber" in event] == [1] * 6 + [2] * 10
+
+
+async def test_c12_what_an_event_tells_is_stored_before_it(tmp_path: Path) -> None:
+    """Results and checkpoints are with the broker before the events that hold them, the last once skills are closed."""
+    _, host = await work(tmp_path, a_run(), calls(("listDirectory", {"path": "."})), says("Done"))
+    assert host.last_told == ["callTools", "finishToolCall", "skillDisconnected"]
 
 
 async def test_c9_completion_with_text(tmp_path: Path) -> None:
@@ -157,6 +163,16 @@ async def test_skill_that_cannot_be_used(tmp_path: Path) -> None:
     assert run.types == ["initializeRuntime", "skillConnected", "skillDisconnected", "stopRunByError"]
     assert "'far'" in run.event("stopRunByError")["error"]["message"]
     assert host.checkpoints[-1].status is Status.STOPPED_BY_ERROR
+
+
+async def test_a_skill_that_does_not_start(tmp_path: Path) -> None:
+    """A command that is not there stops the Run by error, named, and nothing is left on stderr but that."""
+    missing = StdioSkill(name="gone", command="no-such-command-here", args=("x",))
+    run, host = await work(tmp_path, a_run(expert=expert(skills=(missing,))))
+    assert run.code == 0
+    assert (run.types[0], run.types[-1]) == ("initializeRuntime", "stopRunByError")
+    assert "gone" in run.event("stopRunByError")["error"]["message"]
+    assert host.checkpoints[-1].error is not None
 
 
 async def test_content_filter_stops_by_error(tmp_path: Path) -> None:

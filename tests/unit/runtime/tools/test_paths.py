@@ -15,7 +15,7 @@ from orchestrator.runtime.tools.paths import open_beneath, resolve, walk
 
 Open = Callable[[int, PurePosixPath, int], int]
 SECRET = "outside"
-RACE_SECONDS = 1.0
+RACE_SECONDS = 0.7
 
 
 @pytest.fixture
