@@ -1,4 +1,4 @@
-"""What skills and tools see of a Sandbox, without a broker: real directories, a real spool, a proxy that leads nowhere."""
+"""What skills and tools see of a Sandbox, without a broker: a real spool, a proxy that leads nowhere."""
 
 import os
 from collections.abc import AsyncIterator

@@ -67,16 +67,21 @@ async def test_reads_no_faster_than_it_is_read() -> None:
     async with proxied(never_read, f"CONNECT api.test:443 HTTP/1.1\r\n{BASIC}") as (reader, writer, _):
         await reader.readuntil(b"\r\n\r\n")
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                for _ in range(1000):
-                    writer.write(LARGE)
-                    await writer.drain()
+            await asyncio.wait_for(_send_without_end(writer), 0.5)
         writer.transport.abort()
         received.set()
 
 
+async def _send_without_end(writer: asyncio.StreamWriter) -> None:
+    for _ in range(1000):
+        writer.write(LARGE)
+        await writer.drain()
+
+
 REFUSED = {
-    f"GET http://api.test/ HTTP/1.1\r\n{BASIC}": "403 only https leaves a Sandbox: use an https:// address, on port 443",
+    f"GET http://api.test/ HTTP/1.1\r\n{BASIC}": (
+        "403 only https leaves a Sandbox: use an https:// address, on port 443"
+    ),
     "CONNECT api.test:443 HTTP/1.1": "407 this proxy belongs to another skill; use the one that HTTPS_PROXY names",
     "CONNECT api.test:443 HTTP/1.1\r\nProxy-Authorization: Basic eDp5": (
         "407 this proxy belongs to another skill; use the one that HTTPS_PROXY names"
