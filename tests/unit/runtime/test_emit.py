@@ -74,6 +74,18 @@ def test_a_full_pipe_never_stops_the_expert_and_never_tears_a_line(spool: Path, 
     assert [json.loads(line)["seq"] for line in spool.read_bytes().splitlines()] == list(range(1, 22))
 
 
+def test_the_rest_of_a_line_goes_out_before_the_next(spool: Path, pipe: tuple[int, int]) -> None:
+    """A line longer than the pipe is taken in part; the rest follows whole once there is room."""
+    read, write = pipe
+    emitter = Emitter(a_run(), spool.parent, write)
+    emitter.emit(SkillStderr, skill_name="s", message="x" * 6000)
+    got = os.read(read, 4096)
+    assert len(got) == 4096
+    emitter.emit(SkillStderr, skill_name="s", message="next")
+    got += os.read(read, 4096)
+    assert got == spool.read_bytes()
+
+
 def test_a_closed_pipe_is_no_matter(spool: Path, pipe: tuple[int, int]) -> None:
     """When nobody reads stdout the spool goes on."""
     read, write = pipe
