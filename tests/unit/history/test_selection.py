@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -81,7 +82,7 @@ def test_b9_context_shows_what_is_near_a_match_on_the_page(
 
 def test_the_summary_counts_events_errors_calls_and_delegations() -> None:
     """Calls are counted, not the events that carry several."""
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "skillStarting"},
         {"type": "callTools", "stepNumber": 2, "toolCalls": [{}, {}, {}]},
         {"type": "callDelegate", "stepNumber": 2, "toolCalls": [{}, {}]},

@@ -1,0 +1,88 @@
+"""A job that ran is read back, recorded, and replayed from the record."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.wire.event import Event
+from orchestrator.wire.state_event import CallTools
+from tests.support.project import Project, Result, ask, say, use
+
+TEAM = """
+[experts.boss]
+instruction = "Lead."
+delegates = ["half", "other"]
+[experts.half]
+instruction = "Do a half."
+delegates = ["other"]
+[experts.other]
+instruction = "Help."
+"""
+
+LOOK = ("listDirectory", {"path": "."})
+USAGE = {"usage": {"inputTokens": 7, "outputTokens": 2}}
+BUSY = {"error": {"name": "Overloaded", "message": "later", "statusCode": 529, "isRetryable": True, "retryAfterMs": 1}}
+REFUSED = {"error": {"name": "AuthenticationError", "message": "the key is not valid", "statusCode": 401}}
+
+REPLIES = {
+    "boss": [
+        use(LOOK, ask("half", "the left"), ask("half", "the left and more"), text="both") | USAGE,
+        use(ask("other", "last")) | {"reasoning": "one more thing, and a long thought about it"} | USAGE,
+        say("all done") | USAGE,
+    ],
+    "half": [
+        {"when": "and more", "replies": [BUSY, use(ask("other", "deep")), use(("attemptCompletion", {})), say("more")]},
+        {"when": "left", "replies": [{"text": ""}, use(LOOK) | USAGE, say("left") | {"delayMs": 50}]},
+    ],
+    "other": [{"when": "deep", "replies": [use(LOOK, LOOK), say("dug")]}, {"when": "last", "replies": [REFUSED]}],
+}
+
+
+def _runs(result: Result) -> Counter[tuple[Any, ...]]:
+    """Every Run as its Expert and the sequence of its events, with what each tool call asked for."""
+    runs: dict[str, list[Any]] = {}
+    for event in result.events:
+        runs.setdefault(event.run_id, []).append(_outline(event))
+    return Counter(tuple(outline) for outline in runs.values())
+
+
+def _outline(event: Event) -> tuple[Any, ...]:
+    calls = event.tool_calls if isinstance(event, CallTools) else ()
+    asked = tuple((call.tool_name, json.dumps(call.args, sort_keys=True)) for call in calls)
+    return (event.type, getattr(event, "expert_key", None), getattr(event, "step_number", None), asked)
+
+
+@pytest.mark.parametrize("backend", ["process"])
+async def test_a_recorded_job_replays_the_same(tmp_path: Path, backend: str) -> None:
+    """Parallel and nested delegates, retries, failures: each Run has the same events and tool calls again."""
+    made = Project.make(tmp_path / "first", backend, TEAM, REPLIES)
+    original = await made.run("boss", "go", "--job-id", "job-1")
+    assert original.code == 0, original.stderr
+    assert {"retry", "stopRunByError", "startStreamingReasoning", "attemptCompletion"} <= set(original.types)
+
+    recorded = await made.command("record", "job-1")
+    assert (recorded.code, recorded.stderr) == (0, "")
+    again = Project.make(tmp_path / "again", backend, TEAM, json.loads(recorded.stdout))
+    replayed = await again.run("boss", "go", "--job-id", "job-2")
+    assert replayed.code == 0, replayed.stderr
+    assert _runs(replayed) == _runs(original)
+
+
+@pytest.mark.parametrize("backend", ["process"])
+async def test_the_log_shows_what_ran(tmp_path: Path, backend: str) -> None:
+    """The events of stdout are those of the log; the tree of Runs holds the delegates and adds up to the job."""
+    made = Project.make(tmp_path / "first", backend, TEAM, REPLIES)
+    assert (await made.command("log")).stdout == b"No data found\n"
+    result = await made.run("boss", "go")
+    log = json.loads((await made.command("log", "--json", "--take", "0")).stdout)
+    assert log["events"] == [json.loads(line) for line in result.stdout.splitlines()]
+    assert log["job"]["status"] == "completed"
+    shown = json.loads((await made.command("log", "--runs", "--json")).stdout)
+    assert [run["expertKey"] for run in shown["runs"]] == ["boss"] * 3
+    assert sorted(run["expertKey"] for run in shown["runs"][0]["runs"]) == ["half"] * 3
+    assert shown["usage"] == log["job"]["usage"]
+    table = await made.command("log", env={"PERSTACK_STORAGE_PATH": str(made.store)})
+    assert (table.code, "half: the left and more" in table.stdout.decode()) == (0, True)
