@@ -9,10 +9,10 @@ from orchestrator.backends.naming import sandbox_name
 from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
 from orchestrator.collect import Collected, Origin, Sequence, Spool, collect, drain
-from orchestrator.errors import BackendUnavailableError
+from orchestrator.errors import BackendUnavailableError, SandboxLostError
 from orchestrator.outcome import Again, Broken, conclude, is_committed
 from orchestrator.plan import Job, Plan, sandbox_spec
-from orchestrator.sandbox import Backend, Sandbox
+from orchestrator.sandbox import Backend, Exit, Reason, Sandbox
 from orchestrator.state import state_directory
 from orchestrator.wire.checkpoint import Checkpoint, RunError
 from orchestrator.wire.event import TerminalEvent
@@ -83,7 +83,7 @@ async def _ready(name: str, session: Session, sandbox: Sandbox) -> None:
     try:
         async with asyncio.timeout(READY_SECONDS), asyncio.TaskGroup() as group:
             ready = group.create_task(session.ready())
-            gone = group.create_task(sandbox.wait())
+            gone = group.create_task(_exit(sandbox))
             await asyncio.wait((ready, gone), return_when=asyncio.FIRST_COMPLETED)
             ready.cancel()
             gone.cancel()
@@ -112,12 +112,19 @@ async def _follow(
         verdict = await _publish(place, session, collected)
         if verdict is not None:
             return verdict
-    gone = await sandbox.wait()
+    gone = await _exit(sandbox)
     for collected in drain(spool, sequence):
         verdict = await _publish(place, session, collected)
         if verdict is not None:
             return verdict
     return conclude(gone, run.attempt, session.violation or spool.tampered)
+
+
+async def _exit(sandbox: Sandbox) -> Exit:
+    try:
+        return await sandbox.wait()
+    except SandboxLostError as error:
+        return Exit(None, Reason.LOST, str(error))
 
 
 async def _publish(place: Place, session: Session, collected: Collected) -> Checkpoint | Broken | None:
@@ -135,6 +142,6 @@ async def _publish(place: Place, session: Session, collected: Collected) -> Chec
 async def _leave(sandbox: Sandbox) -> None:
     try:
         async with asyncio.timeout(_EXIT_SECONDS):
-            await sandbox.wait()
+            await _exit(sandbox)
     except TimeoutError:
         return

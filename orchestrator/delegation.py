@@ -76,7 +76,7 @@ def resume(parent: Checkpoint, endings: Sequence[Ending]) -> Checkpoint:
     reached = [ending.checkpoint for ending in endings if ending.checkpoint is not None]
     answered = {ending.call.tool_call_id for ending in endings}
     pending = tuple(call for call in parent.pending_tool_calls or () if call.id not in answered)
-    run_id = identify(parent.run_id, "resume")
+    run_id = resumed_run(parent.run_id)
     return parent.with_(
         id=identify(run_id, "start"),
         run_id=run_id,
@@ -86,6 +86,11 @@ def resume(parent: Checkpoint, endings: Sequence[Ending]) -> Checkpoint:
         pending_tool_calls=pending or None,
         partial_tool_results=(*(parent.partial_tool_results or ()), *(result(ending) for ending in endings)),
     )
+
+
+def resumed_run(run_id: str) -> str:
+    """The id of the Run in which a coordinator goes on after the Run that stopped to delegate."""
+    return identify(run_id, "resume")
 
 
 def result(ending: Ending) -> ToolResult:

@@ -8,15 +8,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from orchestrator.attempt import Place
+from orchestrator.backends.naming import job_labels
 from orchestrator.broker.egress import Access
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.server import Broker
 from orchestrator.collect import Collected
+from orchestrator.continuation import GoOn, reached
+from orchestrator.continuation import go_on as go_on_from
 from orchestrator.delegation import last_text
 from orchestrator.errors import OrchestratorError
 from orchestrator.masking import mask
 from orchestrator.outcome import Outcome, job_status
-from orchestrator.plan import Job, Start, check, first
+from orchestrator.plan import Job, check, check_unchanged, digests, first
 from orchestrator.providers import Provider
 from orchestrator.receipt import Receipt
 from orchestrator.sandbox import Backend
@@ -27,6 +30,7 @@ from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.identity import identify
 from orchestrator.wire.job import JobRecord, JobStatus
 from orchestrator.wire.platform_event import ProxyAccess
+from orchestrator.wire.run import Start
 
 _QUEUE = 1024
 """Events that wait for whoever iterates; then the collectors wait too."""
@@ -42,6 +46,7 @@ class JobEvents:
         self._queue: asyncio.Queue[Recorded | None] = asyncio.Queue(_QUEUE)
         self._error: BaseException | None = None
         self.outcome: Outcome | None = None
+        self.began = _now()
         self.receipt = Receipt()
 
     def __aiter__(self) -> AsyncIterator[Recorded]:
@@ -73,15 +78,16 @@ class JobEvents:
 
 
 @asynccontextmanager
-async def run_job(
+async def run_job(  # noqa: PLR0913 - what a job needs from outside
     job: Job,
     *,
     backend: Backend,
     store: Store,
     provider: Callable[[], AbstractAsyncContextManager[Provider]],
+    go_on: GoOn | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[JobEvents]:
-    """Run `job`; leaving the block stops whatever still runs and removes every Sandbox.
+    """Run `job`, or go on with it; leaving the block stops whatever still runs and removes every Sandbox.
 
     `note` gets remarks that belong in a log: refused lines, trouble while clearing up.
 
@@ -89,21 +95,17 @@ async def run_job(
         OrchestratorError: the job cannot start; while it runs, iterating raises it.
     """
     check(job)
-    await backend.check()
-    began = _now()
-    start = first(job)
-    record = JobRecord(
-        id=job.id,
-        coordinator_expert_key=job.expert.key,
-        total_steps=start.checkpoint.step_number,
-        max_steps=job.max_steps,
-        started_at=began,
-    )
-    async with store.create(record, mask=mask(job.secrets)) as records:
+    async with _records(job, store, go_on) as records:
+        agenda = Agenda(first(job)) if go_on is None else _agenda(job, records, go_on)
+        if go_on is not None:
+            # What an orchestrator that is gone left behind would work on the same Runs.
+            await backend.prune(job_labels(job.id))
+        record = records.job().with_(status=JobStatus.RUNNING, finished_at=None)
+        await records.keep_job(record)
         events = JobEvents()
         drive = _Drive(job, backend, records, provider, note, events)
         # A TaskGroup here would wrap whatever the caller's block raises in a group of its own.
-        driver = asyncio.create_task(drive.to_the_end(record, start))
+        driver = asyncio.create_task(drive.to_the_end(record, agenda))
         try:
             yield events
         finally:
@@ -111,6 +113,44 @@ async def run_job(
             await asyncio.wait([driver])
             if driver.cancelled():
                 await records.keep_job(_finished(record, JobStatus.CANCELLED, None))
+
+
+def _records(job: Job, store: Store, go_on: GoOn | None) -> AbstractAsyncContextManager[JobRecords]:
+    if go_on is not None:
+        return store.open(job.id, mask=mask(job.secrets))
+    record = JobRecord(
+        id=job.id,
+        coordinator_expert_key=job.expert.key,
+        total_steps=1,
+        max_steps=job.max_steps,
+        started_at=_now(),
+        experts=digests(job),
+    )
+    return store.create(record, mask=mask(job.secrets))
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """What is to be done: work `start`, if there is one, and then go on as `then` says; else it all ended `stopped`."""
+
+    start: Start | None
+    then: GoOn | None = None
+    stopped: Checkpoint | None = None
+
+
+def _agenda(job: Job, records: JobRecords, how: GoOn) -> Agenda:
+    """Decide how to go on; whatever does not fit is found before anything is written."""
+    check_unchanged(job, records.job().experts)
+    began = records.starts()
+    last = began[-1] if began else first(job)
+    stopped = records.checkpoint(how.checkpoint_id) if how.checkpoint_id else reached(last, records.earlier)
+    if stopped is None:
+        return Agenda(last, then=how)
+    return Agenda(_following(job, records, how, stopped), stopped=stopped)
+
+
+def _following(job: Job, records: JobRecords, how: GoOn, stopped: Checkpoint) -> Start | None:
+    return go_on_from(how, stopped, job.expert, records.generations(stopped.run_id), len(records.starts()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +162,32 @@ class _Drive:
     note: Callable[[str], None]
     events: JobEvents
 
-    async def to_the_end(self, record: JobRecord, start: Start) -> None:
+    async def to_the_end(self, record: JobRecord, agenda: Agenda) -> None:
+        last = agenda.stopped
         try:
-            last = await self._work(start)
+            if agenda.start is not None:
+                last = await self._begin(agenda.start)
+            if agenda.then is not None and last is not None:
+                following = _following(self.job, self.records, agenda.then, last)
+                last = last if following is None else await self._begin(following)
         except Exception as error:  # noqa: BLE001 - whoever iterates gets it, whatever it is
-            await self.records.keep_job(_finished(record, JobStatus.STOPPED_BY_ERROR, None))
+            status = JobStatus.STOPPED_BY_ERROR if last is None else job_status(last)
+            await self.records.keep_job(_finished(record, status, last))
             await self.events.close(None, _cause(error))
+            return
+        if last is None:
             return
         status = job_status(last)
         await self.records.keep_job(_finished(record, status, last))
-        receipt = replace(self.events.receipt, usage=last.usage, seconds=(_now() - record.started_at) / 1000)
+        receipt = replace(self.events.receipt, usage=last.usage, seconds=(_now() - self.events.began) / 1000)
         text = last_text(last) if status is JobStatus.COMPLETED else None
         error_text = last.error.message if last.error else None
         await self.events.close(Outcome(status, text, error_text, receipt), None)
+
+    async def _begin(self, start: Start) -> Checkpoint:
+        if start not in self.records.starts():
+            await self.records.keep_start(start)
+        return await self._work(start)
 
     async def _work(self, start: Start) -> Checkpoint:
         ordinals = itertools.count(1)

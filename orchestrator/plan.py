@@ -1,7 +1,7 @@
 """From a Job to what runs it, purely: what each Sandbox is, and what each Run is granted."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.backends.naming import labels, sandbox_name
@@ -12,7 +12,8 @@ from orchestrator.sandbox import Limits, SandboxSpec
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.identity import identify
-from orchestrator.wire.run import Delegate, EventDetail, Grant, Run, RunSetting
+from orchestrator.wire.message import ToolResult
+from orchestrator.wire.run import Delegate, EventDetail, Grant, Run, RunSetting, Start
 from orchestrator.wire.skill import BASE_SKILL, SseSkill, StdioSkill
 from orchestrator.wire.usage import Usage
 from orchestrator.workspace import Workspace
@@ -107,6 +108,27 @@ def check(job: Job) -> None:
         raise ConfigError(message)
 
 
+def digests(job: Job) -> dict[str, str]:
+    """What identifies the Experts that the job can reach, by key: another digest is another Expert."""
+    return {expert.key: identify(expert.to_json()) for expert in reachable(job)}
+
+
+def check_unchanged(job: Job, before: Mapping[str, str]) -> None:
+    """See that a job goes on with the Experts it began with, of which `before` are the digests.
+
+    Raises:
+        ConfigError: some were changed; names them.
+    """
+    now = digests(job)
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if changed:
+        message = (
+            f"job {job.id!r} began with other definitions of {', '.join(changed)}; "
+            "restore perstack.toml to go on, or start a new job"
+        )
+        raise ConfigError(message)
+
+
 def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
     """Describe the job's Sandbox number `ordinal`; `now` is Unix seconds. Nothing in it tells which Run it will get."""
     name = sandbox_name(job.id, ordinal)
@@ -125,15 +147,6 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where a Run begins: a checkpoint, new words of the user, and how many model calls the conversation has made."""
-
-    checkpoint: Checkpoint
-    query: str | None = None
-    generations: int = 0
-
-
 def first(job: Job) -> Start:
     """Where the coordinator's first Run begins."""
     run_id = identify(job.id, "run")
@@ -147,7 +160,7 @@ def first(job: Job) -> Start:
         expert=job.expert.identity,
         usage=Usage(),
     )
-    return Start(checkpoint, job.query)
+    return Start(checkpoint=checkpoint, query=job.query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +170,11 @@ class Plan:
     run: Run
     authority: Authority
     setting: RunSetting
+
+    def again(self, attempt: int, since: Checkpoint | None, results: tuple[ToolResult, ...]) -> "Plan":
+        """The same Run begun once more, from its last acknowledged checkpoint if it had come to one."""
+        reached = {} if since is None else {"checkpoint": since, "query": None}
+        return replace(self, run=self.run.with_(attempt=attempt, known_results=results, **reached))
 
 
 def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:

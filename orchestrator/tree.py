@@ -9,10 +9,11 @@ from orchestrator.attempt import Ended, Place, attempt
 from orchestrator.collect import Collected
 from orchestrator.delegation import Child, Ending, children, resume
 from orchestrator.outcome import Broken, broken
-from orchestrator.plan import Plan, Start, plan
+from orchestrator.plan import Plan, plan
 from orchestrator.store import JobRecords
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status, Step
 from orchestrator.wire.identity import identify
+from orchestrator.wire.run import Start
 from orchestrator.wire.state_event import StopRunByError
 
 
@@ -37,7 +38,9 @@ class Tree:
             if worked.checkpoint.status is not Status.STOPPED_BY_DELEGATE:
                 return worked.checkpoint
             endings = await self._delegate(worked.checkpoint, depth)
-            start = Start(resume(worked.checkpoint, endings), generations=start.generations + worked.generations)
+            start = Start(
+                checkpoint=resume(worked.checkpoint, endings), generations=start.generations + worked.generations
+            )
 
     async def _delegate(self, parent: Checkpoint, depth: int) -> list[Ending]:
         async with asyncio.TaskGroup() as group:
@@ -50,13 +53,19 @@ class Tree:
     async def _child(self, child: Child, depth: int) -> Ending:
         if child.start is None:
             return Ending(child.call, failure=child.refusal)
-        return Ending(child.call, await self.run_expert(Start(child.start, child.call.query), depth))
+        return Ending(child.call, await self.run_expert(Start(checkpoint=child.start, query=child.call.query), depth))
 
     async def _run(self, start: Start) -> "_Worked":
         credentials = iter(lambda: secrets.token_hex(16), "")
         planned = plan(self.place.job, start, credentials, self.place.clock())
+        run_id = planned.run.run_id
+        calls = len(self.records.replies(run_id))
+        earlier = self.records.earlier(run_id)
+        if earlier is not None and earlier.status is not Status.PROCEEDING:
+            return _Worked(earlier, calls)
         await self.records.keep_setting(planned.setting)
-        calls = 0
+        if self.records.attempts(run_id):
+            planned = planned.again(self.records.attempts(run_id) + 1, earlier, self.records.results(run_id))
         while True:
             ended = await self._attempt(planned)
             calls += ended.generations
@@ -64,7 +73,8 @@ class Tree:
                 return _Worked(ended.verdict, calls)
             if isinstance(ended.verdict, Broken):
                 return _Worked(await self._break(planned, ended, ended.verdict.error), calls)
-            planned = _again(planned, ended)
+            results = self.records.results(run_id)
+            planned = planned.again(planned.run.attempt + 1, ended.acknowledged, results)
 
     async def _attempt(self, planned: Plan) -> Ended:
         ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
@@ -99,10 +109,3 @@ class _Worked:
 
     checkpoint: Checkpoint
     generations: int
-
-
-def _again(planned: Plan, ended: Ended) -> Plan:
-    run = planned.run
-    since = ended.acknowledged
-    changes = {"attempt": run.attempt + 1} | ({} if since is None else {"checkpoint": since, "query": None})
-    return Plan(run.with_(**changes), planned.authority, planned.setting)

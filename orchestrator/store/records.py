@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 from orchestrator.errors import StoreError
 from orchestrator.store.event_log import EventLog, Recorded
 from orchestrator.store.files import make_directory, path_part, read_value, write_whole
-from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.event import Event
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Reply
@@ -19,7 +19,7 @@ from orchestrator.wire.identity import identify
 from orchestrator.wire.job import JobRecord
 from orchestrator.wire.line import decode
 from orchestrator.wire.message import ToolResult
-from orchestrator.wire.run import RunSetting
+from orchestrator.wire.run import RunSetting, Start
 
 V = TypeVar("V", bound=Frozen)
 
@@ -36,6 +36,8 @@ class JobRecords:
         self._mask = mask
         # Threads of its own, so that leaving waits for what a cancelled caller had begun to write.
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store")
+        # A new job has no earlier work; of one that is opened it is read once.
+        self._earlier = {run: checkpoint.id for run, checkpoint in self._last_checkpoints().items()}
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +58,10 @@ class JobRecords:
     async def keep_job(self, record: JobRecord) -> None:
         """Write `job.json`."""
         await self._keep(self._directory / "job.json", record, indent=2)
+
+    async def keep_start(self, start: Start) -> None:
+        """Write where the coordinator's work begins, each time that the user asks for some."""
+        await self._keep(self._directory / "starts" / f"{len(self.starts()) + 1:06}.json", start)
 
     async def keep_setting(self, setting: RunSetting) -> None:
         """Write what a Run was started with; of one that is there only `updated_at` changes (behaviour H1)."""
@@ -84,6 +90,36 @@ class JobRecords:
     def job(self) -> JobRecord:
         """Read `job.json`."""
         return read_value(self._directory / "job.json", JobRecord)
+
+    def starts(self) -> tuple[Start, ...]:
+        """Read where the coordinator's work began, in the order in which the user asked.
+
+        Raises:
+            StoreError: a record is damaged.
+        """
+        paths = sorted((self._directory / "starts").glob("*.json"))
+        return tuple(read_value(path, Start) for path in paths)
+
+    def earlier(self, run_id: str) -> Checkpoint | None:
+        """Read the last checkpoint that a Run had left when these records were opened.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        checkpoint_id = self._earlier.get(run_id)
+        return None if checkpoint_id is None else self.checkpoint(checkpoint_id)
+
+    def generations(self, run_id: str) -> int:
+        """Count the model calls of the conversation that a Run belongs to, up to its end.
+
+        Raises:
+            StoreError: the Run's record is damaged.
+        """
+        return self.setting(run_id).generations + len(self.replies(run_id))
+
+    def attempts(self, run_id: str) -> int:
+        """Count the attempts of a Run that have written anything."""
+        return sum(1 for _ in self._run(run_id).glob("attempt-*"))
 
     def checkpoint(self, checkpoint_id: str) -> Checkpoint:
         """Read a checkpoint.
@@ -135,6 +171,14 @@ class JobRecords:
         """Read all events by position that are not damaged (behaviour H1)."""
         return self._log.readable_events()
 
+    def _last_checkpoints(self) -> dict[str, Checkpoint]:
+        last: dict[str, Checkpoint] = {}
+        for checkpoint in _readable(self._directory / "checkpoints", Checkpoint):
+            other = last.get(checkpoint.run_id)
+            if other is None or _reached(checkpoint) > _reached(other):
+                last[checkpoint.run_id] = checkpoint
+        return last
+
     def _run(self, run_id: str) -> Path:
         return self._directory / "runs" / path_part(run_id)
 
@@ -157,6 +201,11 @@ class JobRecords:
         for above in reversed((below, *below.parents)):
             make_directory(self._directory / above, exist_ok=True)
         write_whole(path, content)
+
+
+def _reached(checkpoint: Checkpoint) -> tuple[int, bool]:
+    """How far a Run had come; of two checkpoints of one step the one that ends the Run is later."""
+    return checkpoint.step_number, checkpoint.status not in {Status.INIT, Status.PROCEEDING}
 
 
 def _readable(directory: Path, shape: type[V], pattern: str = "*.json") -> Iterator[V]:

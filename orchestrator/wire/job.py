@@ -1,5 +1,6 @@
 """The record of a job (spec 4.5)."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from orchestrator.wire.frozen import Frozen
@@ -18,7 +19,7 @@ class JobStatus(StrEnum):
 
 
 class JobRecord(Frozen):
-    """`job.json`. Times are Unix milliseconds."""
+    """`job.json`. Times are Unix milliseconds; `experts` are digests of the Experts it can reach, by key."""
 
     id: str
     status: JobStatus = JobStatus.RUNNING
@@ -28,3 +29,4 @@ class JobRecord(Frozen):
     usage: Usage = Usage()
     started_at: int
     finished_at: int | None = None
+    experts: Mapping[str, str] = {}

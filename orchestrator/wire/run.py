@@ -6,6 +6,7 @@ from enum import StrEnum
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.message import ToolResult
 
 
 class EventDetail(StrEnum):
@@ -41,6 +42,7 @@ class Run(Frozen):
     with results of delegates and answers of the user already among its partial results. `query` is the new text of
     the user, if any. Step limits are cumulative over the job, `timeout_ms` is for one generation.
     `started_at` is Unix milliseconds. `grants` is by skill name; `exec_grant` is what `exec` gets.
+    `known_results` are those that an earlier attempt handed over: their calls are not made again.
     """
 
     job_id: str
@@ -59,7 +61,16 @@ class Run(Frozen):
     started_at: int
     grants: Mapping[str, Grant] = {}
     exec_grant: Grant = Grant()
+    known_results: tuple[ToolResult, ...] = ()
     events: EventDetail = EventDetail.DEFAULT
+
+
+class Start(Frozen):
+    """Where a Run begins: a checkpoint, new words of the user, and how many model calls the conversation has made."""
+
+    checkpoint: Checkpoint
+    query: str | None = None
+    generations: int = 0
 
 
 class RunSetting(Frozen):
