@@ -1,1 +1,52 @@
-"""Where Sandboxes run. Each backend is a stranger to the others; what they agree on is `orchestrator.sandbox`."""
+"""Places where Sandboxes run; a file each, imported only when used."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from orchestrator.errors import ConfigError
+from orchestrator.sandbox import Backend
+from orchestrator.wire.line import LINE_BYTES
+from orchestrator.wire.run import EventDetail
+
+BACKENDS = ("docker", "process")
+
+
+def require_known_backend(name: str) -> None:
+    """Check that there is a backend of that name.
+
+    Raises:
+        ConfigError: there is none; lists those there are.
+    """
+    if name not in BACKENDS:
+        message = f"backend {name!r} is not known; use one of {', '.join(BACKENDS)}"
+        raise ConfigError(message)
+
+
+def isolates(name: str) -> bool:
+    """Whether Sandboxes of that backend are kept apart from the orchestrator's own files."""
+    return name != "process"
+
+
+@asynccontextmanager
+async def open_backend(
+    name: str, environ: Mapping[str, str], *, image: str, events: EventDetail = EventDetail.DEFAULT
+) -> AsyncIterator[Backend]:
+    """Connect to the backend `name`; `environ` says where its engine is, `image` and `events` are a Job's.
+
+    Raises:
+        ConfigError: there is no such backend.
+        BackendUnavailableError: its engine cannot be used.
+    """
+    require_known_backend(name)
+    line_bytes = LINE_BYTES[events]
+    connected: AbstractAsyncContextManager[Backend]
+    if name == "process":
+        from orchestrator.backends import process  # noqa: PLC0415 - each backend only where it is used
+
+        connected = process.connect(environ, line_bytes=line_bytes)
+    else:
+        from orchestrator.backends import docker  # noqa: PLC0415 - the same; its client is the heaviest import here
+
+        connected = docker.connect(environ, image, line_bytes=line_bytes)
+    async with connected as backend:
+        yield backend

@@ -1,33 +1,26 @@
 """From options, perstack.toml and the environment to a Job."""
 
 import re
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from orchestrator.backends import BACKENDS
 from orchestrator.cli.options import RunOptions
+from orchestrator.continuation import GoOn
 from orchestrator.config import Config, find, load, parse_reasoning_budget
-from orchestrator.config.config import DEFAULT_MODEL
-from orchestrator.config.credentials import check_credentials
 from orchestrator.config.domains import parse_pattern
 from orchestrator.config.environment import Environment, merge
 from orchestrator.config.variables import is_protected, is_variable_name
 from orchestrator.errors import ConfigError
 from orchestrator.plan import Job
-from orchestrator.providers import require_known
-from orchestrator.providers.models import context_window
+from orchestrator.request import make_job
 from orchestrator.sandbox import User
-from orchestrator.wire.identity import identify, is_job_id
+from orchestrator.store import Store
+from orchestrator.wire.identity import is_job_id
 from orchestrator.wire.run import EventDetail
-from orchestrator.wire.skill import StdioSkill
-from orchestrator.workspace import prepare, refuse_store_inside
-
-BACKENDS = ("docker", "process")
 
 _USER = re.compile(r"([0-9]{1,9})(?::([0-9]{1,9}))?", re.ASCII)
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?:^|_)(?:PAT|PWD)$", re.IGNORECASE)
 
 
 def check(options: RunOptions) -> None:
@@ -49,6 +42,11 @@ def check(options: RunOptions) -> None:
             _refuse("--env", name, "give the NAME of a variable, its value is taken from the environment")
         if is_protected(name):
             _refuse("--env", name, "it decides which code runs, so no Expert is given it")
+    if options.resume_from is not None and options.continue_job is None:
+        _refuse("--resume-from", options.resume_from, "it goes with --continue-job JOB")
+    if options.answers and not (options.continue_latest or options.continue_job):
+        message = "-i answers a question of a job; name it with --continue-job JOB, or --continue for the latest"
+        raise ConfigError(message)
     _user(options.run_as)
     _allowed(options.allow_domain)
     if options.reasoning_budget is not None:
@@ -89,40 +87,40 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
     Raises:
         ConfigError: there is no such Expert, the provider has no key, or the workspace or store cannot be used.
     """
-    config.expert(options.expert_key)
-    require_known(config.provider_name)
-    check_credentials(config.provider_name, config.provider_setting, env)
-    workspace = cwd / (options.workspace or "workspace")
-    store = cwd / options.storage
-    if options.backend != "process":
-        refuse_store_inside(workspace, store)
-    return Job(
-        id=options.job_id or identify(secrets.token_hex(16)),
-        instance=identify("store", str(store.resolve())),
+    return make_job(
+        options.expert_key,
+        options.query,
         config=config,
-        expert_key=options.expert_key,
-        query=options.query,
-        workspace=prepare(
-            workspace,
-            _user(options.run_as),
-            make=options.workspace is None,
-            isolated=options.backend != "process",
-        ),
-        image=options.image or f"perstack-orch-runtime:{metadata.version('perstack-orch')}",
-        provider_name=config.provider_name,
-        model=config.model or DEFAULT_MODEL,
-        reasoning_budget=config.reasoning_budget,
-        max_steps=config.max_steps,
-        max_retries=config.max_retries,
-        timeout_ms=config.timeout_ms,
-        context_window=context_window(config.provider_name, config.model or DEFAULT_MODEL),
         env=env,
-        secrets=tuple(dict.fromkeys(_secrets(options, config, env))),
+        backend=options.backend,
+        workspace=None if options.workspace is None else cwd / options.workspace,
+        store=cwd / options.storage,
+        job_id=options.job_id,
         env_names=options.env,
         allowed=_allowed(options.allow_domain),
+        image=options.image,
+        run_as=_user(options.run_as),
         events=EventDetail(options.events),
         verbose=options.verbose,
     )
+
+
+def going_on(options: RunOptions, cwd: Path) -> tuple[str, GoOn] | None:
+    """Which job to go on with, and how; None for a new one.
+
+    Raises:
+        ConfigError: there is no job to go on with.
+    """
+    how = GoOn(options.query, is_answer=options.answers, checkpoint_id=options.resume_from)
+    if options.continue_job is not None:
+        return options.continue_job, how
+    if not options.continue_latest:
+        return None
+    jobs = Store(cwd / options.storage).jobs()
+    if not jobs:
+        message = f"there is no job in the store {options.storage} to go on with; leave --continue out"
+        raise ConfigError(message)
+    return jobs[0].id, how
 
 
 def _user(text: str | None) -> User | None:
@@ -149,21 +147,6 @@ def _allowed(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
             message = f"--allow-domain {text!r} is not usable: {error}"
             raise ConfigError(message) from error
     return allowed
-
-
-def _secrets(options: RunOptions, config: Config, env: Mapping[str, str]) -> Iterator[str]:
-    """Give every value that no record may show: what is granted, what is named like a secret, headers of the API."""
-    granted = {name for expert in config.experts.values() for skill in expert.skills for name in _required(skill)}
-    for name, value in env.items():
-        if name in granted or name in options.env or _SECRET_NAME.search(name):
-            yield value
-    headers = config.provider_setting.get("headers")
-    if isinstance(headers, Mapping):
-        yield from (str(value) for value in headers.values())
-
-
-def _required(skill: Any) -> tuple[str, ...]:
-    return skill.required_env if isinstance(skill, StdioSkill) else ()
 
 
 def _refuse(option: str, value: str, remedy: str) -> NoReturn:

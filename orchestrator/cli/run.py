@@ -2,12 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.backends import open_backend
 from orchestrator.cli import request
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.render import plain
@@ -19,11 +18,9 @@ from orchestrator.job import JobEvents, run_job
 from orchestrator.masking import mask
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Job
-from orchestrator.providers import ProviderSetting, open_provider
-from orchestrator.sandbox import Backend
+from orchestrator.request import provider_of
 from orchestrator.store import Store
 from orchestrator.wire.job import JobStatus
-from orchestrator.wire.line import LINE_BYTES
 
 if TYPE_CHECKING:
     from orchestrator.cli.log import Log
@@ -58,16 +55,15 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
 
 
 async def _work(options: RunOptions, job: Job, report: "Terminal | Log", environ: Mapping[str, str]) -> int:
-    setting = ProviderSetting(job.provider_name, job.config.provider_setting, job.env, job.config.directory)
     with report, stoppable(report.say) as stop:
         try:
             async with (
-                _backend(options, job, environ) as backend,
+                open_backend(options.backend, environ, image=job.image, events=job.events) as backend,
                 run_job(
                     job,
                     backend=backend,
                     store=Store(Path.cwd() / options.storage),
-                    provider=partial(open_provider, setting),
+                    provider=provider_of(job),
                     note=report.note,
                 ) as events,
             ):
@@ -116,19 +112,3 @@ def _report(options: RunOptions, job: Job) -> "Terminal | Log":
     from orchestrator.cli.log import Log  # noqa: PLC0415
 
     return Log(sys.stderr, unit, job_id=job.id, mask=mask(job.secrets), verbose=options.verbose)
-
-
-@asynccontextmanager
-async def _backend(options: RunOptions, job: Job, environ: Mapping[str, str]) -> AsyncIterator[Backend]:
-    line_bytes = LINE_BYTES[job.events]
-    connected: AbstractAsyncContextManager[Backend]
-    if options.backend == "process":
-        from orchestrator.backends import process  # noqa: PLC0415 - each backend only where it is used
-
-        connected = process.connect(environ, line_bytes=line_bytes)
-    else:
-        from orchestrator.backends import docker  # noqa: PLC0415 - the same; its client is the heaviest import here
-
-        connected = docker.connect(environ, job.image, line_bytes=line_bytes)
-    async with connected as backend:
-        yield backend

@@ -1,0 +1,107 @@
+"""From a Config, an environment and a few wishes to a Job, for the command line and for whoever embeds us."""
+
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+from orchestrator.backends import isolates, require_known_backend
+from orchestrator.config import Config
+from orchestrator.config.config import DEFAULT_MODEL
+from orchestrator.config.credentials import check_credentials
+from orchestrator.errors import ConfigError
+from orchestrator.plan import Job
+from orchestrator.providers import Provider, ProviderSetting, open_provider, require_known
+from orchestrator.providers.models import context_window
+from orchestrator.sandbox import User
+from orchestrator.wire.identity import identify, is_job_id
+from orchestrator.wire.run import EventDetail
+from orchestrator.wire.skill import StdioSkill
+from orchestrator.workspace import prepare, refuse_store_inside
+
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?:^|_)(?:PAT|PWD)$", re.IGNORECASE)
+
+
+def make_job(  # noqa: PLR0913 - what may be wished for, all but three by default
+    expert_key: str,
+    query: str,
+    *,
+    config: Config,
+    env: Mapping[str, str],
+    backend: str = "docker",
+    workspace: Path | None = None,
+    store: Path = Path("perstack"),
+    job_id: str | None = None,
+    env_names: tuple[str, ...] = (),
+    allowed: Mapping[str, tuple[str, ...]] | None = None,
+    image: str | None = None,
+    run_as: User | None = None,
+    events: EventDetail = EventDetail.DEFAULT,
+    verbose: bool = False,
+) -> Job:
+    """Fill in every default of a job that runs `expert_key` with `query`.
+
+    `env` holds the provider's key and the values of variables that skills declare; `env_names` are those of it that
+    the Expert's skills and `exec` get besides. Without `workspace` it is ./workspace, made if it is not there.
+    `store` is where the job's records will be. `allowed` are hosts by skill, beside those that skills declare.
+    `image` is the runtime image, `run_as` goes before the workspace's owner.
+
+    Raises:
+        ConfigError: there is no such Expert, provider or backend, or the id, workspace or store cannot be used.
+        MissingEnvError: the provider's key has no value.
+    """
+    config.expert(expert_key)
+    require_known_backend(backend)
+    require_known(config.provider_name)
+    check_credentials(config.provider_name, config.provider_setting, env)
+    if job_id is not None and not is_job_id(job_id):
+        message = f"job id {job_id!r} is not usable: use 1 to 63 lower-case letters, digits and inner hyphens"
+        raise ConfigError(message)
+    directory = workspace or Path("workspace")
+    isolated = isolates(backend)
+    if isolated:
+        refuse_store_inside(directory, store)
+    model = config.model or DEFAULT_MODEL
+    return Job(
+        id=job_id or identify(secrets.token_hex(16)),
+        instance=identify("store", str(store.resolve())),
+        config=config,
+        expert_key=expert_key,
+        query=query,
+        workspace=prepare(directory, run_as, make=workspace is None, isolated=isolated),
+        image=image or f"perstack-orch-runtime:{metadata.version('perstack-orch')}",
+        provider_name=config.provider_name,
+        model=model,
+        reasoning_budget=config.reasoning_budget,
+        max_steps=config.max_steps,
+        max_retries=config.max_retries,
+        timeout_ms=config.timeout_ms,
+        context_window=context_window(config.provider_name, model),
+        env=dict(env),
+        secrets=tuple(dict.fromkeys(_secrets(config, env, env_names))),
+        env_names=env_names,
+        allowed=allowed or {},
+        events=events,
+        verbose=verbose,
+    )
+
+
+def provider_of(job: Job) -> Callable[[], AbstractAsyncContextManager[Provider]]:
+    """Give what opens the API that `job` calls, when it is time."""
+    setting = ProviderSetting(job.provider_name, job.config.provider_setting, job.env, job.config.directory)
+    return partial(open_provider, setting)
+
+
+def _secrets(config: Config, env: Mapping[str, str], env_names: tuple[str, ...]) -> Iterator[str]:
+    """Give every value that no record may show: what is granted, what is named like a secret, headers of the API."""
+    skills = (skill for expert in config.experts.values() for skill in expert.skills)
+    granted = {name for skill in skills if isinstance(skill, StdioSkill) for name in skill.required_env}
+    for name, value in env.items():
+        if name in granted or name in env_names or _SECRET_NAME.search(name):
+            yield value
+    headers = config.provider_setting.get("headers")
+    if isinstance(headers, Mapping):
+        yield from (str(value) for value in headers.values())
