@@ -104,7 +104,9 @@ def _read(options: LogOptions, job: JobRecord, records: JobRecords, criteria: Cr
         for recorded in records.readable_events()
         if runs <= {recorded.event.run_id}
     ]
-    kept = () if checkpoint else tuple(each for each in records.checkpoints() if runs <= {each.run_id})
+    # Each holds a whole conversation: they are read only where they are shown.
+    wanted = checkpoint is None and (options.json or options.messages)
+    kept = tuple(each for each in records.checkpoints() if runs <= {each.run_id}) if wanted else ()
     page = Page(options.take, options.offset, options.context)
     return _Shown(options, job, options.job is None, select(entries, criteria, page), checkpoint, kept)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.wire.any_event import AnyEvent, RunEvent
 from orchestrator.wire.checkpoint import Checkpoint, DelegatedBy, RunError, Status, Step
+from orchestrator.wire.event import Event
 from orchestrator.wire.expert import ExpertId
 from orchestrator.wire.message import ExpertMessage, TextPart, ToolCall, ToolResult
 from orchestrator.wire.run import RunSetting
@@ -40,7 +40,7 @@ class Chronicle:
     query: str | None = None
     attempt: int = 1
     step: int = 1
-    events: list[AnyEvent] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
     @property
     def setting(self) -> RunSetting:
@@ -103,11 +103,11 @@ class Chronicle:
         """The Run waits for delegates."""
         return self._stop(StopRunByDelegate, Status.STOPPED_BY_DELEGATE)
 
-    def _stop(self, kind: type[RunEvent], status: Status, **fields: Any) -> "Chronicle":
+    def _stop(self, kind: type[Any], status: Status, **fields: Any) -> "Chronicle":
         step = Step(step_number=self.step, started_at=0)
         return self._add(kind, checkpoint=self.checkpoint("end", status).head, step=step, **fields)
 
-    def _add(self, kind: type[RunEvent], **fields: Any) -> "Chronicle":
+    def _add(self, kind: type[Any], **fields: Any) -> "Chronicle":
         number = len(self.events) + 1
         self.events.append(
             kind(
@@ -118,6 +118,6 @@ class Chronicle:
         return self
 
 
-def all_events(chronicles: Iterable[Chronicle]) -> list[AnyEvent]:
+def all_events(chronicles: Iterable[Chronicle]) -> list[Event]:
     """List the events of several Runs, one Run after another."""
     return [event for chronicle in chronicles for event in chronicle.events]
