@@ -31,6 +31,7 @@ from orchestrator.wire.identity import identify
 from orchestrator.wire.job import JobRecord, JobStatus
 from orchestrator.wire.platform_event import ProxyAccess
 from orchestrator.wire.run import Start
+from orchestrator.workspace import ensure
 
 _QUEUE = 1024
 """Events that wait for whoever iterates; then the collectors wait too."""
@@ -95,6 +96,8 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
         OrchestratorError: the job cannot start; while it runs, iterating raises it.
     """
     check(job)
+    await backend.check()
+    ensure(job.workspace)
     async with _records(job, store, go_on) as records:
         agenda = Agenda(first(job)) if go_on is None else _agenda(job, records, go_on)
         if go_on is not None:
@@ -191,7 +194,7 @@ class _Drive:
 
     async def _work(self, start: Start) -> Checkpoint:
         ordinals = itertools.count(1)
-        with job_directory() as directory:
+        with job_directory(self.job.instance, self.job.id) as directory:
             async with asyncio.TaskGroup() as tasks:
 
                 def report(access: Access) -> None:

@@ -2,31 +2,53 @@
 
 import os
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.collect import Spool
+from orchestrator.errors import BackendError
 from orchestrator.sandbox import User
+from orchestrator.wire.identity import identify
 from orchestrator.wire.line import LINE_BYTES
 from orchestrator.wire.link import SPOOL_NAME
 from orchestrator.wire.run import EventDetail
 
-_SHORT = Path("/tmp")  # noqa: S108 - a socket's path has 107 bytes at most; mkdtemp makes the name and its mode safe
+_SHORT = Path("/tmp")  # noqa: S108 - a socket's path has 107 bytes at most; a name that somebody else took is refused
+_NAME = 16
 
 
 @contextmanager
-def job_directory() -> Iterator[Path]:
+def job_directory(instance: str, job: str) -> Iterator[Path]:
     """Make the directory above a job's state directories, and remove it with all that is in it.
 
-    Others may pass through it, since a Sandbox's user must, but not list it.
+    Others may pass through it, since a Sandbox's user must, but not list it. Its name is the job's alone, so what an
+    orchestrator left that was killed is found and removed; the caller holds the job's lock.
+
+    Raises:
+        BackendError: somebody else has made a directory of that name.
     """
-    directory = Path(tempfile.mkdtemp(prefix="perstack-", dir=_SHORT))
+    directory = _SHORT / f"perstack-{identify(instance, job)[:_NAME]}"
+    _remove_own(directory)
+    try:
+        directory.mkdir(mode=0o711)
+    except OSError as error:
+        message = f"the state directory {directory} cannot be made: {error.strerror}; remove what is there"
+        raise BackendError(message) from error
     directory.chmod(0o711)
     try:
         yield directory
     finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_own(directory: Path) -> None:
+    try:
+        status = directory.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -19,16 +19,18 @@ class Workspace:
     """A directory that is safe to mount, and the user whose it is.
 
     `read_only` grant authority and may not be changed by an Expert, `hidden` hold secrets; both are relative paths.
+    One that is `absent` is still to be made.
     """
 
     path: Path
     user: User
     read_only: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
+    absent: bool = False
 
 
 def prepare(path: Path, run_as: User | None, *, make: bool = False, isolated: bool = True) -> Workspace:
-    """Look at the directory at `path`; with `make` it is made if it is not there, for the caller.
+    """Look at the directory at `path`; with `make` it may be absent, and is the caller's then, or nobody's if root's.
 
     Sandboxes run as its owner, and never as root. Where nothing is isolated they run as the caller, whoever that is.
 
@@ -38,7 +40,8 @@ def prepare(path: Path, run_as: User | None, *, make: bool = False, isolated: bo
     if not isolated:
         run_as = run_as or User(os.geteuid(), os.getegid())
     if make and not path.exists():
-        _make(path, run_as)
+        owner = run_as or (NOBODY if os.geteuid() == 0 else User(os.geteuid(), os.getegid()))
+        return Workspace(path.absolute(), owner, absent=True)
     try:
         real = path.resolve(strict=True)
         status = real.stat()
@@ -65,6 +68,23 @@ def prepare(path: Path, run_as: User | None, *, make: bool = False, isolated: bo
     return Workspace(real, user, *_guarded(real))
 
 
+def ensure(workspace: Workspace) -> None:
+    """Make the directory if it is absent.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    if not workspace.absent:
+        return
+    try:
+        workspace.path.mkdir(parents=True, mode=0o755, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(workspace.path, workspace.user.uid, workspace.user.gid)
+    except OSError as error:
+        message = f"workspace {workspace.path} cannot be made: {error.strerror}; name another with --workspace"
+        raise ConfigError(message) from error
+
+
 def refuse_store_inside(workspace: Path, store: Path) -> None:
     """Keep job records out of every Expert's reach.
 
@@ -74,17 +94,6 @@ def refuse_store_inside(workspace: Path, store: Path) -> None:
     if store.resolve().is_relative_to(workspace.resolve()):
         message = f"the store {store} is inside the workspace {workspace}; name another with --storage or --workspace"
         raise ConfigError(message)
-
-
-def _make(path: Path, run_as: User | None) -> None:
-    try:
-        path.mkdir(parents=True, mode=0o755)
-        if os.geteuid() == 0:
-            owner = run_as or NOBODY
-            os.chown(path, owner.uid, owner.gid)
-    except OSError as error:
-        message = f"workspace {path} cannot be made: {error.strerror}; name another with --workspace"
-        raise ConfigError(message) from error
 
 
 def _refuse_too_much(real: Path) -> None:

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -52,6 +51,8 @@ def _complain(sentence: str, code: int) -> int:
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
     if asked:
+        from importlib import metadata  # noqa: PLC0415 - it imports a mail parser
+
         typer.echo(f"perstack-orch {metadata.version('perstack-orch')}")
         raise typer.Exit
 
@@ -104,6 +105,14 @@ def run(  # noqa: PLR0913 - typer reads the options from the signature
         str, typer.Option(metavar="default|full", help="Whether events carry the whole conversation.")
     ] = "default",
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False,
+    continue_latest: Annotated[bool, typer.Option("--continue", help="Go on with the most recent job.")] = False,
+    continue_job: Annotated[str | None, typer.Option(metavar="JOB", help="Go on with this job.")] = None,
+    resume_from: Annotated[
+        str | None, typer.Option(metavar="CHECKPOINT", help="Go on from this checkpoint of --continue-job.")
+    ] = None,
+    answers: Annotated[
+        bool, typer.Option("-i", "--interactive-tool-call-result", help="QUERY answers the Expert's question.")
+    ] = False,
 ) -> int:
     """Run EXPERT with QUERY; its events go to stdout, one JSON object a line."""
     options = RunOptions(
@@ -128,6 +137,10 @@ def run(  # noqa: PLR0913 - typer reads the options from the signature
         run_as=run_as,
         events=events,
         verbose=verbose,
+        continue_latest=continue_latest,
+        continue_job=continue_job,
+        resume_from=resume_from,
+        answers=answers,
     )
     from orchestrator.cli.run import run as work  # noqa: PLC0415 - it imports everything
 

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What `run` was asked for. `timeout_ms` is for one generation. `allow_domain` are SKILL=HOST."""
+    """What `run` was asked for.
+
+    `timeout_ms` is for one generation. `allow_domain` are SKILL=HOST. `answers` says that the query is the answer to
+    a question.
+    """
 
     expert_key: str
     query: str
@@ -28,3 +32,7 @@ class RunOptions:
     run_as: str | None = None
     events: str = "default"
     verbose: bool = False
+    continue_latest: bool = False
+    continue_job: str | None = None
+    resume_from: str | None = None
+    answers: bool = False

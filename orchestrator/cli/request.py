@@ -7,11 +7,11 @@ from typing import NoReturn
 
 from orchestrator.backends import BACKENDS
 from orchestrator.cli.options import RunOptions
-from orchestrator.continuation import GoOn
 from orchestrator.config import Config, find, load, parse_reasoning_budget
 from orchestrator.config.domains import parse_pattern
 from orchestrator.config.environment import Environment, merge
 from orchestrator.config.variables import is_protected, is_variable_name
+from orchestrator.continuation import GoOn
 from orchestrator.errors import ConfigError
 from orchestrator.plan import Job
 from orchestrator.request import make_job
@@ -42,15 +42,19 @@ def check(options: RunOptions) -> None:
             _refuse("--env", name, "give the NAME of a variable, its value is taken from the environment")
         if is_protected(name):
             _refuse("--env", name, "it decides which code runs, so no Expert is given it")
+    _check_continuing(options)
+    _user(options.run_as)
+    _allowed(options.allow_domain)
+    if options.reasoning_budget is not None:
+        parse_reasoning_budget(options.reasoning_budget)
+
+
+def _check_continuing(options: RunOptions) -> None:
     if options.resume_from is not None and options.continue_job is None:
         _refuse("--resume-from", options.resume_from, "it goes with --continue-job JOB")
     if options.answers and not (options.continue_latest or options.continue_job):
         message = "-i answers a question of a job; name it with --continue-job JOB, or --continue for the latest"
         raise ConfigError(message)
-    _user(options.run_as)
-    _allowed(options.allow_domain)
-    if options.reasoning_budget is not None:
-        parse_reasoning_budget(options.reasoning_budget)
 
 
 def configure(options: RunOptions, cwd: Path) -> Config:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from orchestrator.cli.render import plain
 from orchestrator.cli.signals import stoppable
 from orchestrator.cli.stdout import Stdout
 from orchestrator.cli.terminal import Terminal
+from orchestrator.continuation import GoOn
 from orchestrator.errors import OrchestratorError
 from orchestrator.job import JobEvents, run_job
 from orchestrator.masking import mask
@@ -45,16 +47,22 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     cwd = Path.cwd()
     config = request.configure(options, cwd)
     env = request.environment(options, config, environ, cwd)
+    continued = request.going_on(options, cwd)
     job = request.job(options, config, env.values, cwd)
+    if continued is not None:
+        job = replace(job, id=continued[0])
     report = _report(options, job)
     for note in (*config.notes, *env.notes):
         report.warn(note)
     if options.backend == "process":
         report.warn("--backend process gives no isolation: Experts run as processes with your files and network")
-    return asyncio.run(_work(options, job, report, environ))
+    how = None if continued is None else continued[1]
+    return asyncio.run(_work(options, job, how, report, environ))
 
 
-async def _work(options: RunOptions, job: Job, report: "Terminal | Log", environ: Mapping[str, str]) -> int:
+async def _work(
+    options: RunOptions, job: Job, how: GoOn | None, report: "Terminal | Log", environ: Mapping[str, str]
+) -> int:
     with report, stoppable(report.say) as stop:
         try:
             async with (
@@ -64,6 +72,7 @@ async def _work(options: RunOptions, job: Job, report: "Terminal | Log", environ
                     backend=backend,
                     store=Store(Path.cwd() / options.storage),
                     provider=provider_of(job),
+                    go_on=how,
                     note=report.note,
                 ) as events,
             ):
@@ -98,7 +107,8 @@ def _complain(job: Job, outcome: Outcome) -> None:
         case JobStatus.STOPPED_BY_MAX_STEPS:
             said = f"Expert {job.expert_key!r} stopped at the limit of {job.max_steps} steps; allow more by --max-steps"
         case JobStatus.STOPPED_BY_INTERACTIVE_TOOL:
-            said = f"Expert {job.expert_key!r} asks you something; its question is the last event"
+            answer = f"perstack-orch run --continue-job {job.id} -i {job.expert_key} ANSWER"
+            said = f"Expert {job.expert_key!r} asks you something; its question is the last event; answer it: {answer}"
         case _:
             return
     sys.stderr.write(f"perstack-orch: {plain(said)}\n")

@@ -84,8 +84,9 @@ class Project:
         return self.directory / "perstack"
 
     def files(self) -> list[bytes]:
-        """The content of every file below the project."""
-        return [path.read_bytes() for path in self.directory.rglob("*") if path.is_file()]
+        """The content of every file below the project but the locks, which say who held them last."""
+        found = sorted(path for path in self.directory.rglob("*") if path.is_file() and path.name != "lock")
+        return [path.read_bytes() for path in found]
 
     async def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
         """Start the command without waiting for it."""

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.errors import ConfigError
 from orchestrator.sandbox import User
-from orchestrator.workspace import NOBODY, Workspace, prepare, refuse_store_inside
+from orchestrator.workspace import NOBODY, Workspace, ensure, prepare, refuse_store_inside
 
 ROOT = os.geteuid() == 0
 SELF = NOBODY if ROOT else User(os.geteuid(), os.getegid())
@@ -24,8 +24,10 @@ def workspace(tmp_path: Path) -> Path:
 
 def test_an_absent_default_is_made_for_an_unprivileged_user(tmp_path: Path) -> None:
     """What we make belongs to the caller, or to nobody if that is root."""
-    made = prepare(tmp_path / "a" / "workspace", None, make=True)
-    assert made == Workspace(tmp_path / "a" / "workspace", SELF)
+    found = prepare(tmp_path / "a" / "workspace", None, make=True)
+    assert found == Workspace(tmp_path / "a" / "workspace", SELF, absent=True)
+    assert not (tmp_path / "a").exists()
+    ensure(found)
     assert (tmp_path / "a" / "workspace").stat().st_uid == SELF.uid
 
 
@@ -77,7 +79,9 @@ def test_a_directory_of_root_needs_run_as(tmp_path: Path) -> None:
 def test_without_isolation_sandboxes_run_as_the_caller(tmp_path: Path) -> None:
     """A plain process is the caller's own, root's too."""
     caller = User(os.geteuid(), os.getegid())
-    assert prepare(tmp_path / "ws", None, make=True, isolated=False) == Workspace(tmp_path / "ws", caller)
+    found = prepare(tmp_path / "ws", None, make=True, isolated=False)
+    assert found == Workspace(tmp_path / "ws", caller, absent=True)
+    ensure(found)
     assert (tmp_path / "ws").stat().st_uid == caller.uid
 
 

@@ -1,0 +1,150 @@
+"""Going on with jobs: another word, an answer, and what was cut off."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.wire.checkpoint import Status
+from orchestrator.wire.state_event import CompleteRun, StartRun
+from tests.support.project import Project, Result, ask, ended, say, use
+
+Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
+
+ONE = '[experts.one]\ninstruction = "Do it."\n'
+ASKING = (
+    ONE
+    + """
+[experts.one.skills.user]
+type = "interactiveSkill"
+[experts.one.skills.user.tools.confirm]
+description = "Ask the user."
+inputJsonSchema = '{"type":"object","properties":{"q":{"type":"string"}},"required":["q"]}'
+"""
+)
+TEAM = """
+[experts.boss]
+instruction = "Lead."
+delegates = ["left", "right"]
+[experts.left]
+instruction = "Left."
+[experts.right]
+instruction = "Right."
+"""
+
+
+def _refused(result: Result, code: int, *words: str) -> None:
+    assert result.code == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == b""
+    for word in words:
+        assert word in result.stderr
+
+
+async def test_d11_a_finished_job_goes_on_with_another_query(project: Make) -> None:
+    """One more startRun and completeRun; the conversation and the steps go on."""
+    made = project(ONE, {"one": [say("first"), say("second")]})
+    first = await made.run("one", "begin", "--job-id", "j")
+    second = await made.run("one", "go on", "--continue")
+    assert (first.code, second.code) == (0, 0), second.stderr
+    assert second.types.count("startRun") == second.types.count("completeRun") == 1
+    done: CompleteRun = second.of(CompleteRun)[0]
+    assert (done.text, done.job_id, done.step_number) == ("second", "j", 2)
+    assert second.events[0].position == len(first.events) + 1
+
+
+async def test_d9_an_answer_completes_the_job(project: Make) -> None:
+    """The Expert asks, the job stops with exit 4; with -i it goes on from there."""
+    made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("then go")]})
+    asked = await made.run("one", "begin", "--job-id", "j")
+    assert asked.code == 4, asked.stderr
+    assert asked.types[-1] == "stopRunByInteractiveTool"
+    answered = await made.run("one", "yes", "--continue-job", "j", "-i")
+    assert answered.code == 0, answered.stderr
+    start: StartRun = answered.of(StartRun)[0]
+    assert start.initial_checkpoint.status is Status.STOPPED_BY_INTERACTIVE_TOOL
+    assert "yes" in start.model_dump_json()
+    assert answered.of(CompleteRun)[0].text == "then go"
+
+
+async def test_d7_two_questions_take_two_answers(project: Make) -> None:
+    """The second question stays open after the first answer, which may name its call."""
+    calls = use(("confirm", {"q": "one?"}), ("confirm", {"q": "two?"}))
+    made = project(ASKING, {"one": [calls, say("thanks")]})
+    await made.run("one", "begin", "--job-id", "j")
+    again = await made.run("one", "1", "--continue", "-i")
+    assert again.code == 4, again.stderr
+    assert [name for name in again.types if "nteractive" in name or name == "resumeToolCalls"] == [
+        "resumeToolCalls",
+        "callInteractiveTool",
+        "stopRunByInteractiveTool",
+    ]
+    assert (await made.run("one", "2", "--continue", "-i")).code == 0
+
+
+async def test_what_does_not_fit_is_refused_and_changes_nothing(project: Make) -> None:
+    """No answer to a question, an answer to none, unknown jobs and checkpoints, another Expert, a changed one."""
+    made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("go")]})
+    _refused(await made.run("one", "go on", "--continue"), 2, "no job")
+    await made.run("one", "begin", "--job-id", "j")
+    before = made.files()
+    _refused(await made.run("one", "go on", "--continue-job", "j"), 2, "-i", "ready?")
+    _refused(await made.run("one", "go on", "--continue-job", "other"), 2, "other")
+    _refused(await made.run("one", "go on", "--resume-from", "cp"), 2, "--continue-job")
+    _refused(await made.run("one", "x", "--continue-job", "j", "--resume-from", "absent"), 2, "absent")
+    _refused(await made.run("one", "x", "-i"), 2, "-i")
+    toml = made.directory / "perstack.toml"
+    kept = toml.read_text()
+    toml.write_text(kept.replace("Do it.", "Do it otherwise."))
+    _refused(await made.run("one", "yes", "--continue", "-i"), 2, "other definitions of one")
+    toml.write_text(kept)
+    assert made.files() == before
+    assert (await made.run("one", "yes", "--continue", "-i")).code == 0
+    _refused(await made.run("one", "yes", "--continue", "-i"), 2, "asked nothing")
+
+
+async def test_corrupt_records_are_told_and_left_alone(project: Make) -> None:
+    """A truncated checkpoint is named; nothing is overwritten."""
+    made = project(ONE, {"one": [say("first"), say("second")]})
+    await made.run("one", "begin", "--job-id", "j")
+    for path in (made.store / "jobs" / "j" / "checkpoints").iterdir():
+        path.write_text(path.read_text()[:100])
+    before = made.files()
+    result = await made.run("one", "x", "--continue-job", "j", "--resume-from", path.stem)
+    _refused(result, 2, path.stem)
+    assert made.files() == before
+
+
+async def test_two_at_once_the_second_is_refused(project: Make) -> None:
+    """A job that somebody works on is locked."""
+    made = project(ONE, {"one": [say("slow") | {"delayMs": 60_000}]})
+    process = await made.start("run", "--backend", made.backend, "--job-id", "j", "one", "go")
+    assert process.stdout is not None
+    await asyncio.wait_for(process.stdout.readline(), 60)
+    _refused(await made.run("one", "x", "--continue-job", "j"), 2, "j")
+    process.send_signal(signal.SIGTERM)
+    assert (await ended(process)).code == 143
+
+
+async def test_a_killed_job_goes_on_where_it_was(project: Make) -> None:
+    """After kill -9 in a tree, finished Runs are not done again and the cut one begins anew."""
+    made = project(
+        TEAM,
+        {
+            "boss": [use(ask("left", "l"), ask("right", "r")), say("both"), say("and more")],
+            "left": [say("left half")],
+            "right": [use(("listDirectory", {"path": "."})), say("right half") | {"delayMs": 3_000}],
+        },
+    )
+    process = await made.start("run", "--backend", made.backend, "--job-id", "j", "boss", "go")
+    assert process.stdout is not None
+    seen: list[bytes] = []
+    async with asyncio.timeout(60):
+        while sum(b'"type":"completeRun"' in line for line in seen) < 1 or not any(b"listDir" in s for s in seen):
+            seen.append(await process.stdout.readline())
+    process.kill()
+    await process.wait()
+    result = await made.run("boss", "more", "--continue-job", "j")
+    assert result.code == 0, result.stderr
+    assert [event.text for event in result.of(CompleteRun)] == ["right half", "both", "and more"]
+    assert {event.attempt for event in result.of(StartRun) if event.expert_key == "right"} <= {2}
