@@ -1,7 +1,7 @@
 """LLM APIs behind one verb; a file each, imported only when used."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -52,7 +52,17 @@ class Provider(Protocol):
         """
 
 
-_MODULES = {"scripted": "scripted", "anthropic": "anthropic"}
+_MODULES = {
+    "scripted": "scripted",
+    "anthropic": "anthropic",
+    "openai": "openai",
+    "azure-openai": "azure_openai",
+    "ollama": "ollama",
+    "deepseek": "deepseek",
+    "google": "google",
+}
+_EXTRAS = {"anthropic": "anthropic", "openai": "openai", "google": "google", "google.genai": "google"}
+"""Module of an SDK -> the extra that installs it."""
 
 
 def require_known(name: str) -> None:
@@ -78,5 +88,12 @@ async def open_provider(setting: ProviderSetting) -> AsyncIterator[Provider]:
     require_known(setting.name)
     module = _MODULES[setting.name]
     opened: AbstractAsyncContextManager[Provider] = import_module(f"orchestrator.providers.{module}").connect(setting)
-    async with opened as provider:
+    async with AsyncExitStack() as stack:
+        try:
+            provider = await stack.enter_async_context(opened)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRAS:
+                raise
+            message = f"provider {setting.name!r} needs its package; install perstack-orch[{_EXTRAS[error.name]}]"
+            raise ConfigError(message) from error
         yield provider

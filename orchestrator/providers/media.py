@@ -1,0 +1,33 @@
+"""Pure: images and files of a message, as the APIs want them."""
+
+import base64
+import binascii
+
+from orchestrator.wire.message import FileBinaryPart, FileInlinePart, ImageBinaryPart, ImageInlinePart
+
+MediaPart = ImageInlinePart | ImageBinaryPart | FileInlinePart | FileBinaryPart
+
+
+def encoded(part: MediaPart) -> str:
+    """The bytes as base64; of a string of bytes, what is no byte is taken as UTF-8."""
+    if isinstance(part, ImageInlinePart | FileInlinePart):
+        return part.encoded_data
+    try:
+        return base64.b64encode(part.data.encode("latin-1")).decode()
+    except UnicodeEncodeError:
+        return base64.b64encode(part.data.encode()).decode()
+
+
+def data_url(part: MediaPart) -> str:
+    """The bytes as a `data:` URL."""
+    return f"data:{part.mime_type};base64,{encoded(part)}"
+
+
+def text_of(part: FileInlinePart | FileBinaryPart) -> str:
+    """What a text file says; a sentence in its place where that is not to be read."""
+    if not part.mime_type.startswith("text/"):
+        return f"[a file of type {part.mime_type}, which this model does not read]"
+    try:
+        return base64.b64decode(encoded(part), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return f"[a file of type {part.mime_type} that is not valid text]"

@@ -1,0 +1,99 @@
+"""An HTTP server on a socket that streams scripted server-sent events, and records what it was asked."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """A stream of `data:` lines, and how it ends: as it should, with a cut connection, or never."""
+
+    data: Sequence[str]
+    then: Literal["end", "cut", "stall"] = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """An answer that is not a stream."""
+
+    status: int
+    body: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request: its target, its headers in lower case, its parsed body."""
+
+    target: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
+@dataclass
+class FakeHttp:
+    """Answers in order, and what was asked."""
+
+    url: str
+    answers: list[Events | Plain]
+    received: list[Received] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request and close."""
+        try:
+            self.received.append(await _receive(reader))
+            answer = self.answers.pop(0)
+            if isinstance(answer, Plain):
+                writer.write(_plain(answer))
+            else:
+                await _stream(answer, reader, writer)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def fake_http(*answers: Events | Plain) -> AsyncIterator[FakeHttp]:
+    """Serve `answers`, one a request, on a free port of loopback."""
+    fake = FakeHttp("", list(answers))
+    async with await asyncio.start_server(fake.serve, "127.0.0.1", 0) as server:
+        fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield fake
+
+
+async def _receive(reader: asyncio.StreamReader) -> Received:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Received(head[0].split(" ")[1], headers, json.loads(body))
+
+
+def _plain(answer: Plain) -> bytes:
+    body = answer.body.encode()
+    headers = {"content-type": "application/json", **answer.headers, "content-length": str(len(body))}
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", "connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def _stream(answer: Events, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    )
+    for data in answer.data:
+        event = f"data: {data}\n\n".encode()
+        # Two chunks an event, so that none may be taken for a whole one.
+        for chunk in (event[:9], event[9:]):
+            writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+            await writer.drain()
+    if answer.then == "end":
+        writer.write(b"0\r\n\r\n")
+    elif answer.then == "stall":
+        await reader.read()
