@@ -173,7 +173,7 @@ class Plan:
 
     def again(self, attempt: int, since: Checkpoint | None, results: tuple[ToolResult, ...]) -> "Plan":
         """The same Run begun once more, from its last acknowledged checkpoint if it had come to one."""
-        reached = {} if since is None else {"checkpoint": since, "query": None}
+        reached = {} if since is None else {"checkpoint": since.following, "query": None}
         return replace(self, run=self.run.with_(attempt=attempt, known_results=results, **reached))
 
 

@@ -176,10 +176,14 @@ def finish(turn: Turn, max_steps: int, now: int) -> Move:
     if turn.checkpoint.step_number >= max_steps:
         return stop(turn, Status.STOPPED_BY_EXCEEDED_MAX_STEPS, StopRunByExceededMaxSteps, now)
     checkpoint = turn.checkpoint
-    number = checkpoint.step_number + 1
-    following = checkpoint.with_(id=identify(checkpoint.run_id, "step", number), step_number=number)
+    following = checkpoint.following
     fields = {"checkpoint": checkpoint, "step": turn.step.with_(finished_at=now), "next_checkpoint": following}
-    return Move(Phase.PREPARING, Turn(following, Step(step_number=number, started_at=now)), ContinueToNextStep, fields)
+    return Move(
+        Phase.PREPARING,
+        Turn(following, Step(step_number=following.step_number, started_at=now)),
+        ContinueToNextStep,
+        fields,
+    )
 
 
 def _instruction_message(run: Run, instruction: str) -> InstructionMessage:

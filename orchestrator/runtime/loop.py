@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,9 @@ from orchestrator.wire.run import EventDetail, Run
 
 _TODOS = "todos"
 """Where a checkpoint's metadata keeps the todo list, so that it outlives the Sandbox."""
+
+_GENERATIONS = "generations"
+"""Where it keeps how many model calls its Run has made, so that another attempt counts on."""
 
 
 async def work(
@@ -74,7 +78,9 @@ class Loop:
         self._emitter = surroundings.emitter
         self._base = base
         self._routes = routes
-        self._generations = 0
+        self._generations = int((run.checkpoint.metadata or {}).get(_GENERATIONS, {}).get(run.run_id, 0))
+        self._asked_in_step: Counter[int] = Counter()
+        self._known = {result.id: result for result in run.known_results}
         self._pause = 0.0
 
     async def work(self) -> Move:
@@ -110,7 +116,7 @@ class Loop:
             case Phase.CALLING_INTERACTIVE:
                 return calls.interact(turn, _now())
             case _:
-                return decide.finish(turn, self._run.max_steps, _now())
+                return decide.finish(self._with_generations(turn), self._run.max_steps, _now())
 
     async def _ask_model(self, phase: Phase, turn: Turn) -> Move:
         for_result = phase is Phase.GENERATING_RESULT
@@ -124,14 +130,15 @@ class Loop:
         return decide.take_reply(turn, reply, self._routes, retries, _now())
 
     async def _generate(self, turn: Turn, messages: tuple[Message, ...], *, for_result: bool) -> Reply | Failure:
-        number = self._generations
-        self._generations += 1
+        step = turn.checkpoint.step_number
         request = GenerationRequest(
-            id=f"{turn.checkpoint.step_number}/{number}",
-            number=number,
+            id=f"{step}/{self._asked_in_step[step]}",
+            number=self._generations,
             messages=messages,
             tools=() if for_result else tuple(route.definition for route in self._routes.values()),
         )
+        self._generations += 1
+        self._asked_in_step[step] += 1
         stream = Stream(self._emitter, shows_text=for_result)
         try:
             outcome = await self._link.generate(request, stream.take)
@@ -150,6 +157,8 @@ class Loop:
         return calls.follow(self._with_todos(turn), results, sorted_calls, _now())
 
     async def _call(self, call: ToolCall) -> ToolResult:
+        if call.id in self._known:
+            return self._known[call.id]
         session = self._routes[call.tool_name].session
         if session is None:
             message = f"tool {call.tool_name!r} has no session, and was not to be called here"
@@ -157,6 +166,10 @@ class Loop:
         result = await session.call(call)
         await self._link.keep_result(result)
         return result
+
+    def _with_generations(self, turn: Turn) -> Turn:
+        made = {_GENERATIONS: {self._run.run_id: self._generations}}
+        return turn.with_checkpoint(metadata=(turn.checkpoint.metadata or {}) | made)
 
     def _with_todos(self, turn: Turn) -> Turn:
         before = turn.checkpoint.metadata or {}

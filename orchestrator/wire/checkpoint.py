@@ -5,6 +5,7 @@ from typing import Any
 
 from orchestrator.wire.expert import ExpertId
 from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.identity import identify
 from orchestrator.wire.message import Message, ToolCall, ToolResult
 from orchestrator.wire.usage import Usage
 
@@ -75,6 +76,12 @@ class Checkpoint(CheckpointHead):
     """A whole checkpoint, as the broker takes it and the store keeps it."""
 
     messages: tuple[Message, ...]
+
+    @property
+    def following(self) -> "Checkpoint":
+        """Where the next step begins: the same content under a new id (spec 3.2, `nextCheckpoint`)."""
+        number = self.step_number + 1
+        return self.with_(id=identify(self.run_id, "step", number), step_number=number)
 
     @property
     def head(self) -> CheckpointHead:

@@ -5,6 +5,7 @@ a tunnel carries one frame each way and then raw bytes.
 """
 
 import asyncio
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Literal, TypeVar
 
@@ -13,7 +14,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from orchestrator.errors import WireError
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.frozen import Frozen
-from orchestrator.wire.generation import Failure, GenerationRequest, Reply
+from orchestrator.wire.generation import Failure, GenerationRequest, Reply, ToolDefinition
+from orchestrator.wire.install import Install
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Run
 
@@ -55,9 +57,14 @@ class Tunnel(Frozen):
 
 
 class Assigned(Frozen):
-    """The answer to Attach: the Run, and the key that every later connection presents (hex, 256 bits)."""
+    """The answer to Attach: one thing to do, and the key that every later connection presents (hex, 256 bits).
 
-    run: Run
+    A `run` is worked; of an `inspection` only the skills are started, to learn their tools; an `install` is done.
+    """
+
+    run: Run | None = None
+    inspection: Run | None = None
+    install: Install | None = None
     session_key: str
 
 
@@ -89,6 +96,14 @@ class KeepResult(Frozen):
     call: Literal["result"] = "result"
     id: str
     result: ToolResult
+
+
+class KeepTools(Frozen):
+    """Tell the tools of each skill, by its name: what an inspection is for."""
+
+    call: Literal["tools"] = "tools"
+    id: str
+    tools: Mapping[str, tuple[ToolDefinition, ...]]
 
 
 class Delta(Frozen):
@@ -132,7 +147,7 @@ class Refused(Frozen):
 
 
 Opening = Annotated[Attach | Reattach | Tunnel, Field(discriminator="open")]
-Call = Annotated[Generate | KeepCheckpoint | KeepResult, Field(discriminator="call")]
+Call = Annotated[Generate | KeepCheckpoint | KeepResult | KeepTools, Field(discriminator="call")]
 Answer = Annotated[Delta | Generated | Failed | Kept | Refused, Field(discriminator="answer")]
 
 

@@ -6,6 +6,8 @@ from enum import StrEnum
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.generation import ToolDefinition
+from orchestrator.wire.install import Program
 from orchestrator.wire.message import ToolResult
 
 
@@ -28,11 +30,13 @@ class Delegate(Frozen):
 class Grant(Frozen):
     """What one skill, or `exec`, is given: values of its declared variables, and its key to the proxy.
 
-    `proxy_credential` is None where no host was declared: then there is no proxy at all.
+    `proxy_credential` is None where no host was declared: then there is no proxy at all. `program` is what it is
+    started from, where its command would fetch a package.
     """
 
     env: Mapping[str, str] = {}
     proxy_credential: str | None = None
+    program: Program | None = None
 
 
 class Run(Frozen):
@@ -42,6 +46,7 @@ class Run(Frozen):
     with results of delegates and answers of the user already among its partial results. `query` is the new text of
     the user, if any. Step limits are cumulative over the job, `timeout_ms` is for one generation.
     `started_at` is Unix milliseconds. `grants` is by skill name; `exec_grant` is what `exec` gets.
+    `known_tools` are the tools of skills that a lock knows, by skill name: such a skill starts on its first call.
     `known_results` are those that an earlier attempt handed over: their calls are not made again.
     """
 
@@ -60,6 +65,7 @@ class Run(Frozen):
     context_window: int | None = None
     started_at: int
     grants: Mapping[str, Grant] = {}
+    known_tools: Mapping[str, tuple[ToolDefinition, ...]] = {}
     exec_grant: Grant = Grant()
     known_results: tuple[ToolResult, ...] = ()
     events: EventDetail = EventDetail.DEFAULT

@@ -2,8 +2,11 @@
 
 import asyncio
 import signal
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import pytest
 
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.state_event import CompleteRun, StartRun
@@ -148,3 +151,33 @@ async def test_a_killed_job_goes_on_where_it_was(project: Make) -> None:
     assert result.code == 0, result.stderr
     assert [event.text for event in result.of(CompleteRun)] == ["right half", "both", "and more"]
     assert {event.attempt for event in result.of(StartRun) if event.expert_key == "right"} <= {2}
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
+async def test_a_lost_container_begins_a_new_attempt_from_its_last_step(project: Make) -> None:
+    """After its container was killed, a Run goes on: no step is done twice, no reply asked for twice."""
+    made = project(
+        ONE,
+        {
+            "one": [
+                use(("writeTextFile", {"path": "log", "text": "a"})),
+                use(("appendTextFile", {"path": "log", "text": "b"})),
+                say("done") | {"delayMs": 2_000},
+            ]
+        },
+    )
+    process = await made.start("run", "--job-id", "lost", "one", "go")
+    assert process.stdout is not None
+    seen: list[bytes] = []
+    async with asyncio.timeout(60):
+        while sum(b'"type":"startGeneration"' in line for line in seen) < 3:
+            seen.append(await process.stdout.readline())
+    subprocess.run(["docker", "kill", "lost-s1"], check=True, capture_output=True)  # noqa: ASYNC221, S607 # as an operator would
+    result = await ended(process)
+    assert result.code == 0, result.stderr
+    later = result.of(StartRun)
+    assert [(event.attempt, event.step_number) for event in later] == [(2, 3)]
+    assert result.of(CompleteRun)[0].text == "done"
+    assert (made.workspace / "log").read_text() == "ab"
+    assert len(list(made.store.glob("jobs/lost/runs/*/replies/*.json"))) == 3
