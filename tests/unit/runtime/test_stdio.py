@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.runtime.domain import skill_home
 from orchestrator.runtime.skills import SkillError
-from orchestrator.runtime.skills.stdio import Patience, StdioSession, command_line, connect
+from orchestrator.runtime.skills.mcp_session import McpSession, Patience
+from orchestrator.runtime.skills.stdio import command_line, connect
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.wire.message import FileInlinePart, ImageInlinePart, ResultPart, TextPart, ToolCall
 from orchestrator.wire.platform_event import SkillConnected, SkillDisconnected, SkillStarting, SkillStderr
@@ -30,7 +31,7 @@ def skill(surroundings: Surroundings, *args: str, **fields: Any) -> StdioSkill:
 @asynccontextmanager
 async def running(
     root: Path, grant: Grant | None = None, call: float = 20.0, **fields: Any
-) -> AsyncIterator[tuple[StdioSession, Surroundings]]:
+) -> AsyncIterator[tuple[McpSession, Surroundings]]:
     """A connected skill."""
     surroundings = inside.surroundings(root)
     async with asyncio.timeout(40):
@@ -39,20 +40,20 @@ async def running(
             yield session, surroundings
 
 
-async def ask(session: StdioSession, tool: str, **args: Any) -> tuple[tuple[ResultPart, ...], bool | None]:
+async def ask(session: McpSession, tool: str, **args: Any) -> tuple[tuple[ResultPart, ...], bool | None]:
     """Call a tool."""
     result = await session.call(ToolCall(id="1", skill_name="kit", tool_name=tool, args=args))
     return result.result, result.is_error
 
 
-async def said(session: StdioSession, tool: str, **args: Any) -> tuple[str, bool | None]:
+async def said(session: McpSession, tool: str, **args: Any) -> tuple[str, bool | None]:
     """Call a tool that answers with one text."""
     (part,), is_error = await ask(session, tool, **args)
     assert isinstance(part, TextPart)
     return part.text, is_error
 
 
-async def test_life(tmp_path: Path) -> None:
+async def test_e4_e5_life(tmp_path: Path) -> None:
     """A skill starts, tells its tools, answers, and is told to have ended."""
     async with running(tmp_path, pick=("add", "nothing"), omit=("nothing",)) as (session, surroundings):
         assert [(tool.name, tool.description) for tool in session.tools()] == [("add", "Add two numbers.")]
@@ -70,7 +71,7 @@ async def test_life(tmp_path: Path) -> None:
     assert isinstance(disconnected, SkillDisconnected)
 
 
-async def test_content(tmp_path: Path) -> None:
+async def test_e8_content(tmp_path: Path) -> None:
     """Every kind of content becomes a part, or a text that says why not."""
     async with running(tmp_path) as (session, _):
         parts, is_error = await ask(session, "mixed")
@@ -93,7 +94,7 @@ async def test_content(tmp_path: Path) -> None:
     assert (parts, is_error) == (tuple(whole[part_id] for part_id in sorted(whole)), None)
 
 
-async def test_environment(tmp_path: Path) -> None:
+async def test_e2_e3_environment(tmp_path: Path) -> None:
     """A skill gets the base list, its proxy, its own variables and its own directory; it cannot read the state."""
     grant = Grant(env={"TOKEN": "t", "Node_Options": "--inspect"}, proxy_credential="abc")
     async with running(tmp_path, grant) as (session, surroundings):
@@ -116,7 +117,7 @@ async def test_environment(tmp_path: Path) -> None:
     ]
 
 
-async def test_death(tmp_path: Path) -> None:
+async def test_e8_death(tmp_path: Path) -> None:
     """A server that dies in a call gives a result that names it, and so do all later calls."""
     async with running(tmp_path) as (session, _):
         for tool in ("die", "nothing"):
@@ -199,13 +200,13 @@ async def test_error_of_the_block_stays_itself(tmp_path: Path) -> None:
         ({"command": "python", "args": ("a", "b")}, ("python", "a", "b")),
     ],
 )
-def test_command_line(fields: dict[str, Any], expected: tuple[str, ...]) -> None:
+def test_e1_command_line(fields: dict[str, Any], expected: tuple[str, ...]) -> None:
     """The command line follows E1."""
     assert command_line(StdioSkill(name="kit", **fields)) == expected
 
 
 @pytest.mark.parametrize("fields", [{}, {"args": ("a",), "package_name": "p"}])
-def test_command_line_is_refused(fields: dict[str, Any]) -> None:
+def test_e1_command_line_is_refused(fields: dict[str, Any]) -> None:
     """A package name or arguments, not both, not neither."""
     with pytest.raises(SkillError, match="skill 'kit' has"):
         command_line(StdioSkill(name="kit", command="npx", **fields))
