@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
 class SkillHosts:
-    """The hosts that one skill may reach: names, or `*.` and a name (spec 1.6)."""
+    """The hosts that one skill may reach: names, or `*.` and a name (spec 1.6).
+
+    `private_ok` is for hosts that this machine's own configuration names, as it does a company's registry: those may
+    be in a private network. Never for what a perstack.toml names.
+    """
 
     skill_name: str
     patterns: tuple[str, ...]
+    private_ok: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +36,17 @@ class Authority:
     generations: int
     max_generations: int
     hosts: Mapping[str, SkillHosts] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of_install(cls, credential: str, hosts: SkillHosts) -> Self:
+        """What a Sandbox may do that installs packages: reach their registries, and call no model."""
+        return cls(
+            expert_key="",
+            delegates=frozenset(),
+            model="",
+            reasoning_tokens=0,
+            timeout_seconds=0,
+            generations=0,
+            max_generations=0,
+            hosts={credential: hosts},
+        )

@@ -73,6 +73,8 @@ def not_allowed(tunnel: Tunnel, authority: Authority) -> str | None:
         return f"{name}:{tunnel.port} is refused, only port {PORT} is allowed"
     if any(matches(pattern, name) for pattern in hosts.patterns):
         return None
+    if hosts.private_ok:
+        return f"{name} is no host of a package registry, and an install reaches nothing else"
     return f"{name} is not declared; {_remedy(name, hosts, authority.expert_key)}"
 
 

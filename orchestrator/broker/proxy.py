@@ -59,7 +59,8 @@ async def reach(tunnel: Tunnel, authority: Authority, network: Network) -> Strea
             addresses = await network.resolve(name, tunnel.port)
     except OSError as error:
         return f"{name} cannot be resolved: {_cause(error)}"
-    refused = {address: network.refusal(address[0]) for address in addresses}
+    anywhere = authority.hosts[tunnel.credential].private_ok
+    refused = {address: None if anywhere else network.refusal(address[0]) for address in addresses}
     allowed = [address for address, why in refused.items() if why is None]
     if not allowed:
         listed = ", ".join(f"{address[0]} is {why}" for address, why in refused.items())

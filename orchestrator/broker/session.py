@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,7 +18,9 @@ from orchestrator.errors import WireError
 from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.frozen import Frozen
-from orchestrator.wire.generation import Reply
+from orchestrator.wire.generation import Reply, ToolDefinition
+from orchestrator.wire.identity import identify
+from orchestrator.wire.install import Install
 from orchestrator.wire.run import Run
 from orchestrator.wire.usage import Usage
 
@@ -38,10 +40,15 @@ class _BrokenRuleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Assignment:
-    run: Run
+    work: Run | Install
+    inspects: bool
     authority: Authority
     key: str
     gateway: Gateway
+
+    @property
+    def run_id(self) -> str:
+        return _run_id(self.work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,8 @@ class Session:
         self._keeping = asyncio.Lock()
         self.checkpoint: Checkpoint | None = None
         """The latest checkpoint that was acknowledged."""
+        self.tools: Mapping[str, tuple[ToolDefinition, ...]] | None = None
+        """What an inspection found."""
         self.violation: str | None = None
         """The first rule that the container broke; from then on it is refused everything."""
         self.traffic = Traffic()
@@ -94,13 +103,31 @@ class Session:
         Raises:
             WireError: the Run does not fit a frame.
         """
+        key = secrets.token_hex(32)
+        await self._assign(run, authority, link.Assigned(run=run, session_key=key))
+
+    async def assign_inspection(self, run: Run, authority: Authority) -> None:
+        """Have it start the skills of a Run and tell their tools, which are then in `tools`; it does nothing else.
+
+        Raises:
+            WireError: the Run does not fit a frame.
+        """
+        key = secrets.token_hex(32)
+        await self._assign(run, authority, link.Assigned(inspection=run, session_key=key))
+
+    async def assign_install(self, install: Install, authority: Authority) -> None:
+        """Have it install packages; it may open connections and make no call."""
+        key = secrets.token_hex(32)
+        await self._assign(install, authority, link.Assigned(install=install, session_key=key))
+
+    async def _assign(self, work: Run | Install, authority: Authority, assigned: link.Assigned) -> None:
         if self._main is None or self._assignment is not None:
             message = "a Sandbox is given one Run, once it is ready"
             raise RuntimeError(message)
-        gateway = Gateway(self._common.means(self), run.run_id, authority)
-        assignment = _Assignment(run, authority, secrets.token_hex(32), gateway)
-        self._assignment = assignment
-        await self._main.send(link.Assigned(run=run, session_key=assignment.key))
+        gateway = Gateway(self._common.means(self), _run_id(work), authority)
+        inspects = assigned.inspection is not None
+        self._assignment = _Assignment(work, inspects, authority, assigned.session_key, gateway)
+        await self._main.send(assigned)
 
     def revoke(self) -> None:
         """End all that the Sandbox has here: its connections, its calls, and its right to open others."""
@@ -182,20 +209,26 @@ class Session:
         given = self._assignment
         if self.violation is not None or given is None:
             raise _BrokenRuleError(self.violation or "a call came before the Run was given")
-        if isinstance(call, link.Generate):
-            return await self._generate(stream, call, given.gateway)
-        if isinstance(call, link.KeepResult):
-            await self._common.ledger.keep_result(given.run.run_id, call.result)
-        else:
-            await self._keep_checkpoint(call.checkpoint, given)
+        if isinstance(given.work, Install) or isinstance(call, link.KeepTools) != given.inspects:
+            message = f"the call {call.call!r} is not for what this Sandbox was given to do"
+            raise _BrokenRuleError(message)
+        match call:
+            case link.Generate():
+                return await self._generate(stream, call, given.gateway)
+            case link.KeepResult():
+                await self._common.ledger.keep_result(given.run_id, call.result)
+            case link.KeepTools():
+                self.tools = call.tools
+            case link.KeepCheckpoint():
+                await self._keep_checkpoint(call.checkpoint, given.work, given)
         return link.Kept(id=call.id)
 
-    async def _keep_checkpoint(self, checkpoint: Checkpoint, given: _Assignment) -> None:
+    async def _keep_checkpoint(self, checkpoint: Checkpoint, run: Run, given: _Assignment) -> None:
         async with self._keeping:
-            rule = false_claim(checkpoint, given.run, given.authority, self.checkpoint or given.run.checkpoint)
+            rule = false_claim(checkpoint, run, given.authority, self.checkpoint or run.checkpoint)
             if rule is not None:
                 raise _BrokenRuleError(rule)
-            known = as_known(checkpoint, given.run, given.gateway.usage)
+            known = as_known(checkpoint, run, given.gateway.usage)
             await self._common.ledger.keep_checkpoint(known)
             self.checkpoint = known
 
@@ -222,7 +255,7 @@ class Session:
         hosts = given.authority.hosts.get(tunnel.credential)
         self._common.report(
             Access(
-                run_id=given.run.run_id,
+                run_id=given.run_id,
                 skill_name=hosts.skill_name if hosts else None,
                 host=tunnel.host[:_HOST_CHARACTERS],
                 port=tunnel.port,
@@ -238,3 +271,7 @@ class Session:
             self.traffic += await relay(stream, outside, self._common.network.idle_seconds)
         finally:
             await outside.close()
+
+
+def _run_id(work: Run | Install) -> str:
+    return work.run_id if isinstance(work, Run) else identify("install", *(package.slug for package in work.packages))
