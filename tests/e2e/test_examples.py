@@ -1,0 +1,107 @@
+"""Every example, on every backend, with its scripted model: what happens is what its expected.json says."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import load
+from orchestrator.wire.event import TerminalEvent
+from orchestrator.wire.skill import StdioSkill
+from orchestrator.wire.state_event import StartRun
+from tests.support.project import Project, Result
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/perstack.toml"))
+STAND_INS = ROOT / "tests" / "support" / "stand_ins"
+PACKAGE = re.compile(r'command = "npx"\npackageName = "([^"]+)"')
+
+Control = list[list[str]]
+
+
+def _project(example: Path, directory: Path, backend: str) -> Project:
+    """Copy the example; a package of npm is replaced by a server of ours that offers the same tools."""
+    shutil.copytree(example, directory, ignore=shutil.ignore_patterns("workspace", "perstack"))
+    made = Project(directory, backend)
+    made.workspace.mkdir()
+    isolated = backend == "docker"
+    python, seen = ("/opt/perstack/bin/python", Path("/workspace")) if isolated else (sys.executable, made.workspace)
+
+    def stand_in(found: re.Match[str]) -> str:
+        server = f"{found[1]}.py"
+        shutil.copy(STAND_INS / server, made.workspace)
+        return f"command = {json.dumps(python)}\nargs = {json.dumps(['-I', str(seen / server)])}"
+
+    toml = directory / "perstack.toml"
+    toml.write_text(PACKAGE.sub(stand_in, toml.read_text()))
+    if os.geteuid() == 0:
+        os.chown(made.workspace, 65532, 65532)
+    return made
+
+
+def _env(example: Path) -> dict[str, str]:
+    skills = [skill for expert in load(example / "perstack.toml").experts.values() for skill in expert.skills]
+    names = [name for skill in skills if isinstance(skill, StdioSkill) for name in skill.required_env]
+    return {name: f"canary-{name}" for name in names}
+
+
+def _control(result: Result) -> Control:
+    return [[event.type, event.expert_key] for event in result.events if isinstance(event, StartRun | TerminalEvent)]
+
+
+def _compare(happened: Control, expected: list[Any]) -> None:
+    """Compare in order; where Experts work `beside` one another, only the order within each of these lists counts."""
+    rest = list(happened)
+    for item in expected:
+        lanes: list[Control] = item["beside"] if isinstance(item, dict) else [[item]]
+        count = sum(map(len, lanes))
+        together, rest = rest[:count], rest[count:]
+        for lane in lanes:
+            experts = {expert for _, expert in lane}
+            assert [each for each in together if each[1] in experts] == lane, happened
+        assert len(together) == count, happened
+    assert rest == [], happened
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+async def test_an_example_does_what_it_says(example: Path, tmp_path: Path, backend: str) -> None:
+    """Its Runs begin and end in the order expected, with the exit code and the files expected, and no key in sight."""
+    expected = json.loads((example / "expected.json").read_text())
+    project, env = _project(example, tmp_path / "project", backend), _env(example)
+    result = await project.run(expected["expert"], expected["query"], env=env)
+    assert result.code == expected["exitCode"], result.stderr
+    _compare(_control(result), expected["events"])
+    for name in expected["files"]:
+        assert (project.workspace / name).read_text().strip(), name
+    left = b"".join([*project.files(), result.stdout, result.stderr.encode()])
+    assert [name for name, value in env.items() if value.encode() in left] == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_clean_and_listed(example: Path) -> None:
+    """It loads under --strict without a note, and examples/README.md has a line on it."""
+    assert load(example / "perstack.toml", strict=True).notes == ()
+    assert f"({example.name})" in (ROOT / "examples" / "README.md").read_text()
+
+
+def test_the_news_example_calls_its_skill_with_its_key(tmp_path: Path) -> None:
+    """The toml that is shipped names the package of npm; what the tests replace is that alone."""
+    shipped = load(ROOT / "examples" / "news" / "perstack.toml").expert("news-researcher").skills
+    replaced = load(_project(ROOT / "examples" / "news", tmp_path / "project", "docker").directory / "perstack.toml")
+    ours = replaced.expert("news-researcher").skills
+    web = next(skill for skill in shipped if isinstance(skill, StdioSkill) and skill.name == "web-search")
+    stand_in = next(skill for skill in ours if isinstance(skill, StdioSkill) and skill.name == "web-search")
+    assert (web.command, web.package_name) == ("npx", "exa-mcp-server")
+    same = {"command": web.command, "package_name": web.package_name, "args": web.args}
+    assert stand_in.with_(**same) == web
+
+
+def test_nothing_else_is_among_the_examples() -> None:
+    """What has no perstack.toml is the embedding program, which has tests of its own."""
+    others = {path.name for path in (ROOT / "examples").iterdir() if path.is_dir()} - {path.name for path in EXAMPLES}
+    assert others == {"embedding"}
