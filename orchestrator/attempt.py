@@ -1,39 +1,18 @@
-"""One attempt of a Run: one Sandbox, from its launch to its verdict."""
+"""One attempt of a Run in one Sandbox, from hand-over to verdict."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from orchestrator.backends.naming import sandbox_name
-from orchestrator.broker.server import Broker
-from orchestrator.broker.session import Session
-from orchestrator.collect import Collected, Origin, Sequence, Spool, collect, drain
-from orchestrator.errors import BackendUnavailableError, SandboxLostError
+from orchestrator.collect import Collected, Origin, Sequence, collect, drain
 from orchestrator.outcome import Again, Broken, conclude, is_committed
-from orchestrator.plan import Job, Plan, sandbox_spec
-from orchestrator.sandbox import Backend, Exit, Reason, Sandbox
-from orchestrator.state import state_directory
+from orchestrator.plan import Plan
+from orchestrator.pool import Opened, Place, Pool, exit_of
+from orchestrator.prewarm import SETTLED_SECONDS, while_generating
 from orchestrator.wire.checkpoint import Checkpoint, RunError
 from orchestrator.wire.event import TerminalEvent
-
-READY_SECONDS = 60
-"""How long a Sandbox may take from its launch to its broker."""
-
-_EXIT_SECONDS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a job's Sandboxes come to life. `publish` stores an event and shows it, `note` takes remarks for a log."""
-
-    job: Job
-    backend: Backend
-    broker: Broker
-    directory: Path
-    publish: Callable[[Collected], Awaitable[None]]
-    note: Callable[[str], None]
-    clock: Callable[[], int]
+from orchestrator.wire.state_event import StartGeneration
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,103 +24,78 @@ class Ended:
     generations: int
 
 
-async def attempt(place: Place, planned: Plan, ordinal: int, ended: "asyncio.Future[Ended]") -> None:
-    """Run `planned` in a Sandbox of its own, tell `ended` as soon as the verdict stands, and then clear up.
+async def attempt(place: Place, pool: Pool, planned: Plan, fan_out: int) -> Ended:
+    """Run `planned` in a Sandbox of the pool; its removal goes on in the background, unless the Run begins again.
+
+    `fan_out` is the most delegates that one reply of this job has called.
 
     Raises:
-        OrchestratorError: through `ended`, or as a note once that is told.
+        BackendError: there was no Sandbox to be had.
     """
-    again: Ended | None = None
-    try:
-        name = sandbox_name(place.job.id, ordinal)
-        user = place.job.workspace.user
-        with state_directory(place.directory, str(ordinal), user, planned.run.events) as (state, spool):
-            spec = sandbox_spec(place.job, ordinal, state, place.clock() // 1000)
-            async with place.broker.listen(state, user) as session, place.backend.launch(spec) as sandbox:
-                await _ready(name, session, sandbox)
-                await session.assign(planned.run, planned.authority)
-                verdict = await _follow(place, planned, session, sandbox, spool)
-                session.revoke()
-                done = Ended(verdict, session.checkpoint, session.generations)
-                if isinstance(verdict, Again):
-                    # Two Sandboxes must never work on one Run: tell only when this one is gone.
-                    again = done
-                else:
-                    ended.set_result(done)
-                    await _leave(sandbox)
-    except Exception as error:  # noqa: BLE001 - whoever awaits `ended` gets it, whatever it is
-        if ended.done():
-            place.note(f"after the end of run {planned.run.run_id}: {error}")
-        else:
-            ended.set_exception(error)
-    else:
-        if again is not None:
-            ended.set_result(again)
+    async with pool.sandbox() as opened:
+        session = opened.session
+        await session.assign(planned.run, planned.authority)
+        verdict = await _follow(place, pool, planned, opened, fan_out)
+        session.revoke()
+    if isinstance(verdict, Again):
+        # Two Sandboxes must never work on one Run.
+        await opened.gone.wait()
+    return Ended(verdict, session.checkpoint, session.generations)
 
 
-async def _ready(name: str, session: Session, sandbox: Sandbox) -> None:
-    try:
-        async with asyncio.timeout(READY_SECONDS), asyncio.TaskGroup() as group:
-            ready = group.create_task(session.ready())
-            gone = group.create_task(_exit(sandbox))
-            await asyncio.wait((ready, gone), return_when=asyncio.FIRST_COMPLETED)
-            ready.cancel()
-            gone.cancel()
-    except TimeoutError as error:
-        message = f"Sandbox {name} did not reach its broker within {READY_SECONDS} s; {_REMEDY}"
-        raise BackendUnavailableError(message) from error
-    if gone.done() and not gone.cancelled():
-        last = gone.result().detail.strip().splitlines()
-        said = f": {last[-1]}" if last else ""
-        message = f"Sandbox {name} ended before it reached its broker (exit code {gone.result().code}{said}); {_REMEDY}"
-        raise BackendUnavailableError(message)
-
-
-_REMEDY = (
-    "the engine must run on this machine and share its file system and unix sockets, "
-    "which remote engines and most desktop products do not"
-)
-
-
-async def _follow(
-    place: Place, planned: Plan, session: Session, sandbox: Sandbox, spool: Spool
-) -> Checkpoint | Again | Broken:
+async def _follow(place: Place, pool: Pool, planned: Plan, opened: Opened, fan_out: int) -> Checkpoint | Again | Broken:
     run = planned.run
     sequence = Sequence(Origin(run.job_id, run.run_id, run.attempt), place.note)
-    async for collected in collect(sandbox.lines(), spool, sequence):
-        verdict = await _publish(place, session, collected)
+    with _refilling(pool, while_generating(run.expert, fan_out, place.job.prewarm)) as generates:
+        async for collected in collect(opened.sandbox.lines(), opened.spool, sequence):
+            generates(isinstance(collected.event, StartGeneration))
+            verdict = await _publish(place, opened, collected)
+            if verdict is not None:
+                return verdict
+    gone = await exit_of(opened.sandbox)
+    for collected in drain(opened.spool, sequence):
+        verdict = await _publish(place, opened, collected)
         if verdict is not None:
             return verdict
-    gone = await _exit(sandbox)
-    for collected in drain(spool, sequence):
-        verdict = await _publish(place, session, collected)
-        if verdict is not None:
-            return verdict
-    return conclude(gone, run.attempt, session.violation or spool.tampered)
+    return conclude(gone, run.attempt, opened.session.violation or opened.spool.tampered)
 
 
-async def _exit(sandbox: Sandbox) -> Exit:
-    try:
-        return await sandbox.wait()
-    except SandboxLostError as error:
-        return Exit(None, Reason.LOST, str(error))
-
-
-async def _publish(place: Place, session: Session, collected: Collected) -> Checkpoint | Broken | None:
+async def _publish(place: Place, opened: Opened, collected: Collected) -> Checkpoint | Broken | None:
     event = collected.event
     if isinstance(event, TerminalEvent):
-        if session.checkpoint is None or not is_committed(event, session.checkpoint):
+        acknowledged = opened.session.checkpoint
+        if acknowledged is None or not is_committed(event, acknowledged):
             message = "it ended without handing over its last checkpoint"
             return Broken(RunError(name="WireError", message=message))
         await place.publish(collected)
-        return session.checkpoint
+        return acknowledged
     await place.publish(collected)
     return None
 
 
-async def _leave(sandbox: Sandbox) -> None:
+class _Refill:
+    """Has Sandboxes warmed once a model call has lasted so long that starting them disturbs nobody."""
+
+    def __init__(self, pool: Pool, count: int) -> None:
+        self._pool = pool
+        self._count = count
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self, generating: bool) -> None:  # noqa: FBT001 - what the event just seen says
+        self.cancel()
+        if generating and self._count:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(SETTLED_SECONDS, self._pool.prepare, self._count)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+@contextmanager
+def _refilling(pool: Pool, count: int) -> Iterator[_Refill]:
+    refill = _Refill(pool, count)
     try:
-        async with asyncio.timeout(_EXIT_SECONDS):
-            await _exit(sandbox)
-    except TimeoutError:
-        return
+        yield refill
+    finally:
+        refill.cancel()

@@ -2,12 +2,12 @@
 
 import asyncio
 import itertools
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from orchestrator.attempt import Place
 from orchestrator.backends.naming import job_labels
 from orchestrator.broker.egress import Access
 from orchestrator.broker.ledger import Ledger
@@ -20,6 +20,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.masking import mask
 from orchestrator.outcome import Outcome, job_status
 from orchestrator.plan import Job, check, check_unchanged, digests, first
+from orchestrator.pool import Place, Pool
+from orchestrator.prewarm import at_start
 from orchestrator.providers import Provider
 from orchestrator.receipt import Receipt
 from orchestrator.sandbox import Backend
@@ -205,8 +207,12 @@ class _Drive:
                     tasks.create_task(broker.prepare())
                     place = Place(self.job, self.backend, broker, directory, self._publish, self.note, _now)
                     async with asyncio.TaskGroup() as sandboxes:
-                        tree = Tree(place, self.records, sandboxes, asyncio.Semaphore(self.job.slots), ordinals)
-                        return await tree.run_expert(start)
+                        pool = Pool(place, sandboxes, ordinals)
+                        pool.prepare(at_start(self.job.expert, os.cpu_count() or 1, self.job.prewarm))
+                        tree = Tree(place, self.records, pool, asyncio.Semaphore(self.job.slots))
+                        last = await tree.run_expert(start)
+                        pool.close()
+                        return last
 
     async def _publish(self, collected: Collected) -> None:
         await self.events.put(await self.records.append(collected.event, collected.line))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from orchestrator.backends.naming import labels, sandbox_name
 from orchestrator.broker.authority import Authority, SkillHosts
@@ -31,7 +32,7 @@ class Job:
     `env` holds the values of all variables that may be granted, `env_names` are those of `--env`, `secrets` are the
     values that no record may show. `allowed` are the
     hosts of `--allow-domain` by skill. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work
-    at once.
+    at once, `prewarm` how many more are kept warm, None to decide by what the Experts may need.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Job:
     allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limits: Limits = Limits()
     slots: int = 8
+    prewarm: int | None = None
     events: EventDetail = EventDetail.DEFAULT
     verbose: bool = False
 
@@ -191,7 +193,7 @@ def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
         )
         for skill in expert.skills
         if isinstance(skill, StdioSkill)
-    }
+    } | {skill.name: Grant(proxy_credential=keys[skill.name]) for skill in expert.skills if isinstance(skill, SseSkill)}
     run = Run(
         job_id=job.id,
         run_id=start.checkpoint.run_id,
@@ -242,7 +244,8 @@ def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
 
 
 def _hosts(job: Job, skill: StdioSkill | SseSkill) -> tuple[str, ...]:
-    return (*skill.allowed_domains, *job.allowed.get(skill.name, ()))
+    implied = (urlsplit(skill.endpoint).hostname or "",) if isinstance(skill, SseSkill) else ()
+    return (*implied, *skill.allowed_domains, *job.allowed.get(skill.name, ()))
 
 
 def _delegate(expert: Expert) -> Delegate:

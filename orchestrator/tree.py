@@ -2,14 +2,14 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from orchestrator.attempt import Ended, Place, attempt
+from orchestrator.attempt import Ended, attempt
 from orchestrator.collect import Collected
 from orchestrator.delegation import Child, Ending, children, resume
 from orchestrator.outcome import Broken, broken
 from orchestrator.plan import Plan, plan
+from orchestrator.pool import Place, Pool
 from orchestrator.store import JobRecords
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status, Step
 from orchestrator.wire.identity import identify
@@ -19,13 +19,13 @@ from orchestrator.wire.state_event import StopRunByError
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Works Runs until nothing is left to do. `tasks` outlives every Run; `ordinals` numbers the Sandboxes."""
+    """Works Runs until nothing is left to do. At most as many Sandboxes work at once as there are `slots`."""
 
     place: Place
     records: JobRecords
-    tasks: asyncio.TaskGroup
+    pool: Pool
     slots: asyncio.Semaphore
-    ordinals: Iterator[int]
+    fan_outs: list[int] = field(default_factory=lambda: [1])
 
     async def run_expert(self, start: Start, depth: int = 0) -> Checkpoint:
         """Work an Expert from `start` to its end, through every delegation; give its last checkpoint.
@@ -43,6 +43,7 @@ class Tree:
             )
 
     async def _delegate(self, parent: Checkpoint, depth: int) -> list[Ending]:
+        self.fan_outs.append(len(parent.delegate_to or ()))
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._child(child, depth + 1))
@@ -77,10 +78,8 @@ class Tree:
             planned = planned.again(planned.run.attempt + 1, ended.acknowledged, results)
 
     async def _attempt(self, planned: Plan) -> Ended:
-        ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         async with self.slots:
-            self.tasks.create_task(attempt(self.place, planned, next(self.ordinals), ended))
-            return await ended
+            return await attempt(self.place, self.pool, planned, max(self.fan_outs))
 
     async def _break(self, planned: Plan, ended: Ended, error: RunError) -> Checkpoint:
         run = planned.run

@@ -6,7 +6,6 @@ from http import HTTPStatus
 from typing import Any
 
 import aiohttp
-import structlog
 from aiodocker import DockerError
 
 from orchestrator.backends.docker_engine import ANSWER_SECONDS, Engine, is_status, is_unreachable, sentence
@@ -62,12 +61,12 @@ class DockerSandbox:
                     for line in found.feed(chunk):
                         yield line
                     if found.fault:
-                        structlog.get_logger().warning("log_failed", sandbox=self._name, reason=found.fault)
+                        _warn("log_failed", self._name, found.fault)
                         return
             if (rest := found.rest()) is not None:
                 yield rest
         except (aiohttp.ClientError, TimeoutError) as error:
-            structlog.get_logger().warning("log_cut", sandbox=self._name, reason=str(error))
+            _warn("log_cut", self._name, str(error))
         finally:
             self.dropped += found.dropped
 
@@ -152,6 +151,12 @@ class DockerSandbox:
                 return text_of(await response.read(), Stream.STDERR)[-_DETAIL_BYTES:].strip()
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return ""
+
+
+def _warn(event: str, sandbox: str, reason: str) -> None:
+    import structlog  # noqa: PLC0415 - it takes 100 ms to import, and is seldom needed
+
+    structlog.get_logger().warning(event, sandbox=sandbox, reason=reason)
 
 
 def exit_of(state: Mapping[str, Any], *, leaving: bool, stderr: str) -> Exit:
