@@ -1,9 +1,10 @@
 """The same for whoever reads stderr later: one logfmt line for each thing worth knowing."""
 
+import asyncio
 from collections.abc import Callable, MutableMapping
+from functools import cached_property
+from importlib import import_module
 from typing import Any, Self, TextIO
-
-import structlog
 
 from orchestrator.cli.render import plain, receipt_lines, stopped_because
 from orchestrator.outcome import Outcome
@@ -18,21 +19,32 @@ class Log:
     def __init__(
         self, stream: TextIO, unit: str, *, job_id: str, mask: Callable[[bytes], bytes], verbose: bool = False
     ) -> None:
+        self._stream = stream
         self._unit = unit
+        self._job_id = job_id
+        self._mask = mask
         self._verbose = verbose
 
-        def cleaned(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-            return {key: _clean(value, mask) for key, value in fields.items()}
+    async def prepare(self) -> None:
+        """Import what writes the lines, which takes 100 ms, while there is nothing to write."""
+        await asyncio.to_thread(import_module, "structlog")
 
-        self._log: Any = structlog.wrap_logger(
-            structlog.PrintLogger(stream),
+    @cached_property
+    def _log(self) -> Any:
+        import structlog  # noqa: PLC0415 - see `prepare`
+
+        def cleaned(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+            return {key: _clean(value, self._mask) for key, value in fields.items()}
+
+        return structlog.wrap_logger(
+            structlog.PrintLogger(self._stream),
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 cleaned,
                 structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
             ],
-        ).bind(job=job_id)
+        ).bind(job=self._job_id)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """`perstack-orch run`: work a job, its events on stdout, its state on stderr."""
 
 import asyncio
+import gc
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -91,9 +92,13 @@ async def _work(
 
 async def _follow(events: JobEvents, report: "Terminal | Log") -> Outcome:
     stdout = Stdout()
+    await report.prepare()
+    # All that a command imports is there now; what is made from here on may be garbage.
+    gc.freeze()
+    gc.enable()
     async for recorded in events:
-        report.event(recorded.event)
         await stdout.write(recorded.line)
+        report.event(recorded.event)
     if events.outcome is None:
         message = "the job ended without an outcome; look at its records with --storage"
         raise OrchestratorError(message)

@@ -27,6 +27,9 @@ class Terminal:
         self._view = View(began=_now())
         self._timer: asyncio.TimerHandle | None = None
 
+    async def prepare(self) -> None:
+        """Nothing is needed first."""
+
     def __enter__(self) -> Self:
         self._tick()
         return self
