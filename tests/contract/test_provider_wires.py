@@ -240,6 +240,7 @@ async def test_environment_of_the_process_is_not_read(wire: Wire, monkeypatch: p
         outcome = await provider.generate(REQUEST, lambda _kind, _piece: None)
     assert isinstance(outcome, Reply)
     assert evil not in repr(api.received)
+    assert api.received[0].target == wire.target
     assert wire.sent is None or wire.sent in api.received[0].headers.items()
 
 
