@@ -207,8 +207,9 @@ class _Drive:
                     tasks.create_task(broker.prepare())
                     place = Place(self.job, self.backend, broker, directory, self._publish, self.note, _now)
                     async with asyncio.TaskGroup() as sandboxes:
-                        pool = Pool(place, sandboxes, ordinals)
-                        pool.prepare(at_start(self.job.expert, os.cpu_count() or 1, self.job.prewarm))
+                        spare = at_start(self.job.expert, os.cpu_count() or 1, self.job.prewarm)
+                        pool = Pool(place, sandboxes, ordinals, spare)
+                        pool.prepare(1)
                         tree = Tree(place, self.records, pool, asyncio.Semaphore(self.job.slots))
                         last = await tree.run_expert(start)
                         pool.close()

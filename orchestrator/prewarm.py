@@ -12,10 +12,10 @@ _MOST = 9
 
 
 def at_start(coordinator: Expert, cores: int, wish: int | None) -> int:
-    """How many to launch when a job begins, the coordinator's own among them; `wish` is `--prewarm`, None for auto."""
+    """How many to launch once the coordinator's own is up; `wish` is `--prewarm`, None for auto."""
     if wish is not None:
-        return 1 + wish
-    return min(cores + 1, 3) if coordinator.delegates else 1
+        return wish
+    return min(cores, 2) if coordinator.delegates else 0
 
 
 def while_generating(expert: Expert, fan_out: int, wish: int | None) -> int:
