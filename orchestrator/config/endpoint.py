@@ -23,6 +23,9 @@ def parse_endpoint(text: str) -> str:
     if url.username is not None:
         message = "must not hold a user name or password"
         raise ValueError(message)
+    if url.port not in (None, 443):
+        message = f"must be on port 443, the only one that leaves a Sandbox; {url.port} is not"
+        raise ValueError(message)
     return text
 
 

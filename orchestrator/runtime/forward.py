@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from http import HTTPStatus
 
 from orchestrator.errors import WireError
@@ -39,7 +39,8 @@ async def listen(open_tunnel: OpenTunnel, credential: str) -> AsyncIterator[int]
         if task is not None:
             connections.add(task)
             task.add_done_callback(connections.discard)
-        with closing(writer):
+        # Cancelled by nobody but this proxy's end; left to itself, asyncio logs that as an error before Python 3.12.
+        with closing(writer), suppress(asyncio.CancelledError):
             await _serve(reader, writer, open_tunnel, credential)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=_HEAD_BYTES)

@@ -11,7 +11,7 @@ from orchestrator.runtime.link import Link
 from orchestrator.runtime.prompt import system_prompt
 from orchestrator.runtime.skills import Routes, SkillError, route
 from orchestrator.runtime.skills.builtin import BuiltinSession
-from orchestrator.runtime.skills.opening import open_skills
+from orchestrator.runtime.skills.opening import Skills, open_skills
 from orchestrator.runtime.stream import Stream
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.runtime.turn import Move, Phase, Turn, stop_by_error
@@ -55,12 +55,11 @@ async def work(
     base = BuiltinSession(run.expert, run.exec_grant, surroundings, todos)
     last: Move | None = None
     try:
-        async with open_skills(run, surroundings, base) as sessions:
-            delegated = run.checkpoint.delegated_by is not None
-            routes = route(sessions, run.expert, run.delegates, delegated=delegated)
-            last = await Loop(run, link, surroundings, base, routes).work()
+        async with open_skills(run, surroundings, base) as skills:
+            last = await Loop(run, link, surroundings, base, skills).work()
     except* SkillError as errors:
-        last = _stop_for_skill(run, errors)
+        turn = Turn(run.checkpoint, Step(step_number=run.checkpoint.step_number, started_at=_now()))
+        last = _stop_for_skill(turn, next(_leaves(errors)))
     finally:
         await end_everything_else()
     if last is not None:
@@ -72,12 +71,13 @@ async def work(
 class Loop:
     """One Run of one Expert, with its skills open."""
 
-    def __init__(self, run: Run, link: Link, surroundings: Surroundings, base: BuiltinSession, routes: Routes) -> None:
+    def __init__(self, run: Run, link: Link, surroundings: Surroundings, base: BuiltinSession, skills: Skills) -> None:
         self._run = run
         self._link = link
         self._emitter = surroundings.emitter
         self._base = base
-        self._routes = routes
+        self._skills = skills
+        self._routes: Routes = {}
         self._generations = int((run.checkpoint.metadata or {}).get(_GENERATIONS, {}).get(run.run_id, 0))
         self._asked_in_step: Counter[int] = Counter()
         self._known = {result.id: result for result in run.known_results}
@@ -88,8 +88,17 @@ class Loop:
         move = decide.begin(self._run, system_prompt(self._run), _now())
         while move.phase is not Phase.STOPPED:
             await self._tell(move)
+            if not self._routes and move.phase is not Phase.PREPARING:
+                try:
+                    self._routes = await self._open_routes()
+                except SkillError as error:
+                    return _stop_for_skill(move.turn, error)
             move = await self._next(move.phase, move.turn)
         return move
+
+    async def _open_routes(self) -> Routes:
+        delegated = self._run.checkpoint.delegated_by is not None
+        return route(await self._skills.ready(), self._run.expert, self._run.delegates, delegated=delegated)
 
     async def _tell(self, move: Move) -> None:
         checkpoint = move.fields.get("checkpoint")
@@ -189,10 +198,8 @@ def shown(fields: Mapping[str, Any], detail: EventDetail) -> dict[str, Any]:
     }
 
 
-def _stop_for_skill(run: Run, errors: BaseExceptionGroup[SkillError]) -> Move:
-    message = str(next(_leaves(errors)))
-    turn = Turn(run.checkpoint, Step(step_number=run.checkpoint.step_number, started_at=_now()))
-    return stop_by_error(turn, RunError(name="SkillError", message=message), _now())
+def _stop_for_skill(turn: Turn, error: BaseException) -> Move:
+    return stop_by_error(turn, RunError(name="SkillError", message=str(error)), _now())
 
 
 def _leaves(errors: BaseException) -> Any:

@@ -87,6 +87,7 @@ class ScriptedHost:
     results: list[ToolResult] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: str | None = None
+    refused_tunnel: str | None = None
     last_told: list[str] = field(default_factory=list)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
@@ -100,6 +101,7 @@ class ScriptedHost:
                 writer.write(link.frame(link.Assigned(run=self.run, session_key=KEY)))
             else:
                 refused = self.refusal if opening.session_key == KEY else "wrong session key"
+                refused = self.refused_tunnel if isinstance(opening, link.Tunnel) else refused
                 writer.write(link.frame(link.Opened(refused=refused)))
             while True:
                 call = await link.read_frame(reader, link.call())

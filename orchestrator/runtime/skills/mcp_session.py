@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mcp import Client, MCPError
-from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, Tool
+from mcp_types import REQUEST_TIMEOUT, Tool
 
 from orchestrator.runtime.skills.content import to_parts
 from orchestrator.runtime.surroundings import Surroundings
@@ -28,11 +28,11 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A connection to a skill's server. `how_it_ended` says why it gives no answers any more, and what to do."""
+    """A connection to a skill's server. `why` says what the way there did to a call, None if the server failed it."""
 
     skill: StdioSkill | SseSkill
     client: Client
-    how_it_ended: Callable[[], Awaitable[str]]
+    why: Callable[[MCPError], Awaitable[str | None]]
     call_seconds: float
 
 
@@ -82,9 +82,8 @@ class McpSession:
         if isinstance(error, TimeoutError) or error.code == REQUEST_TIMEOUT:
             seconds = self._connection.call_seconds
             return f"{named} gave no answer within {seconds:g} s; ask for less, or go on without it"
-        if error.code == CONNECTION_CLOSED:
-            return f"{named} did not answer: {await self._connection.how_it_ended()}"
-        return f"calling {named}: {error}"
+        why = await self._connection.why(error)
+        return f"calling {named}: {error}" if why is None else f"{named} did not answer: {why}"
 
 
 async def discover(client: Client) -> AsyncIterator[Tool]:

@@ -1,21 +1,37 @@
 """Opening all skills of an Expert for one Run, and closing them after it (spec 6.1)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from orchestrator.runtime.skills import SkillError, SkillSession
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.wire.platform_event import SkillConnected, SkillDisconnected
 from orchestrator.wire.run import Grant, Run
-from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, SseSkill, StdioSkill
+from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, Skill, SseSkill, StdioSkill
+
+Opened = asyncio.Future[SkillSession | SkillError]
+"""A session once it is open; the reason instead where one that may start late could not be opened."""
+
+
+class Skills:
+    """The open sessions of a Run, by skill name, the base skill first."""
+
+    def __init__(self, sessions: Sequence[tuple[str, Opened]]) -> None:
+        self._sessions = sessions
+
+    async def ready(self) -> list[tuple[str, SkillSession]]:
+        """Wait for those that start late (spec 6.2), and give all.
+
+        Raises:
+            SkillError: one of them could not be opened.
+        """
+        return [(name, _usable(await opened)) for name, opened in self._sessions]
 
 
 @asynccontextmanager
-async def open_skills(
-    run: Run, surroundings: Surroundings, base: SkillSession
-) -> AsyncIterator[list[tuple[str, SkillSession]]]:
-    """Open the base skill, then the others at the same time; give them by name, the base skill first.
+async def open_skills(run: Run, surroundings: Surroundings, base: SkillSession) -> AsyncIterator[Skills]:
+    """Open the base skill, then the others at the same time, and wait for those that are not lazy (E5).
 
     Raises:
         SkillError: in an exception group; one could not be opened, and the others are closed again.
@@ -24,39 +40,67 @@ async def open_skills(
     try:
         async with asyncio.TaskGroup() as tasks:
             closing = asyncio.Event()
-            opened: list[tuple[str, asyncio.Future[SkillSession]]] = []
+            sessions = [(BASE_SKILL, _opened(base))]
+            starting: list[tuple[asyncio.Task[None], Opened]] = []
             for skill in run.expert.skills:
                 if skill.name == BASE_SKILL or isinstance(skill, InteractiveSkill):
                     continue
-                session: asyncio.Future[SkillSession] = asyncio.get_running_loop().create_future()
+                opened: Opened = asyncio.get_running_loop().create_future()
                 grant = run.grants.get(skill.name, Grant())
-                tasks.create_task(_hold(skill, grant, surroundings, session, closing))
-                opened.append((skill.name, session))
-            yield [(BASE_SKILL, base), *[(name, await session) for name, session in opened]]
+                holding = _hold(skill, grant, surroundings, opened, closing)
+                starting.append((tasks.create_task(holding), opened))
+                sessions.append((skill.name, opened))
+            prompt = {skill.name for skill in run.expert.skills if not _is_late(skill)}
+            for name, opened in sessions:
+                if name in prompt:
+                    await opened
+            yield Skills(sessions)
             closing.set()
+            for task, opened in starting:
+                if not opened.done():
+                    task.cancel()  # Nobody needed it, so nobody waits for it.
     finally:
         surroundings.emitter.emit(SkillDisconnected, skill_name=BASE_SKILL)
 
 
 async def _hold(
-    skill: StdioSkill | SseSkill,
-    grant: Grant,
-    surroundings: Surroundings,
-    opened: asyncio.Future[SkillSession],
-    closing: asyncio.Event,
+    skill: StdioSkill | SseSkill, grant: Grant, surroundings: Surroundings, opened: Opened, closing: asyncio.Event
 ) -> None:
     # A task of its own for each: a session must be closed by the task that opened it.
-    async with _connect(skill, grant, surroundings) as session:
-        opened.set_result(session)
-        await closing.wait()
+    try:
+        async with _connect(skill, grant, surroundings) as session:
+            opened.set_result(session)
+            await closing.wait()
+    except SkillError as error:
+        if opened.done() or not _is_late(skill):
+            raise
+        opened.set_result(error)  # A value: asyncio reports exceptions that nobody fetches.
+
+
+def _is_late(skill: Skill) -> bool:
+    return isinstance(skill, StdioSkill) and skill.lazy_init and skill.name != BASE_SKILL
+
+
+def _opened(session: SkillSession) -> Opened:
+    opened: Opened = asyncio.get_running_loop().create_future()
+    opened.set_result(session)
+    return opened
+
+
+def _usable(opened: SkillSession | SkillError) -> SkillSession:
+    if isinstance(opened, SkillError):
+        raise opened
+    return opened
 
 
 def _connect(
     skill: StdioSkill | SseSkill, grant: Grant, surroundings: Surroundings
 ) -> AbstractAsyncContextManager[SkillSession]:
+    # The SDK takes a second to import, and HTTP half of another: only Runs that need them wait for them.
     if isinstance(skill, SseSkill):
-        message = f"skill {skill.name!r} is of type mcpSseSkill, which is not supported yet; use mcpStdioSkill"
-        raise SkillError(message)
-    from orchestrator.runtime.skills.stdio import connect  # noqa: PLC0415 - mcp takes a second to import
+        from orchestrator.runtime.skills import http  # noqa: PLC0415 - see above
 
-    return connect(skill, grant, surroundings)
+        return http.connect(skill, grant, surroundings)
+    from orchestrator.runtime.skills import stdio  # noqa: PLC0415 - see above
+
+    return stdio.connect(skill, grant, surroundings)

@@ -11,6 +11,7 @@ from functools import partial
 from mcp import Client, MCPError
 from mcp_types import CONNECTION_CLOSED
 
+from orchestrator.runtime import toolchain
 from orchestrator.runtime.confine import Child, enclose
 from orchestrator.runtime.domain import skill_domain, skill_home
 from orchestrator.runtime.environment import base_environment, proxy_environment, without_protected
@@ -73,7 +74,7 @@ async def _open(
     log = SkillLog(skill.name, surroundings.emitter)
     surroundings.emitter.emit(SkillStarting, skill_name=skill.name, command=command[0], args=command[1:])
     times = [time.perf_counter()]
-    child = await _start(stack, skill, command, grant, surroundings)
+    child = await _start(stack, skill, _actual(command, grant, surroundings), grant, surroundings)
     times.append(time.perf_counter())
     try:
         async with asyncio.timeout(patience.start):
@@ -86,6 +87,20 @@ async def _open(
     tell(skill, client, times, surroundings)
     connection = Connection(skill, client, partial(_why_no_answer, child, log), patience.call)
     return McpSession(connection, tools, surroundings.part_id)
+
+
+def _actual(command: tuple[str, ...], grant: Grant, surroundings: Surroundings) -> tuple[str, ...]:
+    """What is really started: npx and uvx would fetch what is installed already."""
+    program = grant.program
+    if program is None:
+        return command
+    entry = str(surroundings.packages / program.slug / program.entry)
+    try:
+        runner = toolchain.node(surroundings.path) if program.runs_on_node else ()
+    except toolchain.ToolMissingError as error:
+        message = f"skill needs a program: {error}"
+        raise SkillError(message) from error
+    return (*runner, entry, *program.args)
 
 
 async def _start(
@@ -124,7 +139,9 @@ async def _why_not(skill: StdioSkill, child: Child, log: SkillLog, patience: Pat
     return f"skill {skill.name!r} does not start: {command!r} {reason}{log.tail()}"
 
 
-async def _why_no_answer(child: Child, log: SkillLog) -> str:
+async def _why_no_answer(child: Child, log: SkillLog, error: MCPError) -> str | None:
+    if error.code != CONNECTION_CLOSED:
+        return None
     return (
         f"the skill's process {await _how_it_ended(child)}; none of its tools can be called any more in this run, "
         f"so go on without them{log.tail()}"

@@ -27,11 +27,17 @@ def test_e9_http_and_private_hosts_are_rejected(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://mcp.example.com/sse?x=1", "https://8.8.8.8", "https://[2606:4700::1111]:8443/"]
+    "url", ["https://mcp.example.com/sse?x=1", "https://8.8.8.8", "https://[2606:4700::1111]:443/"]
 )
 def test_e9_public_hosts_are_accepted(url: str) -> None:
     """A public endpoint comes back as it was."""
     assert parse_endpoint(url) == url
+
+
+def test_e9_other_ports_are_rejected() -> None:
+    """The proxy lets nothing through but port 443, so a skill elsewhere could never be reached."""
+    with pytest.raises(ValueError, match="must be on port 443, the only one that leaves a Sandbox; 8443 is not"):
+        parse_endpoint("https://mcp.example.com:8443/")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The runtime as a real process, against the host's end of a real socket."""
 
 import asyncio
+import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,8 +11,8 @@ import pytest
 
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.generation import FinishReason, Reasoning
-from orchestrator.wire.run import Delegate
-from orchestrator.wire.skill import SseSkill, StdioSkill
+from orchestrator.wire.run import Delegate, Grant
+from orchestrator.wire.skill import BASE_SKILL, SseSkill, StdioSkill
 from tests.support.scripted_host import (
     SECONDS,
     a_run,
@@ -24,6 +26,7 @@ from tests.support.scripted_host import (
     work,
 )
 
+TOOLS = Path(__file__).parents[2] / "support" / "mcp_servers" / "tools.py"
 BEGIN = ["initializeRuntime", "skillConnected", "startRun", "startGeneration"]
 STEP = ["callTools", "resolveToolResults", "finishToolCall", "continueToNextStep", "startGeneration"]
 RETRY = ["retry", "continueToNextStep", "startGeneration"]
@@ -103,7 +106,7 @@ async def test_c8_open_todos_keep_the_loop_going(tmp_path: Path) -> None:
         says("Given up"),
     )
     assert run.types == [*BEGIN, *STEP, *STEP, END, "completeRun"]
-    assert host.checkpoints[-1].metadata == {"todos": [{"id": 0, "title": "a", "completed": False}]}
+    assert (host.checkpoints[-1].metadata or {})["todos"] == [{"id": 0, "title": "a", "completed": False}]
 
 
 async def test_f8_todos_outlive_the_sandbox(tmp_path: Path) -> None:
@@ -156,13 +159,80 @@ async def test_c16_tool_errors_are_results(tmp_path: Path) -> None:
     assert run.types[-1] == "completeRun"
 
 
-async def test_skill_that_cannot_be_used(tmp_path: Path) -> None:
-    """A skill that does not start stops the Run by error, with a sentence and nothing on stderr."""
-    far = SseSkill(name="far", endpoint="https://example.com/sse")
-    run, host = await work(tmp_path, a_run(expert=expert(skills=(far,))))
+async def test_e11_skill_at_a_private_address(tmp_path: Path) -> None:
+    """A remote skill that the broker does not let through stops the Run by error, with its sentence."""
+    far = SseSkill(name="far", endpoint="https://mcp.example.com/sse")
+    grants = {"far": Grant(proxy_credential="c0ffee")}
+    sentence = "mcp.example.com leads to no address that may be reached: 10.0.0.1 is a private network"
+    run, host = await work(tmp_path, a_run(expert=expert(skills=(far,)), grants=grants), refused_tunnel=sentence)
+    assert (run.code, run.stderr) == (0, "")
     assert run.types == ["initializeRuntime", "skillConnected", "skillDisconnected", "stopRunByError"]
-    assert "'far'" in run.event("stopRunByError")["error"]["message"]
+    message = f"skill 'far' cannot be used: mcp.example.com could not be reached: 403 {sentence}"
+    assert run.event("stopRunByError")["error"]["message"] == message
     assert host.checkpoints[-1].status is Status.STOPPED_BY_ERROR
+    assert "tunnel" in host.openings
+
+
+def _kit(tmp_path: Path, *, lazy: bool, gate: str = "") -> StdioSkill:
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    script = workspace / "tools.py"
+    wait = f"open({str(workspace / gate)!r}).close()\n" if gate else ""  # A FIFO: it opens once somebody writes.
+    script.write_text(wait + TOOLS.read_text())
+    return StdioSkill(name="kit", command=sys.executable, args=("-I", str(script)), lazy_init=lazy)
+
+
+async def test_e5_an_eager_skill_is_connected_before_the_run_starts(tmp_path: Path) -> None:
+    """The event startRun waits for it; its tools are offered."""
+    kit = _kit(tmp_path, lazy=False)
+    run, host = await work(tmp_path, a_run(expert=expert(skills=(kit,))), says("x"))
+    told = [(event["type"], event.get("skillName")) for event in run.events]
+    assert told.index(("skillConnected", "kit")) < told.index(("startRun", None))
+    assert "add" in [tool.name for tool in host.requests[0].tools]
+
+
+async def test_e5_a_lazy_skill_holds_up_the_generation_alone(tmp_path: Path) -> None:
+    """The event startRun does not wait for it, the tool list does; the base skill is never lazy."""
+    kit = _kit(tmp_path, lazy=True, gate="gate")
+    os.mkfifo(tmp_path / "workspace" / "gate")
+    base = StdioSkill(name=BASE_SKILL, command="npx", package_name=BASE_SKILL, lazy_init=True)
+    async with scripted_host(tmp_path, a_run(expert=expert(skills=(base, kit))), (says("x"),)) as host:
+        process = await start_runtime(host)
+        assert process.stdout is not None
+        first = b""
+        async with asyncio.timeout(SECONDS):
+            while b'"startGeneration"' not in first:
+                first += await process.stdout.readline()
+            assert host.requests == []
+            await asyncio.to_thread((tmp_path / "workspace" / "gate").write_bytes, b"")
+        run = await ended(host, process)
+    told = [(event["type"], event.get("skillName")) for line in run.spool.splitlines() for event in [json.loads(line)]]
+    assert [entry for entry in told if entry[0] in ("skillConnected", "startRun", "startGeneration")] == [
+        ("skillConnected", BASE_SKILL),
+        ("startRun", None),
+        ("startGeneration", None),
+        ("skillConnected", "kit"),
+    ]
+    assert told[-1] == ("completeRun", None)
+    assert "add" in [tool.name for tool in host.requests[0].tools]
+
+
+async def test_e5_e6_a_lazy_skill_that_does_not_start(tmp_path: Path) -> None:
+    """The Run stops by error with the sentence, keeps what was asked, and leaves nothing on stderr."""
+    gone = StdioSkill(name="gone", command="no-such-command-here", args=("x",), lazy_init=True)
+    run, host = await work(tmp_path, a_run(expert=expert(skills=(gone,))))
+    assert (run.code, run.stderr) == (0, "")
+    assert (run.types[-1], "startRun" in run.types) == ("stopRunByError", True)
+    assert "'gone' does not start" in run.event("stopRunByError")["error"]["message"]
+    assert [message.type for message in host.checkpoints[-1].messages] == ["instructionMessage", "userMessage"]
+
+
+async def test_e6_one_failing_skill_closes_the_others(tmp_path: Path) -> None:
+    """The first error is told; skills that were open are closed; the Run stops by error instead of rejecting."""
+    gone = StdioSkill(name="gone", command="no-such-command-here", args=("x",))
+    run, _ = await work(tmp_path, a_run(expert=expert(skills=(gone, _kit(tmp_path, lazy=False)))))
+    assert (run.code, run.types[-2:]) == (0, [END, "stopRunByError"])
+    assert "'gone'" in run.event("stopRunByError")["error"]["message"]
 
 
 async def test_a_skill_that_does_not_start(tmp_path: Path) -> None:
