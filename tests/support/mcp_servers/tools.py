@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import sys
 from pathlib import Path
@@ -63,6 +64,12 @@ def mixed() -> CallToolResult:
             ResourceLink(uri="a://e", name="e"),
         ]
     )
+
+
+@server.tool(name="readImageFile", structured_output=False)
+def read_image_file(path: str) -> str:
+    """Answer as Perstack's own tool of this name does, for any path."""
+    return json.dumps({"path": path, "mimeType": "image/png", "size": 1})
 
 
 @server.tool(structured_output=False)

@@ -1,6 +1,7 @@
 """The runtime as a real process, against the host's end of a real socket."""
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -11,6 +12,14 @@ import pytest
 
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.generation import FinishReason, Reasoning
+from orchestrator.wire.message import (
+    ExpertMessage,
+    FileInlinePart,
+    ImageInlinePart,
+    TextPart,
+    ThinkingPart,
+    ToolMessage,
+)
 from orchestrator.wire.run import Delegate, Grant
 from orchestrator.wire.skill import BASE_SKILL, SseSkill, StdioSkill
 from tests.support.scripted_host import (
@@ -245,13 +254,80 @@ async def test_a_skill_that_does_not_start(tmp_path: Path) -> None:
     assert host.checkpoints[-1].error is not None
 
 
+async def test_c14_without_reasoning_there_are_no_such_events(tmp_path: Path) -> None:
+    """With reasoning `none` the provider streams none, and nothing is told of any."""
+    run, _ = await work(tmp_path, a_run(), calls(("attemptCompletion", {})), says("Done"))
+    assert [kind for kind in run.types if "Reasoning" in kind] == []
+    assert run.types[-1] == "completeRun"
+
+
+async def test_c14_signatures_are_replayed(tmp_path: Path) -> None:
+    """What the model thought goes back to it whole, with the signature, before the calls it led to."""
+    thought = Reasoning(text="hm", signature="s1gn")
+    first = calls(("listDirectory", {"path": "."})).with_(reasoning=(thought,))
+    run, host = await work(tmp_path, a_run(), first, says("Done"))
+    assert run.types[-1] == "completeRun"
+    message = host.requests[1].messages[2]
+    assert isinstance(message, ExpertMessage)
+    assert [part.type for part in message.contents] == ["thinkingPart", "toolCallPart"]
+    assert isinstance(message.contents[0], ThinkingPart)
+    assert (message.contents[0].thinking, message.contents[0].signature) == ("hm", "s1gn")
+
+
+async def test_c15_images_and_pdfs_reach_the_model(tmp_path: Path) -> None:
+    """Bytes travel to the model over the broker whole; event lines carry a cut of them; what is unreadable is text."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    image, pdf = b"\x89PNG" * 50_000, b"%PDF" * 50_000
+    (workspace / "a.png").write_bytes(image)
+    (workspace / "a.pdf").write_bytes(pdf)
+    asked = [
+        ("readImageFile", {"path": "a.png"}),
+        ("readPdfFile", {"path": "a.pdf"}),
+        ("readPdfFile", {"path": "no.pdf"}),
+    ]
+    run, host = await work(tmp_path, a_run(), calls(*asked), says("Seen"))
+    assert run.types[-1] == "completeRun"
+    message = host.requests[1].messages[-1]
+    assert isinstance(message, ToolMessage)
+    shown, filed, missing = (part.contents[0] for part in message.contents)
+    assert isinstance(shown, ImageInlinePart)
+    assert (shown.mime_type, base64.b64decode(shown.encoded_data)) == ("image/png", image)
+    assert isinstance(filed, FileInlinePart)
+    assert (filed.mime_type, base64.b64decode(filed.encoded_data)) == ("application/pdf", pdf)
+    assert isinstance(missing, TextPart)
+    assert missing.text == '{"error":"Error","message":"path \'no.pdf\': it does not exist"}'
+    assert max(map(len, run.stdout.splitlines())) < 64 * 1024
+    assert run.event("resolveToolResults")["toolResults"][0]["result"][0]["encodedData"].endswith(" characters in all]")
+
+
+async def test_e7_the_base_skill_is_in_process(tmp_path: Path) -> None:
+    """It takes no time to spawn, and no process is told of."""
+    run, _ = await work(tmp_path, a_run(), says("x"))
+    assert "skillStarting" not in run.types
+    connected = run.event("skillConnected")
+    assert (connected["skillName"], connected["spawnDurationMs"]) == (BASE_SKILL, 0)
+
+
+async def test_e13_a_path_from_another_skill_is_not_read(tmp_path: Path) -> None:
+    """What a skill of that tool's name answers stays the text that it is: nobody opens the path in it."""
+    kit = _kit(tmp_path, lazy=False).with_(pick=("readImageFile",))
+    base = StdioSkill(name=BASE_SKILL, command="npx", package_name=BASE_SKILL, omit=("readImageFile",))
+    called = calls(("readImageFile", {"path": "/etc/passwd"}))
+    _, host = await work(tmp_path, a_run(expert=expert(skills=(base, kit))), called, says("x"))
+    (result,) = host.results
+    assert (result.skill_name, [part.type for part in result.result]) == ("kit", ["textPart"])
+    assert isinstance(result.result[0], TextPart)
+    assert result.result[0].text == '{"path": "/etc/passwd", "mimeType": "image/png", "size": 1}'
+
+
 async def test_content_filter_stops_by_error(tmp_path: Path) -> None:
     """A filtered reply is never taken for a result."""
     run, _ = await work(tmp_path, a_run(), says("half", finish_reason=FinishReason.CONTENT_FILTER))
     assert run.types == [*BEGIN, END, "stopRunByError"]
 
 
-async def test_sigterm_ends_without_a_terminal_event(tmp_path: Path) -> None:
+async def test_c13_sigterm_ends_without_a_terminal_event(tmp_path: Path) -> None:
     """Stopped from outside while the model thinks: exit 143 at once, nothing terminal, all skills closed."""
     async with scripted_host(tmp_path, a_run()) as host:
         process = await start_runtime(host)

@@ -58,12 +58,14 @@ async def run(surroundings: Surroundings, script: str, grant: Grant | None = Non
         ("", {"command": "a\0b"}, {"error": "command 'a\\x00b' cannot be run: embedded null byte"}),
     ],
 )
-async def test_results(surroundings: Surroundings, script: str, more: dict[str, Any], expected: dict[str, Any]) -> None:
+async def test_f6_results(
+    surroundings: Surroundings, script: str, more: dict[str, Any], expected: dict[str, Any]
+) -> None:
     """Only selected streams come back; failures are sentences (F6)."""
     assert await run(surroundings, script, **more) == expected
 
 
-async def test_environment(surroundings: Surroundings) -> None:
+async def test_e2_e3_f6_environment(surroundings: Surroundings) -> None:
     """A command sees the base list, what was granted, what was asked for, and no protected name (E2, E3)."""
     grant = Grant(env={"GRANTED": "1"}, proxy_credential="abc")
     result = await run(surroundings, "env", grant, env={"ASKED": "2", "Ld_Preload": "/evil.so", "PATH": "/evil"})
@@ -93,7 +95,7 @@ async def test_working_directory(surroundings: Surroundings) -> None:
         assert "error" in await run(surroundings, "pwd", cwd=outside)
 
 
-async def test_too_much_output(surroundings: Surroundings) -> None:
+async def test_f6_too_much_output(surroundings: Surroundings) -> None:
     """A command that writes without end is stopped, and a sample of what it wrote comes back."""
     assert await run(surroundings, "yes", stderr=False) == {
         "error": "the command was stopped: it wrote more than 10 MiB; write to a file instead",
