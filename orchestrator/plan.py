@@ -181,7 +181,7 @@ class Plan:
 
 def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
     """Plan the Run that begins at `start`; `credentials` gives fresh secrets, `now` is Unix milliseconds."""
-    expert = job.config.expert(start.checkpoint.expert.key)
+    expert = _with_base(job.config.expert(start.checkpoint.expert.key), job.config.base_skill_command)
     secrets = iter(credentials)
     hosts = {skill.name: _hosts(job, skill) for skill in expert.skills if isinstance(skill, StdioSkill | SseSkill)}
     keys = {name: next(secrets) for name, patterns in hosts.items() if patterns}
@@ -241,6 +241,20 @@ def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
         updated_at=now,
     )
     return Plan(run, authority, setting)
+
+
+def _with_base(expert: Expert, command: tuple[str, ...] | None) -> Expert:
+    """The Expert, its unversioned base skill started from `perstackBaseSkillCommand` where there is one (spec 6.4)."""
+    if not command:
+        return expert
+    return expert.with_(
+        skills=tuple(
+            skill.with_(command=command[0], args=command[1:], package_name=None)
+            if isinstance(skill, StdioSkill) and BASE_SKILL in (skill.package_name, *skill.args)
+            else skill
+            for skill in expert.skills
+        )
+    )
 
 
 def _hosts(job: Job, skill: StdioSkill | SseSkill) -> tuple[str, ...]:

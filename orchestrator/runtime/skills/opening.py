@@ -36,17 +36,20 @@ async def open_skills(run: Run, surroundings: Surroundings, base: SkillSession) 
     Raises:
         SkillError: in an exception group; one could not be opened, and the others are closed again.
     """
-    surroundings.emitter.emit(SkillConnected, skill_name=BASE_SKILL, spawn_duration_ms=0)
+    own_base = next((skill for skill in run.expert.skills if is_other_base(skill)), None)
+    if own_base is None:
+        surroundings.emitter.emit(SkillConnected, skill_name=BASE_SKILL, spawn_duration_ms=0)
     try:
         async with asyncio.TaskGroup() as tasks:
             closing = asyncio.Event()
-            sessions = [(BASE_SKILL, _opened(base))]
+            sessions = [] if own_base is not None else [(BASE_SKILL, _opened(base))]
             starting: list[tuple[asyncio.Task[None], Opened]] = []
-            for skill in run.expert.skills:
-                if skill.name == BASE_SKILL or isinstance(skill, InteractiveSkill):
+            # Where two skills have a tool of one name the first is asked: the base skill leads.
+            for skill in sorted(run.expert.skills, key=lambda skill: skill is not own_base):
+                if (skill.name == BASE_SKILL and skill is not own_base) or isinstance(skill, InteractiveSkill):
                     continue
                 opened: Opened = asyncio.get_running_loop().create_future()
-                grant = run.grants.get(skill.name, Grant())
+                grant = run.exec_grant if skill is own_base else run.grants.get(skill.name, Grant())
                 holding = _hold(skill, grant, surroundings, opened, closing)
                 starting.append((tasks.create_task(holding), opened))
                 sessions.append((skill.name, opened))
@@ -60,7 +63,19 @@ async def open_skills(run: Run, surroundings: Surroundings, base: SkillSession) 
                 if not opened.done():
                     task.cancel()  # Nobody needed it, so nobody waits for it.
     finally:
-        surroundings.emitter.emit(SkillDisconnected, skill_name=BASE_SKILL)
+        if own_base is None:
+            surroundings.emitter.emit(SkillDisconnected, skill_name=BASE_SKILL)
+
+
+def is_other_base(skill: Skill) -> bool:
+    """Whether this is a base skill that is to run in a process of its own: a pinned version, or another program (E7).
+
+    Anything else that is called so means the built-in tools.
+    """
+    if skill.name != BASE_SKILL or not isinstance(skill, StdioSkill):
+        return False
+    words = (skill.package_name or "", *skill.args)
+    return BASE_SKILL not in words or any(word.startswith(f"{BASE_SKILL}@") for word in words)
 
 
 async def _hold(

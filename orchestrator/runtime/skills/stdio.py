@@ -22,7 +22,7 @@ from orchestrator.runtime.skills.stderr import SkillLog
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.wire.platform_event import SkillDisconnected, SkillStarting
 from orchestrator.wire.run import Grant
-from orchestrator.wire.skill import StdioSkill
+from orchestrator.wire.skill import BASE_SKILL, StdioSkill
 
 _EXIT_SECONDS = 1.0
 
@@ -33,6 +33,8 @@ def command_line(skill: StdioSkill) -> tuple[str, ...]:
     Raises:
         SkillError: it has both a package name and arguments, or neither.
     """
+    if skill.name == BASE_SKILL and skill.package_name is None:
+        return skill.command, *skill.args  # perstackBaseSkillCommand may be one word.
     if bool(skill.package_name) == bool(skill.args):
         has = "both packageName and args" if skill.args else "neither packageName nor args"
         message = f"skill {skill.name!r} has {has}; give exactly one of them in perstack.toml"
@@ -114,7 +116,10 @@ async def _start(
         env |= proxy_environment(port, grant.proxy_credential)
     env |= without_protected(grant.env)
     enclosure = await stack.enter_async_context(enclose(skill_domain(surroundings, home, port)))
-    cwd = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    # Another base skill takes its working directory for the workspace; what it is granted, `exec` would have as well.
+    cwd = os.open(
+        surroundings.workspace if skill.name == BASE_SKILL else home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    )
     try:
         return await enclosure.start(command, env=env, cwd=cwd, line_bytes=LINE_BYTES)
     except FileNotFoundError as error:

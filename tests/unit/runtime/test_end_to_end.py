@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.runtime.skills.opening import is_other_base
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.generation import FinishReason, Reasoning
 from orchestrator.wire.message import (
@@ -307,6 +309,40 @@ async def test_e7_the_base_skill_is_in_process(tmp_path: Path) -> None:
     assert "skillStarting" not in run.types
     connected = run.event("skillConnected")
     assert (connected["skillName"], connected["spawnDurationMs"]) == (BASE_SKILL, 0)
+
+
+async def test_e7_another_base_skill_has_its_own_process(tmp_path: Path) -> None:
+    """A pinned version or a command of one's own runs in the workspace, as exec would, under the base skill's name."""
+    kit = _kit(tmp_path, lazy=False)
+    base = kit.with_(name=BASE_SKILL, lazy_init=True)
+    granted = a_run(expert=expert(skills=(base,)), exec_grant=Grant(env={"TOKEN": "t"}))
+    run, host = await work(tmp_path, granted, calls(("environ", {})), says("x"))
+    assert [event["type"] for event in run.events if event.get("skillName") == BASE_SKILL] == [
+        "skillStarting",
+        "skillConnected",
+        "skillDisconnected",
+    ]
+    assert run.types.index("skillConnected") < run.types.index("startRun")
+    (result,) = host.results
+    assert isinstance(result.result[0], TextPart)
+    lines = result.result[0].text.splitlines()
+    assert ("TOKEN=t" in lines, lines[-1]) == (True, str(tmp_path / "workspace"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_other"),
+    [
+        ({"command": "npx", "package_name": "@perstack/base"}, False),
+        ({"command": "npx", "args": ("-y", "@perstack/base")}, False),
+        ({"command": "npx", "package_name": "@perstack/base@0.0.34"}, True),
+        ({"command": "npx", "args": ("-y", "@perstack/base@0.0.34")}, True),
+        ({"command": "node", "args": ("base.js",)}, True),
+        ({"command": "npx", "package_name": "@perstack/base@1", "name": "kit"}, False),
+    ],
+)
+def test_e7_which_base_skill_is_another(fields: dict[str, Any], is_other: bool) -> None:  # noqa: FBT001 - a parameter
+    """Only a pinned version or another program under the reserved name."""
+    assert is_other_base(StdioSkill(**{"name": BASE_SKILL, **fields})) is is_other
 
 
 async def test_e13_a_path_from_another_skill_is_not_read(tmp_path: Path) -> None:
