@@ -97,7 +97,7 @@ async def refused(world: World, host: str = HOST) -> str | None:
     return reason
 
 
-async def test_private_addresses_are_refused_by_default(world: World) -> None:
+async def test_e11_private_addresses_are_refused_by_default(world: World) -> None:
     """A declared name that leads to loopback or a private network is not connected to."""
     world.network = Network(resolve=known(("127.0.0.1", 443), ("10.0.0.8", 443)).resolve)
     reason = "127.0.0.1 is loopback, 10.0.0.8 is a private network"
