@@ -162,6 +162,17 @@ async def test_c17_unknown_tool_goes_on(tmp_path: Path) -> None:
     assert run.event("resolveToolResults")["toolResults"][0]["isError"] is True
 
 
+async def test_c7_calls_of_one_reply_run_at_once(tmp_path: Path) -> None:
+    """Two commands that wait for each other both end, and their results stand in call order."""
+    shared = {"command": "sh", "env": {}, "cwd": ".", "stdout": True, "stderr": False, "timeout": 5000}
+    (tmp_path / "workspace").mkdir()
+    os.mkfifo(tmp_path / "workspace" / "pipe")
+    asked = [("exec", shared | {"args": ["-c", script]}) for script in ("cat pipe", "echo met > pipe; echo second")]
+    run, _ = await work(tmp_path, a_run(), calls(*asked), says("x"))
+    texts = [result["result"][0]["text"] for result in run.event("resolveToolResults")["toolResults"]]
+    assert texts == ['{"output":"met\\n"}', '{"output":"second\\n"}']
+
+
 async def test_c16_tool_errors_are_results(tmp_path: Path) -> None:
     """A missing file is told to the model, which goes on."""
     run, _ = await work(tmp_path, a_run(), calls(("readTextFile", {"path": "no"})), says("Fine"))
