@@ -1,11 +1,11 @@
 # Every target does its own set-up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup engine image demo test unit lint types check bench clean
+.PHONY: help setup engine image orchestrator demo test unit lint types check bench clean
 
 BIN := .venv/bin
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 setup: ## Make .venv with the locked dependencies
 	@dev/setup
@@ -15,6 +15,9 @@ engine: ## Make sure that a Docker engine answers (Debian as root: installs and 
 
 image: engine ## Build the image that Sandboxes run, if anything in it changed
 	@dev/image
+
+orchestrator: engine ## Build the image of the orchestrator itself, for Experts that are shipped as an image
+	@dev/orchestrator-image
 
 demo: setup ## Run the fitness example, every Run in a container of its own
 	@dev/demo
