@@ -31,7 +31,7 @@ unit: setup ## Run the tests that need no engine
 lint: setup ## Look for mistakes, wrong format and imports that break the layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports | tail -n 12
+	@$(BIN)/lint-imports
 
 types: setup ## Check types, strictly
 	@$(BIN)/mypy

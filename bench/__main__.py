@@ -76,10 +76,12 @@ def first_line(command: list[str], cwd: Path | None) -> float:
     """Time a command's first line; it then runs to its end."""
     began = time.perf_counter()
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
+        stdout = process.stdout
+        if stdout is None:
+            sys.exit("no pipe")
+        line = stdout.readline()
         seconds = time.perf_counter() - began
-        process.stdout.read()
+        stdout.read()
     if not line or process.returncode:
         sys.exit(f"{' '.join(command)} failed with exit code {process.returncode}")
     return seconds
@@ -117,8 +119,8 @@ def render(start: dict[str, Figures], job: dict[str, Figures], waiting: int, rou
     machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
     return f"""# Figures
 
-Written by `make bench` ({rounds} interleaved rounds in one process; medians, ± half the quartile distance). Machines are
-shared and noisy: read ratios, not milliseconds. Machine: `{json.dumps(machine)}`.
+Written by `make bench` ({rounds} interleaved rounds in one process; medians, ± half the quartile distance).
+Machines are shared and noisy: read ratios, not milliseconds. Machine: `{json.dumps(machine)}`.
 
 ## Start
 

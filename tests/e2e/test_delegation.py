@@ -35,13 +35,6 @@ def _results(result: Result) -> list[tuple[str, str]]:
     return list(zip([answer.skill_name for answer in answers], texts, strict=True))
 
 
-CONTROL = {"startRun", "stopRunByDelegate", "completeRun", "stopRunByError", "stopRunByExceededMaxSteps"}
-
-
-def _control(result: Result) -> list[tuple[str, str]]:
-    return [(event.type, event.expert_key) for event in result.events if event.type in CONTROL]
-
-
 async def test_d3_a_chain_of_delegates_comes_back_link_by_link(project: Make) -> None:
     """Boss asks right, right asks deep; each resumes when its own delegate is done."""
     result = await project(
@@ -53,7 +46,7 @@ async def test_d3_a_chain_of_delegates_comes_back_link_by_link(project: Make) ->
         },
     ).run("boss", "go")
     assert result.code == 0, result.stderr
-    assert _control(result) == [
+    assert result.control == [
         ("startRun", "boss"),
         ("stopRunByDelegate", "boss"),
         ("startRun", "right"),

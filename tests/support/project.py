@@ -8,10 +8,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from orchestrator.wire.event import Event
+from orchestrator.wire.event import Event, TerminalEvent
 from orchestrator.wire.line import decode
+from orchestrator.wire.state_event import StartRun
 
 COMMAND = (str(Path(sys.executable).with_name("perstack-orch")),)
 """The command line as `perstack-orch` runs it."""
@@ -51,6 +52,12 @@ class Result:
     def types(self) -> list[str]:
         """The types of all events in order."""
         return [event.type for event in self.events]
+
+    @property
+    def control(self) -> list[tuple[str, str]]:
+        """How Runs began and ended, in order: type and Expert."""
+        kinds = (StartRun, *get_args(TerminalEvent))
+        return [(event.type, event.expert_key) for event in self.events if isinstance(event, kinds)]
 
     def of(self, kind: type[Any]) -> list[Any]:
         """All events of one type."""

@@ -95,7 +95,7 @@ async def test_gaps_repeats_and_cuts_are_repaired(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int
 ) -> None:
     """However stdout is cut, repeated or shuffled, what is collected is what was spooled."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - a seed that hypothesis can shrink
     expected = [*(_event(seq) for seq in range(1, count + 1)), _terminal(count + 1)]
     path = tmp_path_factory.mktemp("spool") / "events.jsonl"
     path.write_bytes(b"".join(line + b"\n" for line in expected))
@@ -154,7 +154,8 @@ def test_an_endless_spool_line_is_tampered(spool_file: tuple[Path, Spool]) -> No
 def test_drain_gives_what_came_after_stdout_closed(spool_file: tuple[Path, Spool]) -> None:
     """Events written after stdout was closed stand in the spool and are found."""
     path, spool = spool_file
-    sequence = Sequence(ORIGIN, [].append)
+    notes: list[str] = []
+    sequence = Sequence(ORIGIN, notes.append)
     path.write_bytes(_event(1) + b"\n")
     assert [collected.line for collected in drain(spool, sequence)] == [_event(1)]
     with path.open("ab") as file:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.delegation import MAX_DEPTH, MAX_FAN_OUT, Child, Ending, children, last_text, resume, result
+from orchestrator.delegation import MAX_DEPTH, MAX_FAN_OUT, Child, Ending, children, last_text, result, resume
 from orchestrator.wire.checkpoint import Checkpoint, DelegatedBy, DelegateTo, RunError, Status
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.identity import identify
