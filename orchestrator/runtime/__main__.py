@@ -1,6 +1,7 @@
-"""Process 1 of a Sandbox: `python -I -m orchestrator.runtime [--state DIR] [--workspace DIR]`.
+"""Process 1 of a Sandbox: `python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR]`.
 
-Exit codes: 0 the Run ended with its terminal event; 70 a fault of the platform; 74 no room for events; 75 the broker
+Exit codes: 0 the Run ended with its terminal event, or what else was given is done; 69 a package could not be installed
+or an inspected skill does not start; 70 a fault of the platform; 74 no room for events; 75 the broker
 stayed away; 143 stopped from outside. stderr says why, its last line in one sentence.
 """
 
@@ -9,42 +10,53 @@ import gc
 gc.disable()  # Imports make hundreds of thousands of objects that live on: -40 % of the time to start.
 
 import asyncio  # noqa: E402 - after gc.disable
+import logging  # noqa: E402 - after gc.disable
 import os  # noqa: E402 - after gc.disable
 import signal  # noqa: E402 - after gc.disable
 import sys  # noqa: E402 - after gc.disable
 import threading  # noqa: E402 - after gc.disable
+from dataclasses import dataclass  # noqa: E402 - after gc.disable
 from functools import partial  # noqa: E402 - after gc.disable
 from itertools import count  # noqa: E402 - after gc.disable
 from pathlib import Path  # noqa: E402 - after gc.disable
 
 from orchestrator.errors import WireError  # noqa: E402 - after gc.disable
-from orchestrator.runtime import loop, reap  # noqa: E402 - after gc.disable
+from orchestrator.runtime import install, landlock, loop, reap  # noqa: E402 - after gc.disable
 from orchestrator.runtime.emit import Emitter, SpoolFullError  # noqa: E402 - after gc.disable
 from orchestrator.runtime.forward import listen  # noqa: E402 - after gc.disable
-from orchestrator.runtime.link import BrokerGoneError, attach  # noqa: E402 - after gc.disable
+from orchestrator.runtime.inspection import inspect  # noqa: E402 - after gc.disable
+from orchestrator.runtime.link import BrokerGoneError, Link, attach  # noqa: E402 - after gc.disable
+from orchestrator.runtime.skills import SkillError  # noqa: E402 - after gc.disable
 from orchestrator.runtime.surroundings import STANDARD_PATH, Surroundings  # noqa: E402 - after gc.disable
 from orchestrator.runtime.warm import warm_up  # noqa: E402 - after gc.disable
 from orchestrator.wire.identity import identify  # noqa: E402 - after gc.disable
+from orchestrator.wire.link import Assigned  # noqa: E402 - after gc.disable
+from orchestrator.wire.run import Run  # noqa: E402 - after gc.disable
 
 _CLOSING_SECONDS = 5.0
-_EXITS = {WireError: 70, SpoolFullError: 74, BrokerGoneError: 75}
-_USAGE = "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR]"
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
+_EXITS = {install.PackageError: 69, SkillError: 69, WireError: 70, SpoolFullError: 74, BrokerGoneError: 75}
+_USAGE = "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR]"
 
 
 def main(args: list[str]) -> int:
     """Work one Run; give the exit code."""
     reap.become_init()
-    directories = {"--state": "/run/perstack", "--workspace": "/workspace"}
+    directories = {"--state": "/run/perstack", "--workspace": "/workspace", "--packages": "/packages"}
     if len(args) % 2 or not set(args[::2]) <= directories.keys():
         return _fail(_USAGE, 70)
     directories |= dict(zip(args[::2], args[1::2], strict=True))
+    if missing := landlock.shortfall(landlock.abi()):
+        sys.stderr.write(f"{missing}\n")
     # From here on a stray print cannot forge an event: descriptor 1 is stderr.
     event_fd = os.dup(1)
     os.dup2(2, 1)
     gc.freeze()
     gc.enable()
+    # What the MCP SDK logs with tracebacks is told in sentences where it is handled.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
     try:
-        asyncio.run(_until_stopped(Path(directories["--state"]), Path(directories["--workspace"]), event_fd))
+        asyncio.run(_until_stopped(_Place(**{name[2:]: Path(path) for name, path in directories.items()}), event_fd))
     except asyncio.CancelledError:
         return _fail("stopped from outside", 128 + signal.SIGTERM)
     except Exception as error:  # noqa: BLE001 - the last place that can say what happened
@@ -52,23 +64,47 @@ def main(args: list[str]) -> int:
     return 0
 
 
-async def _until_stopped(state: Path, workspace: Path, event_fd: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    state: Path
+    workspace: Path
+    packages: Path
+
+
+async def _until_stopped(place: _Place, event_fd: int) -> None:
     running = asyncio.get_running_loop()
     task = asyncio.current_task()
     if task is not None:
         running.add_signal_handler(signal.SIGTERM, partial(_stop, task))
-    async with attach(state, meanwhile=warm_up) as (assigned, link):
-        run = assigned.run
+    async with attach(place.state, meanwhile=warm_up) as (assigned, link):
+        await _do(assigned, link, place, event_fd)
+
+
+async def _do(assigned: Assigned, link: Link, place: _Place, event_fd: int) -> None:
+    open_forwarder = partial(listen, link.open_tunnel)
+    path = os.environ.get("PATH", STANDARD_PATH)
+    if assigned.install is not None:
+        certificates = {name: os.environ[name] for name in _CERTIFICATES if name in os.environ}
+        where = install.Place(place.packages, place.state, path, certificates, open_forwarder)
+        await install.work(assigned.install, where)
+        return
+
+    def surroundings(run: Run) -> Surroundings:
         parts = count()
-        surroundings = Surroundings(
-            workspace=workspace,
-            state=state,
-            emitter=Emitter(run, state, event_fd),
+        return Surroundings(
+            workspace=place.workspace,
+            state=place.state,
+            emitter=Emitter(run, place.state, event_fd),
             part_id=lambda: identify(run.run_id, run.attempt, "part", next(parts)),
-            open_forwarder=partial(listen, link.open_tunnel),
-            path=os.environ.get("PATH", STANDARD_PATH),
+            open_forwarder=open_forwarder,
+            path=path,
+            packages=place.packages,
         )
-        await loop.work(run, link, surroundings, reap.end_everything_else)
+
+    if assigned.run is not None:
+        await loop.work(assigned.run, link, surroundings(assigned.run), reap.end_everything_else)
+    elif assigned.inspection is not None:
+        await inspect(assigned.inspection, link, surroundings(assigned.inspection))
 
 
 def _stop(task: "asyncio.Task[None]") -> None:

@@ -29,13 +29,13 @@ class Domain:
 
 def exec_home(surroundings: Surroundings) -> Path:
     """HOME and TMPDIR of `exec`."""
-    return _private(surroundings) / "exec"
+    return _private(surroundings.state) / "exec"
 
 
 def skill_home(surroundings: Surroundings, skill_name: str) -> Path:
     """HOME, TMPDIR and working directory of a skill; no name leads out, and no two names share one."""
     readable = "".join(char if char.isascii() and char.isalnum() else "-" for char in skill_name)[:32]
-    return _private(surroundings) / "skills" / f"{readable}-{identify(skill_name)[:8]}"
+    return _private(surroundings.state) / "skills" / f"{readable}-{identify(skill_name)[:8]}"
 
 
 def exec_domain(surroundings: Surroundings) -> Domain:
@@ -51,10 +51,26 @@ def skill_domain(surroundings: Surroundings, home: Path, proxy_port: int | None)
     return _domain(surroundings, (home,), connect=() if proxy_port is None else (proxy_port,))
 
 
-def _domain(surroundings: Surroundings, own: tuple[Path, ...], connect: tuple[int, ...] | None = None) -> Domain:
+def install_home(state: Path) -> Path:
+    """HOME, TMPDIR, caches and working directory of what installs packages."""
+    return _private(state) / "install"
+
+
+def install_domain(packages: Path, home: Path, proxy_port: int, path: str) -> Domain:
+    """What an installer reaches: the packages directory, its own home, and its proxy."""
+    return Domain(
+        read=_readable(path), write=(packages, home), devices=tuple(map(Path, _DEVICES)), connect=(proxy_port,)
+    )
+
+
+def _readable(path: str) -> tuple[Path, ...]:
     # A process backend may run from a virtual environment, with tools anywhere on its PATH.
-    found = (*surroundings.path.split(":"), sys.prefix, sys.base_prefix)
-    readable = [Path(path) for path in dict.fromkeys((*_SYSTEM, *found)) if path.startswith("/")]
+    found = (*path.split(":"), sys.prefix, sys.base_prefix)
+    return tuple(Path(path) for path in dict.fromkeys((*_SYSTEM, *found)) if path.startswith("/"))
+
+
+def _domain(surroundings: Surroundings, own: tuple[Path, ...], connect: tuple[int, ...] | None = None) -> Domain:
+    readable = (*_readable(surroundings.path), surroundings.packages)
     return Domain(
         read=tuple(path for path in readable if not surroundings.state.is_relative_to(path)),
         write=(surroundings.workspace, *own),
@@ -63,6 +79,6 @@ def _domain(surroundings: Surroundings, own: tuple[Path, ...], connect: tuple[in
     )
 
 
-def _private(surroundings: Surroundings) -> Path:
-    in_container = surroundings.state == _CONTAINER_STATE
-    return Path("/tmp") if in_container else surroundings.state / "tmp"  # noqa: S108 - a tmpfs of the Sandbox's own
+def _private(state: Path) -> Path:
+    in_container = state == _CONTAINER_STATE
+    return Path("/tmp") if in_container else state / "tmp"  # noqa: S108 - a tmpfs of the Sandbox's own

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,7 +16,7 @@ from orchestrator.errors import WireError
 from orchestrator.wire import link as wire
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.frozen import Frozen
-from orchestrator.wire.generation import Failure, GenerationRequest, Reply
+from orchestrator.wire.generation import Failure, GenerationRequest, Reply, ToolDefinition
 from orchestrator.wire.message import ToolResult
 
 PATIENCE = 60.0
@@ -110,6 +110,14 @@ class Link:
         """
         await self._keep(wire.KeepResult(id=f"result/{result.id}", result=result))
 
+    async def keep_tools(self, tools: Mapping[str, tuple[ToolDefinition, ...]]) -> None:
+        """Return once the broker knows the tools of each skill.
+
+        Raises:
+            WireError: the broker refuses.
+        """
+        await self._keep(wire.KeepTools(id="tools", tools=tools))
+
     async def open_tunnel(self, credential: str, host: str, port: int) -> Connection | str:
         """Open a connection to a host outside, or give the sentence why not.
 
@@ -170,7 +178,7 @@ class Link:
         elif waiting.on_delta is not None:
             waiting.on_delta(answer.kind, answer.text)
 
-    async def _keep(self, call: wire.KeepCheckpoint | wire.KeepResult) -> None:
+    async def _keep(self, call: wire.KeepCheckpoint | wire.KeepResult | wire.KeepTools) -> None:
         answer = await self._ask(call, None)
         if not isinstance(answer, wire.Kept):
             raise _unexpected(answer)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -61,6 +60,7 @@ async def work(
         turn = Turn(run.checkpoint, Step(step_number=run.checkpoint.step_number, started_at=_now()))
         last = _stop_for_skill(turn, next(_leaves(errors)))
     finally:
+        await base.close()
         await end_everything_else()
     if last is not None:
         await link.keep_checkpoint(last.turn.checkpoint)
@@ -79,7 +79,6 @@ class Loop:
         self._skills = skills
         self._routes: Routes = {}
         self._generations = int((run.checkpoint.metadata or {}).get(_GENERATIONS, {}).get(run.run_id, 0))
-        self._asked_in_step: Counter[int] = Counter()
         self._known = {result.id: result for result in run.known_results}
         self._pause = 0.0
 
@@ -139,15 +138,13 @@ class Loop:
         return decide.take_reply(turn, reply, self._routes, retries, _now())
 
     async def _generate(self, turn: Turn, messages: tuple[Message, ...], *, for_result: bool) -> Reply | Failure:
-        step = turn.checkpoint.step_number
         request = GenerationRequest(
-            id=f"{step}/{self._asked_in_step[step]}",
+            id=f"{turn.checkpoint.step_number}/{self._generations}",
             number=self._generations,
             messages=messages,
             tools=() if for_result else tuple(route.definition for route in self._routes.values()),
         )
         self._generations += 1
-        self._asked_in_step[step] += 1
         stream = Stream(self._emitter, shows_text=for_result)
         try:
             outcome = await self._link.generate(request, stream.take)

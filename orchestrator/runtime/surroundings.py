@@ -19,7 +19,7 @@ class Surroundings:
 
     `part_id` gives an id for each part of a tool's result. `emitter` takes platform events, as in
     `emitter.emit(SkillStarting, skill_name=..., command=..., args=...)`. `path` is the PATH of
-    what is started here.
+    what is started here. `packages` holds what skills are started from.
     """
 
     workspace: Path
@@ -28,3 +28,4 @@ class Surroundings:
     part_id: Callable[[], str]
     open_forwarder: OpenForwarder
     path: str = STANDARD_PATH
+    packages: Path = Path("/packages")

@@ -71,11 +71,12 @@ class BuiltinSession:
     ) -> None:
         self._surroundings = surroundings
         self._todos = todo.TodoList(todos)
+        self._commands = exec_tool.Commands(surroundings, exec_grant)
         tools: list[tuple[ToolDefinition, _Execute]] = [
             (definition, partial(_in_thread, execute, surroundings.workspace)) for definition, execute in _FILE_TOOLS
         ]
         tools += [
-            (exec_tool.DEFINITION, partial(_exec, surroundings, exec_grant)),
+            (exec_tool.DEFINITION, self._commands),
             (todo.TODO, self._todo),
             (todo.CLEAR_TODO, self._clear_todo),
             (todo.ATTEMPT_COMPLETION, self._attempt_completion),
@@ -86,6 +87,10 @@ class BuiltinSession:
     def todos(self) -> list[dict[str, Any]]:
         """The todo items as they are now; they go into the checkpoint."""
         return self._todos.items
+
+    async def close(self) -> None:
+        """End what its commands left running."""
+        await self._commands.close()
 
     def tools(self) -> tuple[ToolDefinition, ...]:
         """The tools it offers, after `pick` and `omit`."""
@@ -124,10 +129,6 @@ class BuiltinSession:
 
 async def _in_thread(execute: _ExecuteFile, workspace: Path, args: Mapping[str, Any]) -> _Answer:
     return await asyncio.to_thread(execute, args, workspace)
-
-
-async def _exec(surroundings: Surroundings, grant: Grant, args: Mapping[str, Any]) -> _Answer:
-    return await exec_tool.execute(args, surroundings, grant)
 
 
 def _is_offered(expert: Expert, tool_name: str) -> bool:

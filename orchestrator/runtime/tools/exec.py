@@ -76,6 +76,31 @@ async def connect(surroundings: Surroundings, grant: Grant) -> AsyncIterator[Exe
         yield run
 
 
+class Commands:
+    """The commands of one Run, in one enclosure that is opened for the first of them."""
+
+    def __init__(self, surroundings: Surroundings, grant: Grant) -> None:
+        self._connection = connect(surroundings, grant)
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._run: Execute | None = None
+
+    async def __call__(self, args: Mapping[str, Any]) -> str:
+        """Run one command.
+
+        Raises:
+            ToolError: it failed, took too long, wrote too much, or could not be started.
+        """
+        async with self._opening:
+            if self._run is None:
+                self._run = await self._stack.enter_async_context(self._connection)
+        return await self._run(args)
+
+    async def close(self) -> None:
+        """End what the commands left running."""
+        await self._stack.aclose()
+
+
 @dataclass(slots=True)
 class _Output:
     """What a command wrote so far; `room` is left for both streams, negative once they were cut."""

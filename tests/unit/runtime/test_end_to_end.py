@@ -87,7 +87,7 @@ async def test_c10_tool_then_completion_then_result(tmp_path: Path) -> None:
     ]
     assert run.spool == run.stdout
     assert (tmp_path / "workspace" / "log.md").read_text() == "42"
-    assert [request.id for request in host.requests] == ["1/0", "2/0", "2/1"]
+    assert [request.id for request in host.requests] == ["1/0", "2/1", "2/2"]
     assert host.requests[2].tools == ()
     assert [result.id for result in host.results] == ["c0", "c0"]
     assert [event["stepNumber"] for event in run.events if "stepNumber" in event] == [1] * 6 + [2] * 10

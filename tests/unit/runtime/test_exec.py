@@ -10,7 +10,7 @@ import pytest
 from orchestrator.runtime.domain import exec_home
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.runtime.tools import ToolError
-from orchestrator.runtime.tools.exec import connect, execute
+from orchestrator.runtime.tools.exec import Commands, connect, execute
 from orchestrator.wire.run import Grant
 from tests.support import inside
 
@@ -127,3 +127,17 @@ def _lives(pid: int) -> bool:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
     except OSError:
         return False
+
+
+async def test_a_later_command_reaches_what_an_earlier_one_left_running(surroundings: Surroundings) -> None:
+    """Commands of one Run share a domain: what one has started, another can end."""
+    commands = Commands(surroundings, Grant())
+
+    async def shell(script: str) -> str:
+        async with asyncio.timeout(20):
+            answer: dict[str, str] = json.loads(await commands({**ASKED, "args": ["-c", script]}))
+        return answer["output"]
+
+    started = (await shell("sleep 300 >/dev/null 2>&1 & echo $!")).strip()
+    assert (await shell(f"kill {started} && echo ended")) == "ended\n"
+    await commands.close()

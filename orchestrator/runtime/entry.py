@@ -1,0 +1,68 @@
+"""Which program of an installed package is meant, and its version."""
+
+import json
+import posixpath
+from importlib import metadata
+from pathlib import Path
+
+from orchestrator.wire.install import Installed, Package
+
+_SCRIPT_SUFFIXES = {".js", ".mjs", ".cjs"}
+
+
+class NoProgramError(Exception):
+    """The package has no such program, or several; says which."""
+
+
+def npm_entry(directory: Path, package: Package) -> Installed:
+    """Find the program that `npx` would run: the one asked for, that of the package's name, or the only one.
+
+    Raises:
+        NoProgramError: there is no such.
+    """
+    home = f"node_modules/{package.name}"
+    manifest = json.loads((directory / home / "package.json").read_bytes())
+    own_name = package.name.rpartition("/")[2]
+    declared = manifest.get("bin") or {}
+    programs = {own_name: declared} if isinstance(declared, str) else dict(declared)
+    if package.program is not None and package.program not in programs:
+        linked = directory / "node_modules/.bin" / package.program
+        if linked.exists():
+            entry = linked.resolve().relative_to(directory.resolve()).as_posix()
+            return _on_node(directory, manifest, entry)
+    chosen = _choose(programs, package, own_name)
+    return _on_node(directory, manifest, posixpath.normpath(f"{home}/{programs[chosen]}"))
+
+
+def pypi_entry(directory: Path, package: Package) -> Installed:
+    """Find the script that `uvx` would run.
+
+    Raises:
+        NoProgramError: there is no such.
+    """
+    libraries = next((directory / "lib").glob("python3*")) / "site-packages"
+    distribution = next(iter(metadata.distributions(name=package.name, path=[str(libraries)])))
+    scripts = {point.name: point.name for point in distribution.entry_points if point.group == "console_scripts"}
+    if package.program is not None and (directory / "bin" / package.program).is_file():
+        scripts[package.program] = package.program
+    chosen = _choose(scripts, package, package.name)
+    return Installed(name=distribution.metadata["Name"], version=distribution.version, entry=f"bin/{chosen}")
+
+
+def _choose(programs: dict[str, str], package: Package, own_name: str) -> str:
+    wanted = package.program or own_name
+    if wanted in programs:
+        return wanted
+    if package.program is None and len(programs) == 1:
+        return next(iter(programs))
+    has = f"it has {', '.join(sorted(programs))}" if programs else "it has none"
+    message = f"no program {wanted!r}: {has}"
+    raise NoProgramError(message)
+
+
+def _on_node(directory: Path, manifest: dict[str, str], entry: str) -> Installed:
+    path = directory / entry
+    with path.open("rb") as file:
+        first = file.readline(256)
+    on_node = b"node" in first if first.startswith(b"#!") else path.suffix in _SCRIPT_SUFFIXES
+    return Installed(name=manifest["name"], version=manifest["version"], entry=entry, runs_on_node=on_node)

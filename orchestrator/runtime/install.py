@@ -1,0 +1,160 @@
+"""What an install Sandbox does: fetch packages from their registries into the packages directory.
+
+No code of a package runs here, neither npm's scripts nor builds of source distributions: packages of several skills
+are installed side by side, and none may change another.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.runtime import toolchain
+from orchestrator.runtime.confine import Enclosure, enclose
+from orchestrator.runtime.domain import install_domain, install_home
+from orchestrator.runtime.entry import NoProgramError, npm_entry, pypi_entry
+from orchestrator.runtime.environment import base_environment, proxy_environment
+from orchestrator.runtime.surroundings import OpenForwarder
+from orchestrator.wire.install import MARKER, Install, Installed, Package, PackageKind
+
+_AT_ONCE = 2
+_SAID_LINES = 3
+_SAID_CHARACTERS = 400
+_OUTPUT_BYTES = 256 * 1024
+_SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+_PYTHON = os.path.realpath(sys.executable)
+
+
+class PackageError(Exception):
+    """A package could not be installed; its text is one sentence that names it and what its registry answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where packages are installed. `certificates` are variables that name CA bundles."""
+
+    packages: Path
+    state: Path
+    path: str
+    certificates: Mapping[str, str]
+    open_forwarder: OpenForwarder
+
+
+async def work(install: Install, place: Place) -> None:
+    """Install every package; the marker in its directory is written last.
+
+    Raises:
+        PackageError: in an exception group; one could not be installed.
+    """
+    home = install_home(place.state)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    slots = asyncio.Semaphore(_AT_ONCE)
+    async with place.open_forwarder(install.proxy_credential) as port:
+        env = (
+            base_environment(place.path, home)
+            | proxy_environment(port, install.proxy_credential)
+            | _certificates(place.certificates)
+            | _settings(install, home)
+        )
+        async with (
+            enclose(install_domain(place.packages, home, port, place.path)) as enclosure,
+            asyncio.TaskGroup() as tasks,
+        ):
+            for package in install.packages:
+                tasks.create_task(_Installation(package, place, enclosure, env).work(install, slots))
+
+
+@dataclass(frozen=True, slots=True)
+class _Installation:
+    package: Package
+    place: Place
+    enclosure: Enclosure
+    env: Mapping[str, str]
+
+    async def work(self, install: Install, slots: asyncio.Semaphore) -> None:
+        package = self.package
+        async with slots:
+            try:
+                installed = await (self._npm() if package.kind is PackageKind.NPM else self._pypi())
+            except toolchain.ToolMissingError as error:
+                message = f"package {package.spec!r} cannot be installed: {error}"
+                raise PackageError(message) from error
+            except NoProgramError as error:
+                message = f"package {package.spec!r} has {error}"
+                raise PackageError(message) from error
+            except _FailedError as error:
+                message = (
+                    f"package {package.spec!r} cannot be installed from {install.registries[package.kind]}: {error}"
+                )
+                raise PackageError(message) from error
+        (self._directory / MARKER).write_text(installed.to_json(), encoding="utf-8")
+
+    @property
+    def _directory(self) -> Path:
+        return self.place.packages / self.package.slug
+
+    async def _npm(self) -> Installed:
+        directory = self._directory
+        directory.mkdir()
+        options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
+        npm = toolchain.npm(self.place.path)
+        await self._run(*npm, "install", "--prefix", str(directory), *options, "--", self.package.spec)
+        return npm_entry(directory, self.package)
+
+    async def _pypi(self) -> Installed:
+        directory = self._directory
+        uv = toolchain.uv(self.place.path)
+        # Outside a container the directory is renamed when it is complete.
+        await self._run(*uv, "venv", "--quiet", "--relocatable", "--python", _PYTHON, str(directory))
+        inside = str(directory / "bin/python")
+        specs = (self.package.spec, *self.package.extra)
+        await self._run(*uv, "pip", "install", "--quiet", "--no-build", "--python", inside, "--", *specs)
+        return pypi_entry(directory, self.package)
+
+    async def _run(self, *command: str) -> None:
+        cwd = os.open(self.env["HOME"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            child = await self.enclosure.start(command, env=self.env, cwd=cwd)
+        finally:
+            os.close(cwd)
+        async with asyncio.TaskGroup() as tasks:
+            _ = tasks.create_task(child.stdout.read(_OUTPUT_BYTES))
+            said = tasks.create_task(child.stderr.read())
+        if await child.wait() != 0:
+            raise _FailedError(_sentence(said.result().decode(errors="replace")))
+
+
+class _FailedError(Exception):
+    """The installer ended with an error; the text is what it said."""
+
+
+def _settings(install: Install, home: Path) -> dict[str, str]:
+    return {
+        "npm_config_registry": install.registries[PackageKind.NPM],
+        "npm_config_cache": str(home / "npm"),
+        "npm_config_userconfig": str(home / "npmrc"),
+        "npm_config_fetch_retry_mintimeout": "1000",
+        "npm_config_fetch_retry_maxtimeout": "5000",
+        "npm_config_update_notifier": "false",
+        "UV_DEFAULT_INDEX": install.registries[PackageKind.PYPI],
+        "UV_CACHE_DIR": str(home / "uv"),
+        "UV_LINK_MODE": "copy",
+        "UV_NO_CONFIG": "1",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_SYSTEM_CERTS": "true",
+    }
+
+
+def _certificates(named: Mapping[str, str]) -> dict[str, str]:
+    system = {"NODE_EXTRA_CA_CERTS": str(_SYSTEM_CERTIFICATES)} if _SYSTEM_CERTIFICATES.is_file() else {}
+    return system | dict(named)
+
+
+def _sentence(said: str) -> str:
+    """What an installer wrote, without its frame: npm's prefixes and hints, uv's first line about its environment."""
+    lines = [line.strip().removeprefix("npm error").strip() for line in said.splitlines()]
+    telling = [line for line in lines if line and "complete log of this run" not in line]
+    return " ".join(telling[:_SAID_LINES])[:_SAID_CHARACTERS] or "it gave no reason"
