@@ -27,6 +27,7 @@ from orchestrator.receipt import Receipt
 from orchestrator.sandbox import Backend
 from orchestrator.state import job_directory
 from orchestrator.store import JobRecords, Recorded, Store
+from orchestrator.sweep import sweep
 from orchestrator.tree import Tree
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.identity import identify
@@ -37,6 +38,8 @@ from orchestrator.workspace import ensure
 
 _QUEUE = 1024
 """Events that wait for whoever iterates; then the collectors wait too."""
+
+_SWEEP_SECONDS = 10
 
 
 class JobEvents:
@@ -51,6 +54,8 @@ class JobEvents:
         self.outcome: Outcome | None = None
         self.began = _now()
         self.receipt = Receipt()
+        self.told = asyncio.Event()
+        """Set with the first event: what nobody waits for may begin."""
 
     def __aiter__(self) -> AsyncIterator[Recorded]:
         return self
@@ -72,6 +77,7 @@ class JobEvents:
     async def put(self, recorded: Recorded) -> None:
         """Add an event; waits while nobody reads."""
         self.receipt = self.receipt.with_event(recorded.event)
+        self.told.set()
         await self._queue.put(recorded)
 
     async def close(self, outcome: Outcome | None, error: BaseException | None) -> None:
@@ -108,7 +114,7 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
         record = records.job().with_(status=JobStatus.RUNNING, finished_at=None)
         await records.keep_job(record)
         events = JobEvents()
-        drive = _Drive(job, backend, records, provider, note, events)
+        drive = _Drive(job, backend, store, records, provider, note, events)
         # A TaskGroup here would wrap whatever the caller's block raises in a group of its own.
         driver = asyncio.create_task(drive.to_the_end(record, agenda))
         try:
@@ -131,7 +137,7 @@ def _records(job: Job, store: Store, go_on: GoOn | None) -> AbstractAsyncContext
         started_at=_now(),
         experts=digests(job),
     )
-    return store.create(record, mask=mask(job.secrets))
+    return store.create(record, start=first(job), mask=mask(job.secrets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,7 @@ def _following(job: Job, records: JobRecords, how: GoOn, stopped: Checkpoint) ->
 class _Drive:
     job: Job
     backend: Backend
+    store: Store
     records: JobRecords
     provider: Callable[[], AbstractAsyncContextManager[Provider]]
     note: Callable[[str], None]
@@ -205,6 +212,7 @@ class _Drive:
                 accesses = itertools.count(1)
                 async with Broker(self.provider, _ledger(self.records), report) as broker:
                     tasks.create_task(broker.prepare())
+                    tasks.create_task(self._sweep())
                     place = Place(self.job, self.backend, broker, directory, self._publish, self.note, _now)
                     async with asyncio.TaskGroup() as sandboxes:
                         spare = at_start(self.job.expert, os.cpu_count() or 1, self.job.prewarm)
@@ -213,7 +221,17 @@ class _Drive:
                         tree = Tree(place, self.records, pool, asyncio.Semaphore(self.job.slots))
                         last = await tree.run_expert(start)
                         pool.close()
+                        self.events.told.set()
                         return last
+
+    async def _sweep(self) -> None:
+        await self.events.told.wait()
+        try:
+            async with asyncio.timeout(_SWEEP_SECONDS):
+                for name in await sweep(self.backend, self.store, self.job.instance, _now() // 1000):
+                    self.note(f"removed Sandbox {name}, for which nobody answered any more")
+        except (OrchestratorError, TimeoutError) as error:
+            self.note(f"Sandboxes that nobody answers for could not be removed: {str(error) or 'it took too long'}")
 
     async def _publish(self, collected: Collected) -> None:
         await self.events.put(await self.records.append(collected.event, collected.line))

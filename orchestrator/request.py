@@ -67,7 +67,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     model = config.model or DEFAULT_MODEL
     return Job(
         id=job_id or identify(secrets.token_hex(16)),
-        instance=identify("store", str(store.resolve())),
+        instance=instance_of(store),
         config=config,
         expert_key=expert_key,
         query=query,
@@ -87,6 +87,11 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         events=events,
         verbose=verbose,
     )
+
+
+def instance_of(store: Path) -> str:
+    """Name the instance that a store is: whoever uses it answers for its Sandboxes."""
+    return identify("store", str(store.resolve()))
 
 
 def provider_of(job: Job) -> Callable[[], AbstractAsyncContextManager[Provider]]:

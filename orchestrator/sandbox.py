@@ -1,6 +1,6 @@
 """The seam between jobs and the places where Sandboxes run."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -121,5 +121,10 @@ class Backend(Protocol):
             SandboxLostError: there is none of that name.
         """
 
-    async def prune(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """Stop and remove every Sandbox that carries all `labels`; give the names removed."""
+    async def prune(
+        self, labels: Mapping[str, str], spare: Callable[[Mapping[str, str]], bool] = lambda _: False
+    ) -> tuple[str, ...]:
+        """Stop and remove every Sandbox that carries all `labels`; give the names removed.
+
+        `spare` is asked with all labels of each one found, after it was found, and keeps those it says True to.
+        """

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -90,8 +90,10 @@ class DockerBackend:
         async with self._removed_after(sandbox):
             yield sandbox
 
-    async def prune(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """Remove every container of ours that carries all `labels`.
+    async def prune(
+        self, labels: Mapping[str, str], spare: Callable[[Mapping[str, str]], bool] = lambda _: False
+    ) -> tuple[str, ...]:
+        """Remove every container of ours that carries all `labels` and that `spare` does not keep.
 
         Raises:
             BackendError: some could not be removed; the others are.
@@ -100,7 +102,11 @@ class DockerBackend:
         filters = json.dumps({"label": [f"{key}={value}" for key, value in wanted.items()]})
         async with self._engine.asked("list the Sandboxes"):
             found = await self._engine.client.containers.list(all=True, filters=filters)
-        names = {container.id: str(container["Names"][0]).lstrip("/") for container in found}
+        names = {
+            container.id: str(container["Names"][0]).lstrip("/")
+            for container in found
+            if not spare(container["Labels"])
+        }
         failures: list[BackendError] = []
         async with asyncio.TaskGroup() as tasks:
             for container, name in names.items():

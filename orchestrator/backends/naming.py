@@ -41,6 +41,16 @@ def job_labels(job: str) -> dict[str, str]:
     return {MANAGED_BY: MANAGER, JOB: _token(job)}
 
 
+def instance_labels(instance: str) -> dict[str, str]:
+    """Give the labels that all Sandboxes of an instance share and no other has."""
+    return {MANAGED_BY: MANAGER, INSTANCE: instance}
+
+
+def job_token(job: str) -> str:
+    """Give the value of the job's label: its id, or a digest where the id is no label."""
+    return _token(job)
+
+
 def _token(job: str) -> str:
     plain = _PLAIN.fullmatch(job) and len(job) <= _ROOM
     # An id that looks as if it were already digested is digested too: else one job could take another's name.

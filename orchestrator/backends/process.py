@@ -8,7 +8,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -76,13 +76,19 @@ class ProcessBackend:
         async with self._removed_after(ProcessSandbox(name, record.pid, self._line_bytes)) as sandbox:
             yield sandbox
 
-    async def prune(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """End every Sandbox that carries all `labels`.
+    async def prune(
+        self, labels: Mapping[str, str], spare: Callable[[Mapping[str, str]], bool] = lambda _: False
+    ) -> tuple[str, ...]:
+        """End every Sandbox that carries all `labels` and that `spare` does not keep.
 
         Raises:
             BackendError: one does not end.
         """
-        found = [record for record in self._records.all() if labels.items() <= record.labels.items()]
+        found = [
+            record
+            for record in self._records.all()
+            if labels.items() <= record.labels.items() and not spare(record.labels)
+        ]
         for record in found:
             if record.alive:
                 with contextlib.suppress(SandboxLostError):  # it ended just now

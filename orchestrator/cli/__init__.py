@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import history
+from orchestrator.cli import history, taking_up
 from orchestrator.cli.options import RunOptions
 from orchestrator.errors import OrchestratorError
 
@@ -149,3 +149,5 @@ def run(  # noqa: PLR0913 - typer reads the options from the signature
 
 app.command(context_settings={"max_content_width": 110})(history.log)
 app.command(context_settings={"max_content_width": 110})(history.record)
+app.command(context_settings={"max_content_width": 110})(taking_up.resume)
+app.command(context_settings={"max_content_width": 110})(taking_up.prune)

@@ -8,11 +8,11 @@ class RunOptions:
     """What `run` was asked for.
 
     `timeout_ms` is for one generation. `allow_domain` are SKILL=HOST. `answers` says that the query is the answer to
-    a question.
+    a question. Without `query` a job is only gone on with.
     """
 
     expert_key: str
-    query: str
+    query: str | None
     config: str | None = None
     strict: bool = False
     workspace: str | None = None

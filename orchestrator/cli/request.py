@@ -93,7 +93,7 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
     """
     return make_job(
         options.expert_key,
-        options.query,
+        options.query or "",
         config=config,
         env=env,
         backend=options.backend,

@@ -14,8 +14,8 @@ variables without their values:
     jobs/<job id>/runs/<run id>/results/<hash of the tool call's id>.json
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from orchestrator.errors import StoreError
@@ -25,6 +25,7 @@ from orchestrator.store.lock import locked
 from orchestrator.store.records import JobRecords
 from orchestrator.wire.identity import is_job_id
 from orchestrator.wire.job import JobRecord
+from orchestrator.wire.run import Start
 
 __all__ = ["JobRecords", "Recorded", "Store"]
 
@@ -40,8 +41,12 @@ class Store:
         self._jobs = root / "jobs"
 
     @asynccontextmanager
-    async def create(self, record: JobRecord, *, mask: Mask = bytes) -> AsyncIterator[JobRecords]:
+    async def create(
+        self, record: JobRecord, *, start: Start | None = None, mask: Mask = bytes
+    ) -> AsyncIterator[JobRecords]:
         """Begin the records of a new job and hold them until the block is left.
+
+        `start` is written before the record that makes it a job, so that whatever job there is can be gone on with.
 
         Raises:
             StoreError: there is a job of this id, its id cannot be a directory, or the disk refuses.
@@ -55,6 +60,8 @@ class Store:
             message = f"job {record.id!r} is already in the store {self.root}; choose another --job-id"
             raise StoreError(message) from error
         with locked(directory), EventLog(directory) as log, JobRecords(directory, log, mask) as records:
+            if start is not None:
+                await records.keep_start(start)
             await records.keep_job(record)
             yield records
 
@@ -81,6 +88,30 @@ class Store:
             return None
         directory = self._jobs / job_id
         return JobRecords(directory, EventLog(directory), bytes)
+
+    def job(self, job_id: str) -> JobRecord | None:
+        """Read the record of a job, and nothing else of it; None if it is unknown.
+
+        Raises:
+            StoreError: the record is damaged.
+        """
+        if not is_job_id(job_id) or not is_real_directory(self._jobs / job_id):
+            return None
+        return read_value(self._jobs / job_id / "job.json", JobRecord)
+
+    def ids(self) -> tuple[str, ...]:
+        """List the ids of all jobs, also of those whose records cannot be read."""
+        return tuple(sorted(path.name for path in self._jobs.glob("*/") if is_job_id(path.name)))
+
+    @contextmanager
+    def held(self, job_id: str) -> Iterator[None]:
+        """Keep everybody else from working on a job, without going on with it.
+
+        Raises:
+            StoreError: an orchestrator works on it.
+        """
+        with locked(self._directory(job_id)):
+            yield
 
     def jobs(self) -> tuple[JobRecord, ...]:
         """List all jobs, the newest first; records that cannot be read are left out."""

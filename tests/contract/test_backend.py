@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -262,3 +262,21 @@ async def test_prune_ends_only_what_carries_the_labels(place: Place) -> None:
             async with backend.adopt(other.name):
                 pass
         assert await backend.prune(instance) == ()
+
+
+async def test_prune_spares_whom_it_is_told_to(place: Place) -> None:
+    """The predicate gets each Sandbox's own labels."""
+    instance = {"perstack.ai/instance": place.instance}
+    async with (
+        place.connect(FOREVER) as backend,
+        backend.launch(place.spec(1)) as one,
+        backend.launch(place.spec(2)) as other,
+    ):
+        await first_line(one)
+        await first_line(other)
+
+        def is_other(labels: Mapping[str, str]) -> bool:
+            return labels["perstack.ai/sandbox"] == other.name
+
+        assert await backend.prune(instance, spare=is_other) == (one.name,)
+        assert await backend.prune(instance) == (other.name,)
