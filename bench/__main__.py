@@ -64,7 +64,8 @@ def call(command: list[str], cwd: Path | None = None) -> None:
 
 def bare() -> float:
     """Start a container of the same image that prints one line, the plain way, and time that line."""
-    return first_line(["docker", "run", "--rm", "--entrypoint", "echo", IMAGE, "hello"], None)
+    program = ["--entrypoint", "/opt/perstack/bin/python", IMAGE, "-I", "-c", "print('hello')"]
+    return first_line(["docker", "run", "--rm", *program], None)
 
 
 def first_event(directory: Path) -> float:

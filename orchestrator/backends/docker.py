@@ -50,11 +50,21 @@ class DockerBackend:
             BackendUnavailableError: no engine answers, or it is too old.
             ImageNotFoundError: the runtime image is not there.
         """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._check_version())
+                tasks.create_task(self._check_image())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _check_version(self) -> None:
         async with self._engine.asked("tell its version"):
             version = await self._engine.client.version()
         if tuple(int(part) for part in version["ApiVersion"].split(".")) < _OLDEST_API:
             message = f"the Docker engine at {self._engine.address} is {version['Version']}: 19.03 or newer is needed"
             raise BackendUnavailableError(message)
+
+    async def _check_image(self) -> None:
         async with self._engine.asked(f"look for the image {self._image}"):
             try:
                 await self._engine.client.images.inspect(self._image)
