@@ -1,7 +1,7 @@
 """One attempt of a Run in one Sandbox, from hand-over to verdict."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -47,16 +47,19 @@ async def _follow(place: Place, pool: Pool, planned: Plan, opened: Opened, fan_o
     run = planned.run
     sequence = Sequence(Origin(run.job_id, run.run_id, run.attempt), place.note)
     with _refilling(pool, while_generating(run.expert, fan_out, place.job.prewarm)) as generates:
-        async for collected in collect(opened.sandbox.lines(), opened.spool, sequence):
+        late = _Late(place.job.run_seconds)
+        async for collected in late.cut(collect(opened.sandbox.lines(), opened.spool, sequence)):
             generates(isinstance(collected.event, StartGeneration))
             verdict = await _publish(place, opened, collected)
             if verdict is not None:
                 return verdict
-    gone = await exit_of(opened.sandbox)
+    gone = None if late.reached else await exit_of(opened.sandbox)
     for collected in drain(opened.spool, sequence):
         verdict = await _publish(place, opened, collected)
         if verdict is not None:
             return verdict
+    if gone is None:
+        return Broken(RunError(name="Deadline", message=f"the Run reached its limit of {place.job.run_seconds:g} s"))
     return conclude(gone, run.attempt, opened.session.violation or opened.spool.tampered)
 
 
@@ -71,6 +74,28 @@ async def _publish(place: Place, opened: Opened, collected: Collected) -> Checkp
         return acknowledged
     await place.publish(collected)
     return None
+
+
+class _Late:
+    """Stops the events of a Run that takes longer than `seconds`."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.reached = False
+        self._deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+    async def cut(self, events: AsyncIterator[Collected]) -> AsyncIterator[Collected]:
+        """Give events until the limit; only waiting for the next is ever cut off, so none is lost half published."""
+        try:
+            while True:
+                async with asyncio.timeout_at(self._deadline) as limit:
+                    collected = await anext(events)
+                yield collected
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self.reached = True
 
 
 class _Refill:

@@ -176,13 +176,18 @@ class _Drive:
 
     async def to_the_end(self, record: JobRecord, agenda: Agenda) -> None:
         last = agenda.stopped
+        limit = asyncio.timeout(self.job.job_seconds)
         try:
-            if agenda.start is not None:
-                last = await self._begin(agenda.start)
-            if agenda.then is not None and last is not None:
-                following = _following(self.job, self.records, agenda.then, last)
-                last = last if following is None else await self._begin(following)
+            async with limit:
+                if agenda.start is not None:
+                    last = await self._begin(agenda.start)
+                if agenda.then is not None and last is not None:
+                    following = _following(self.job, self.records, agenda.then, last)
+                    last = last if following is None else await self._begin(following)
         except Exception as error:  # noqa: BLE001 - whoever iterates gets it, whatever it is
+            if limit.expired():
+                await self._stop_late(record)
+                return
             status = JobStatus.STOPPED_BY_ERROR if last is None else job_status(last)
             await self.records.keep_job(_finished(record, status, last))
             await self.events.close(None, _cause(error))
@@ -195,6 +200,13 @@ class _Drive:
         text = last_text(last) if status is JobStatus.COMPLETED else None
         error_text = last.error.message if last.error else None
         await self.events.close(Outcome(status, text, error_text, receipt), None)
+
+    async def _stop_late(self, record: JobRecord) -> None:
+        # No Run says so, and none is over: what was cut off can be gone on with.
+        await self.records.keep_job(_finished(record, JobStatus.STOPPED_BY_ERROR, None))
+        said = f"the job reached its limit of {self.job.job_seconds:g} s; go on with perstack-orch resume {self.job.id}"
+        receipt = replace(self.events.receipt, seconds=(_now() - self.events.began) / 1000)
+        await self.events.close(Outcome(JobStatus.STOPPED_BY_ERROR, None, said, receipt), None)
 
     async def _begin(self, start: Start) -> Checkpoint:
         if start not in self.records.starts():

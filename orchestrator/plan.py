@@ -32,7 +32,8 @@ class Job:
     `env` holds the values of all variables that may be granted, `env_names` are those of `--env`, `secrets` are the
     values that no record may show. `allowed` are the
     hosts of `--allow-domain` by skill. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work
-    at once, `prewarm` how many more are kept warm, None to decide by what the Experts may need.
+    at once, `prewarm` how many more are kept warm, None to decide by what the Experts may need. `run_seconds`
+    bounds one attempt of a Run, `job_seconds` everything from now on; None is no bound.
     """
 
     id: str
@@ -58,6 +59,8 @@ class Job:
     prewarm: int | None = None
     events: EventDetail = EventDetail.DEFAULT
     verbose: bool = False
+    run_seconds: float | None = None
+    job_seconds: float | None = None
 
     @property
     def expert(self) -> Expert:

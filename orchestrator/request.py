@@ -41,13 +41,16 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     run_as: User | None = None,
     events: EventDetail = EventDetail.DEFAULT,
     verbose: bool = False,
+    run_seconds: float | None = None,
+    job_seconds: float | None = None,
 ) -> Job:
     """Fill in every default of a job that runs `expert_key` with `query`.
 
     `env` holds the provider's key and the values of variables that skills declare; `env_names` are those of it that
     the Expert's skills and `exec` get besides. Without `workspace` it is ./workspace, made if it is not there.
     `store` is where the job's records will be. `allowed` are hosts by skill, beside those that skills declare.
-    `image` is the runtime image, `run_as` goes before the workspace's owner.
+    `image` is the runtime image, `run_as` goes before the workspace's owner. `run_seconds` and `job_seconds`
+    are limits.
 
     Raises:
         ConfigError: there is no such Expert, provider or backend, or the id, workspace or store cannot be used.
@@ -86,6 +89,8 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         allowed=allowed or {},
         events=events,
         verbose=verbose,
+        run_seconds=run_seconds,
+        job_seconds=job_seconds,
     )
 
 

@@ -36,3 +36,5 @@ class RunOptions:
     continue_job: str | None = None
     resume_from: str | None = None
     answers: bool = False
+    run_seconds: float | None = None
+    job_seconds: float | None = None

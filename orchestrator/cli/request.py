@@ -106,6 +106,8 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         run_as=_user(options.run_as),
         events=EventDetail(options.events),
         verbose=options.verbose,
+        run_seconds=options.run_seconds,
+        job_seconds=options.job_seconds,
     )
 
 

@@ -30,6 +30,12 @@ def resume(  # noqa: PLR0913 - typer reads the options from the signature
     run_as: Annotated[str | None, typer.Option(metavar="UID[:GID]", help="User, else the workspace's owner.")] = None,
     events: Annotated[str, typer.Option(metavar="default|full", help="How much events carry.")] = "default",
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False,
+    run_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="For one Run; past it, it ends in error.")
+    ] = None,
+    job_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="For all of it; resumable.")
+    ] = None,
 ) -> int:
     """Finish JOB where it was cut off or cancelled; its further events go to stdout."""
     from orchestrator.cli.run import run as work  # noqa: PLC0415 - it imports everything
@@ -55,6 +61,8 @@ def resume(  # noqa: PLR0913 - typer reads the options from the signature
         events=events,
         verbose=verbose,
         continue_job=job,
+        run_seconds=run_timeout,
+        job_seconds=job_timeout,
     )
     return work(options, os.environ)
 
