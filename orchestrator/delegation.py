@@ -50,7 +50,7 @@ def _child(parent: Checkpoint, call: DelegateTo, experts: Mapping[str, Expert], 
         return Child(call, refusal=f"delegation is deeper than {MAX_DEPTH} levels; do the work without delegating")
     if ordinal >= MAX_FAN_OUT:
         return Child(call, refusal=f"one reply may call at most {MAX_FAN_OUT} delegates; call this one again later")
-    run_id = identify(parent.run_id, "delegate", call.tool_call_id)
+    run_id = delegated_run(parent.run_id, call.tool_call_id)
     start = Checkpoint(
         id=identify(run_id, "start"),
         job_id=parent.job_id,
@@ -86,6 +86,11 @@ def resume(parent: Checkpoint, endings: Sequence[Ending]) -> Checkpoint:
         pending_tool_calls=pending or None,
         partial_tool_results=(*(parent.partial_tool_results or ()), *(result(ending) for ending in endings)),
     )
+
+
+def delegated_run(parent_run_id: str, tool_call_id: str) -> str:
+    """The id of the Run that a call to a delegate begins."""
+    return identify(parent_run_id, "delegate", tool_call_id)
 
 
 def resumed_run(run_id: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import history, taking_up
+from orchestrator.cli import arguments, history, start, taking_up
 from orchestrator.cli.options import RunOptions
 from orchestrator.errors import OrchestratorError
 
@@ -72,47 +72,31 @@ def run(  # noqa: PLR0913 - typer reads the options from the signature
     expert: Annotated[str, typer.Argument(metavar="EXPERT", help="Key of the Expert in perstack.toml.")],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What it is to do; after -- it may begin with a dash.")],
     *,
-    config: Annotated[str | None, typer.Option(help="perstack.toml to use; else the nearest one upward.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Unknown keys in perstack.toml are errors.")] = False,
-    workspace: Annotated[str | None, typer.Option(help="Directory mounted at /workspace. [./workspace]")] = None,
-    storage: Annotated[
-        str, typer.Option(envvar="PERSTACK_STORAGE_PATH", help="Directory of job records.")
-    ] = "perstack",
-    backend: Annotated[
-        str, typer.Option("--backend", "--runtime", metavar="docker|process", help="Where Experts run.")
-    ] = "docker",
-    model: Annotated[str | None, typer.Option(help="Model of the provider.")] = None,
-    provider: Annotated[str | None, typer.Option(help="API to call: anthropic, scripted.")] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps of the whole job. [100]")] = None,
-    max_retries: Annotated[int | None, typer.Option(min=0, help="Retries of one generation. [5]")] = None,
-    reasoning_budget: Annotated[
-        str | None, typer.Option(metavar="LEVEL|TOKENS", help="none, minimal, low, medium, high, or tokens. [low]")
-    ] = None,
-    timeout: Annotated[int | None, typer.Option(metavar="MS", min=1, help="For one generation. [300000]")] = None,
-    job_id: Annotated[str | None, typer.Option(help="Id of the new job.")] = None,
-    env: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Variable given to EXPERT's skills and exec. Repeatable.")
-    ] = None,
-    env_path: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Env file, instead of .env and .env.local. Repeatable.")
-    ] = None,
-    allow_domain: Annotated[
-        list[str] | None, typer.Option(metavar="SKILL=HOST", help="Let a skill reach a host. Repeatable.")
-    ] = None,
-    image: Annotated[str | None, typer.Option(help="Runtime image.")] = None,
-    run_as: Annotated[str | None, typer.Option(metavar="UID[:GID]", help="User, else the workspace's owner.")] = None,
-    events: Annotated[
-        str, typer.Option(metavar="default|full", help="Whether events carry the whole conversation.")
-    ] = "default",
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False,
-    continue_latest: Annotated[bool, typer.Option("--continue", help="Go on with the most recent job.")] = False,
-    continue_job: Annotated[str | None, typer.Option(metavar="JOB", help="Go on with this job.")] = None,
-    resume_from: Annotated[
-        str | None, typer.Option(metavar="CHECKPOINT", help="Go on from this checkpoint of --continue-job.")
-    ] = None,
-    answers: Annotated[
-        bool, typer.Option("-i", "--interactive-tool-call-result", help="QUERY answers the Expert's question.")
-    ] = False,
+    config: arguments.Config = None,
+    strict: arguments.Strict = False,
+    workspace: arguments.Workspace = None,
+    storage: arguments.Storage = "perstack",
+    backend: arguments.Backend = "docker",
+    model: arguments.Model = None,
+    provider: arguments.Provider = None,
+    max_steps: arguments.MaxSteps = None,
+    max_retries: arguments.MaxRetries = None,
+    reasoning_budget: arguments.ReasoningBudget = None,
+    timeout: arguments.Timeout = None,
+    job_id: arguments.JobId = None,
+    env: arguments.Env = None,
+    env_path: arguments.EnvPath = None,
+    allow_domain: arguments.AllowDomain = None,
+    image: arguments.Image = None,
+    run_as: arguments.RunAs = None,
+    events: arguments.Events = "default",
+    verbose: arguments.Verbose = False,
+    continue_latest: arguments.ContinueLatest = False,
+    continue_job: arguments.ContinueJob = None,
+    resume_from: arguments.ResumeFrom = None,
+    answers: arguments.Answers = False,
+    run_timeout: arguments.RunTimeout = None,
+    job_timeout: arguments.JobTimeout = None,
 ) -> int:
     """Run EXPERT with QUERY; its events go to stdout, one JSON object a line."""
     options = RunOptions(
@@ -141,12 +125,15 @@ def run(  # noqa: PLR0913 - typer reads the options from the signature
         continue_job=continue_job,
         resume_from=resume_from,
         answers=answers,
+        run_seconds=run_timeout,
+        job_seconds=job_timeout,
     )
     from orchestrator.cli.run import run as work  # noqa: PLC0415 - it imports everything
 
     return work(options, os.environ)
 
 
+app.command(context_settings={"max_content_width": 110})(start.start)
 app.command(context_settings={"max_content_width": 110})(history.log)
 app.command(context_settings={"max_content_width": 110})(history.record)
 app.command(context_settings={"max_content_width": 110})(taking_up.resume)

@@ -83,12 +83,12 @@ def _stopped(view: View, event: TerminalEvent) -> View:
 
 
 def _changed(view: View, event: Event) -> View:
-    doing = _doing(event)
+    phrase = doing(event)
     work = view.working.get(event.run_id)
-    if doing is None or work is None:
+    if phrase is None or work is None:
         return view
     step = getattr(event, "step_number", work.step)
-    return _with(view, event.run_id, replace(work, step=step, doing=doing))
+    return _with(view, event.run_id, replace(work, step=step, doing=phrase))
 
 
 _PHRASES = {
@@ -100,7 +100,8 @@ _PHRASES = {
 }
 
 
-def _doing(event: Event) -> str | None:
+def doing(event: Event) -> str | None:
+    """Name what a Run does from this event on; None where it goes on with what it did."""
     match event:
         case CallTools():
             return "calling " + ", ".join(call.tool_name for call in event.tool_calls)
@@ -115,8 +116,8 @@ def _doing(event: Event) -> str | None:
 
 def line(view: View, width: int, now: int) -> str:
     """Write the view in at most `width` columns; `now` is Unix milliseconds. Nothing in it can steer a terminal."""
-    elapsed = _clock((now - view.began) // 1000 if view.began is not None else 0)
-    tail = f"{_tokens(view.tokens)} · {elapsed}"
+    elapsed = clock((now - view.began) // 1000 if view.began is not None else 0)
+    tail = f"{tokens(view.tokens)} · {elapsed}"
     if not view.working:
         return fit(f"starting · {tail}", width)
     *others, work = sorted(view.working.values(), key=lambda work: len(work.path))
@@ -130,7 +131,7 @@ def receipt_lines(receipt: Receipt, unit: str) -> tuple[str, ...]:
         count(receipt.containers, unit, f"{unit}es" if unit.endswith("s") else f"{unit}s"),
         "0 keys inside",
         count(len(receipt.hosts), "host", "hosts"),
-        _tokens(receipt.usage.total_tokens),
+        tokens(receipt.usage.total_tokens),
         f"{receipt.seconds:.1f} s",
     )
     hops = (f"  hop to {plain(hop.expert_key)}: {hop.seconds * 1000:.0f} ms" for hop in receipt.hops)
@@ -170,13 +171,15 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _tokens(number: int) -> str:
+def tokens(number: int) -> str:
+    """Say how many tokens."""
     if number < _THOUSAND:
         return count(number, "token", "tokens")
     return f"{number / _THOUSAND:.1f}k tokens"
 
 
-def _clock(seconds: int) -> str:
+def clock(seconds: int) -> str:
+    """Write seconds as a clock does."""
     minutes, rest = divmod(max(0, seconds), _MINUTE)
     return f"{minutes}:{rest:02}"
 

@@ -36,8 +36,8 @@ EXIT_CODES = {
 }
 
 _SIGPIPE = 141
-_NO_ISOLATION = "--backend process gives no isolation: Experts run as processes with your files and network"
-_IN_CONTAINER = "the container around this is the sandbox: Experts and their delegates are processes in it"
+NO_ISOLATION = "--backend process gives no isolation: Experts run as processes with your files and network"
+IN_CONTAINER = "the container around this is the sandbox: Experts and their delegates are processes in it"
 
 
 def run(options: RunOptions, environ: Mapping[str, str]) -> int:
@@ -58,7 +58,7 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     for note in (*config.notes, *env.notes):
         report.warn(note)
     if options.backend == "process":
-        report.warn(_IN_CONTAINER if environ.get("PERSTACK_CONTAINER") else _NO_ISOLATION)
+        report.warn(IN_CONTAINER if environ.get("PERSTACK_CONTAINER") else NO_ISOLATION)
     how = None if continued is None else continued[1]
     return asyncio.run(_work(options, job, how, report, environ))
 

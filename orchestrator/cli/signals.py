@@ -12,9 +12,15 @@ _SIGNALLED = 128
 
 @dataclass(slots=True)
 class Stop:
-    """Whether a signal came, and which."""
+    """Whether a signal came, and which; `again` is whether it came more than once."""
 
     number: int | None = None
+    again: bool = False
+
+    @property
+    def ends(self) -> bool:
+        """Whether a conversation is to end too: SIGINT stops its turn, twice or another signal all of it."""
+        return self.again or self.number not in {None, signal.SIGINT}
 
     @property
     def exit_code(self) -> int:
@@ -23,14 +29,18 @@ class Stop:
 
 
 @contextmanager
-def stoppable(say: Callable[[str], None]) -> Iterator[Stop]:
-    """Cancel the current task when a signal asks to stop; further signals find it stopping already."""
+def stoppable(say: Callable[[str], None], stop: Stop | None = None) -> Iterator[Stop]:
+    """Cancel the current task when a signal asks to stop; further signals find it stopping already.
+
+    `stop` is where that is noted, for whoever wants to know after the task is gone.
+    """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
-    stop = Stop()
+    stop = stop or Stop()
 
     def asked(number: int) -> None:
         if stop.number is not None:
+            stop.again = True
             say("still stopping")
             return
         stop.number = number

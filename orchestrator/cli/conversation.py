@@ -1,0 +1,142 @@
+"""What to ask next in a conversation, and what an answer means, purely: from how the last turn ended."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.cli.render import plain
+from orchestrator.config.domains import matches, parse_pattern
+from orchestrator.continuation import GoOn
+from orchestrator.plan import Job
+from orchestrator.wire.job import JobStatus
+from orchestrator.wire.message import ToolCall
+from orchestrator.wire.platform_event import ProxyAccess
+from orchestrator.wire.skill import SseSkill, StdioSkill
+
+_HTTPS = 443
+_YES = {"y", "yes"}
+_NO = {"n", "no"}
+GO_ON = "Go on where you stopped."
+"""What the Expert is told when the user only allows it more steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """How a turn ended. `question` is what the Expert asks, `error` why it stopped, `limit` how many steps it had."""
+
+    status: JobStatus
+    expert_key: str
+    question: ToolCall | None = None
+    error: str | None = None
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a person is told, a line each, and then asked."""
+
+    told: tuple[str, ...]
+    asked: str
+
+
+@dataclass(frozen=True, slots=True)
+class NextTurn:
+    """How to go on, and how many steps more the job may take."""
+
+    how: GoOn
+    more_steps: int = 0
+
+
+def prompt(stopped: Stopped, steps: int) -> Prompt:
+    """What to ask after a turn; `steps` is how many more the user is offered at the limit."""
+    name = plain(stopped.expert_key)
+    match stopped.status:
+        case JobStatus.STOPPED_BY_INTERACTIVE_TOOL if stopped.question is not None:
+            return Prompt(tuple(question_lines(stopped.expert_key, stopped.question)), f"your answer to {name}")
+        case JobStatus.STOPPED_BY_MAX_STEPS:
+            told = f"{name} stopped at the limit of {stopped.limit} steps"
+            return Prompt((told,), f"go on for {steps} more? [y/N, or new words]")
+        case JobStatus.STOPPED_BY_ERROR:
+            told = f"{name} stopped by an error: {plain(stopped.error or 'it gave none')}"
+            return Prompt((told,), "try again with other words (an empty line ends)")
+        case JobStatus.CANCELLED:
+            told = f"{name} was stopped; what was cut off is finished first when you go on"
+            return Prompt((told,), "go on with (an empty line ends)")
+    return Prompt((), "what next? (an empty line ends)")
+
+
+def next_turn(stopped: Stopped, words: str, steps: int) -> NextTurn | None:
+    """What the user's `words` make of it; None ends the conversation."""
+    said = words.strip()
+    if not said:
+        return None
+    if stopped.status is JobStatus.STOPPED_BY_INTERACTIVE_TOOL:
+        return NextTurn(GoOn(said, is_answer=True))
+    if stopped.status is not JobStatus.STOPPED_BY_MAX_STEPS:
+        return NextTurn(GoOn(said))
+    if said.lower() in _NO:
+        return None
+    return NextTurn(GoOn(GO_ON if said.lower() in _YES else said), steps)
+
+
+def question_lines(expert_key: str, question: ToolCall) -> Iterator[str]:
+    """Show a question to a person: its text, or every argument under its name."""
+    title = f"{plain(expert_key)} asks you ({plain(question.tool_name)})"
+    if len(question.args) == 1 and isinstance(only := next(iter(question.args.values())), str):
+        yield f"{title}: {plain(only, keep=chr(10))}"
+        return
+    yield f"{title}:"
+    for name, value in question.args.items():
+        yield from _argument(plain(name), value, "  ")
+
+
+def _argument(name: str, value: Any, indent: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield f"{indent}{name}:"
+        for inner, below in value.items():
+            yield from _argument(plain(str(inner)), below, indent + "  ")
+    elif isinstance(value, list):
+        yield f"{indent}{name}:"
+        for number, below in enumerate(value, 1):
+            yield from _argument(f"{number}", below, indent + "  ")
+    else:
+        shown = {True: "yes", False: "no", None: "none"}.get(value) if isinstance(value, bool | None) else str(value)
+        yield f"{indent}{name}: {plain(shown or '', keep=chr(10))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A host that a skill wanted to reach and nobody declared."""
+
+    expert_key: str
+    skill_name: str
+    host: str
+
+    @property
+    def asked(self) -> str:
+        """The question to the user."""
+        return (
+            f"{plain(self.skill_name)} of {plain(self.expert_key)} wants to reach {self.host}: "
+            "allow from the next turn of this job? [y/N]"
+        )
+
+
+def wish(access: ProxyAccess, expert_key: str, job: Job) -> Wish | None:
+    """What the user could allow so that `access` would not have been blocked; None where that would not help."""
+    skills = (skill for skill in job.config.expert(expert_key).skills if isinstance(skill, StdioSkill | SseSkill))
+    skill = next((skill for skill in skills if skill.name == access.skill_name), None)
+    if access.action != "blocked" or access.port != _HTTPS or skill is None:
+        return None
+    try:
+        host = parse_pattern(access.domain.removesuffix("."))
+    except ValueError:
+        return None
+    declared = (*skill.allowed_domains, *job.allowed.get(skill.name, ()))
+    if "*" in host or any(matches(pattern, host) for pattern in declared):
+        return None
+    return Wish(expert_key, skill.name, host)
+
+
+def is_yes(words: str | None) -> bool:
+    """Whether the user agreed; whatever is not clear is a no."""
+    return words is not None and words.strip().lower() in _YES

@@ -1,0 +1,172 @@
+"""`perstack-orch start`: a job as a conversation, a turn after another."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.backends import open_backend
+from orchestrator.cli import request
+from orchestrator.cli.conversation import NextTurn, Stopped, Wish, is_yes, next_turn, prompt, wish
+from orchestrator.cli.dialogue import ask, choose, tell
+from orchestrator.cli.options import RunOptions
+from orchestrator.cli.render import plain
+from orchestrator.cli.run import EXIT_CODES, IN_CONTAINER, NO_ISOLATION
+from orchestrator.cli.screen import Screen
+from orchestrator.cli.signals import Stop, stoppable
+from orchestrator.continuation import GoOn, reached
+from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.job import run_job
+from orchestrator.masking import mask
+from orchestrator.plan import Job, first
+from orchestrator.request import provider_of
+from orchestrator.store import Store
+from orchestrator.wire.event import Event
+from orchestrator.wire.job import JobStatus
+from orchestrator.wire.message import ToolCall
+from orchestrator.wire.platform_event import ProxyAccess
+from orchestrator.wire.skill import InteractiveSkill
+
+_INTERRUPTED = 130
+
+
+def talk(options: RunOptions, environ: Mapping[str, str]) -> int:
+    """Talk with an Expert until the user ends it; give the exit code of the last turn.
+
+    Without a query, or with an empty key of the Expert, the user is asked.
+
+    Raises:
+        OrchestratorError: a turn could not be worked.
+    """
+    request.check(options)
+    cwd = Path.cwd()
+    config = request.configure(options, cwd)
+    env = request.environment(options, config, environ, cwd)
+    continued = request.going_on(options, cwd)
+    for note in (*config.notes, *env.notes):
+        tell(f"warning: {plain(note)}")
+    if options.backend == "process":
+        tell(f"warning: {IN_CONTAINER if environ.get('PERSTACK_CONTAINER') else NO_ISOLATION}")
+    key = options.expert_key or choose(tuple(config.experts.values()))
+    if key is None:
+        return 0
+    config.expert(key)
+    if continued is None and not options.query:
+        words = ask(f"what is {plain(key)} to do?")
+        if not (words or "").strip():
+            return 0
+        options = replace(options, query=words or "")
+    job = request.job(replace(options, expert_key=key), config, env.values, cwd)
+    how = None
+    if continued is not None:
+        job = replace(job, id=continued[0])
+        # Without words the first turn only tells where the job stands.
+        how = continued[1]
+    return _Conversation(options, environ, job, Store(cwd / options.storage)).held(how)
+
+
+class _Conversation:
+    """Turns of one job. What was allowed, refused and granted so far is kept between them."""
+
+    def __init__(self, options: RunOptions, environ: Mapping[str, str], job: Job, store: Store) -> None:
+        self._options = options
+        self._environ = environ
+        self._job = job
+        self._store = store
+        self._steps = job.max_steps
+        self._asked: set[Wish] = set()
+        self._wishes: list[Wish] = []
+        self._began = False
+
+    def held(self, how: GoOn | None) -> int:
+        """Take turns until the user ends it."""
+        while True:
+            stop = Stop()
+            try:
+                stopped = asyncio.run(self._turn(how, stop))
+            except ConfigError as error:
+                if how is None or how.words is None or not self._began:
+                    raise
+                tell(f"perstack-orch: {plain(str(error))}")
+                how = GoOn()
+                continue
+            if stop.ends:
+                return stop.exit_code
+            code = _INTERRUPTED if stopped.status is JobStatus.CANCELLED else EXIT_CODES.get(stopped.status, 3)
+            self._ask_wishes()
+            following = self._next(stopped)
+            if following is None:
+                tell(f"\nthis was job {self._job.id}; go on with it: perstack-orch start --continue-job {self._job.id}")
+                return code
+            self._job = replace(self._job, max_steps=self._job.max_steps + following.more_steps)
+            how = following.how if self._began else None
+            if how is None:
+                self._job = replace(self._job, query=following.how.words or "")
+
+    def _next(self, stopped: Stopped) -> NextTurn | None:
+        asking = prompt(stopped, self._steps)
+        for line in asking.told:
+            tell(line)
+        words = ask(asking.asked)
+        return None if words is None else next_turn(stopped, words, self._steps)
+
+    def _ask_wishes(self) -> None:
+        while self._wishes:
+            wanted = self._wishes.pop(0)
+            if is_yes(ask(wanted.asked)):
+                hosts = (*self._job.allowed.get(wanted.skill_name, ()), wanted.host)
+                self._job = replace(self._job, allowed={**self._job.allowed, wanted.skill_name: hosts})
+                tell(f"allowed from the next turn; to allow it always add it to allowedDomains of {wanted.skill_name}")
+
+    async def _turn(self, how: GoOn | None, stop: Stop) -> Stopped:
+        job = self._job
+        unit = "process" if self._options.backend == "process" else "container"
+        screen = Screen(sys.stdout, unit, mask=mask(job.secrets), verbose=self._options.verbose)
+        with screen, stoppable(screen.say, stop):
+            try:
+                async with (
+                    open_backend(self._options.backend, self._environ, image=job.image, events=job.events) as backend,
+                    run_job(
+                        job,
+                        backend=backend,
+                        store=self._store,
+                        provider=provider_of(job),
+                        go_on=how,
+                        note=screen.note,
+                    ) as events,
+                ):
+                    self._began = True
+                    async for recorded in events:
+                        screen.event(recorded.event)
+                        self._notice(recorded.event, screen)
+            except asyncio.CancelledError:
+                if stop.number is None:
+                    raise
+                return Stopped(JobStatus.CANCELLED, job.expert_key)
+            outcome = events.outcome
+            if outcome is None:
+                message = "the job ended without an outcome; look at its records with --storage"
+                raise OrchestratorError(message)
+            screen.finish(outcome)
+        return Stopped(outcome.status, job.expert_key, self._question(), outcome.error, job.max_steps)
+
+    def _notice(self, event: Event, screen: Screen) -> None:
+        if not isinstance(event, ProxyAccess):
+            return
+        expert_key = screen.tree.expert(event.run_id)
+        wanted = wish(event, expert_key, self._job) if expert_key else None
+        if wanted is not None and wanted not in self._asked:
+            self._asked.add(wanted)
+            self._wishes.append(wanted)
+
+    def _question(self) -> ToolCall | None:
+        """What the Expert waits for: the first of its calls that is open and the user's to answer."""
+        records = self._store.read(self._job.id)
+        if records is None:
+            return None
+        starts = records.starts()
+        stopped = reached(starts[-1] if starts else first(self._job), records.earlier)
+        interactive = {skill.name for skill in self._job.expert.skills if isinstance(skill, InteractiveSkill)}
+        pending = (stopped.pending_tool_calls or ()) if stopped else ()
+        return next((call for call in pending if call.skill_name in interactive), None)

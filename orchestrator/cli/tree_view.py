@@ -1,0 +1,161 @@
+"""The tree of Runs while a job runs, purely: events fold into Nodes, Nodes become lines.
+
+An Expert that resumes after its delegates stays the same Node, since for whoever watches it is one piece of work.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from orchestrator.cli.render import clock, doing, fit, plain, stopped_because, tokens
+from orchestrator.delegation import delegated_run, resumed_run
+from orchestrator.wire.event import Event, TerminalEvent
+from orchestrator.wire.platform_event import DockerContainerStatus, InitializeRuntime
+from orchestrator.wire.state_event import CallInteractiveTool, CallTools, Retry, StartRun, StopRunByDelegate
+
+WAITING = "waiting for a container"
+DELEGATED = "waiting for delegates"
+NOT_STARTED = "not started"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One Expert at work. `parent` is the id of the Node that called it, None for the coordinator.
+
+    `settled` are tokens of its segments that ended, `running` those of the present one so far; `before` is what its
+    conversation had used when that began, delegates included. Times are Unix milliseconds. `container` is the name of
+    its Sandbox, where the events tell.
+    """
+
+    expert_key: str
+    parent: str | None = None
+    state: str = WAITING
+    step: int = 0
+    settled: int = 0
+    running: int = 0
+    before: int = 0
+    began: int | None = None
+    ended: int | None = None
+    container: str | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of its own, without its delegates'."""
+        return self.settled + self.running
+
+
+@dataclass(frozen=True, slots=True)
+class TreeView:
+    """Nodes by the id of the first Run of each; `segments` leads there from the Runs that resumed it."""
+
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    segments: Mapping[str, str] = field(default_factory=dict)
+
+    def with_event(self, event: Event) -> "TreeView":
+        """The tree after one more event."""
+        if isinstance(event, InitializeRuntime):
+            begun = self.of(event.run_id) or Node(event.expert_name)
+            return self._with(event.run_id, replace(begun, state="starting", began=begun.began or event.timestamp))
+        if isinstance(event, StartRun):
+            return self._started(event)
+        node = self.of(event.run_id)
+        if node is None:
+            return self
+        if isinstance(event, TerminalEvent):
+            return self._stopped(node, event)
+        if isinstance(event, DockerContainerStatus):
+            return self._with(event.run_id, replace(node, container=event.service))
+        if isinstance(event, CallTools | CallInteractiveTool | Retry):
+            node = replace(node, running=node.running + event.usage.total_tokens)
+        step = getattr(event, "step_number", node.step)
+        return self._with(event.run_id, replace(node, step=step, state=doing(event) or node.state))
+
+    def of(self, run_id: str) -> Node | None:
+        """The Node that a Run belongs to."""
+        return self.nodes.get(self.segments.get(run_id, run_id))
+
+    def is_coordinator(self, run_id: str) -> bool:
+        """Whether a Run is the coordinator's."""
+        node = self.of(run_id)
+        return node is not None and node.parent is None
+
+    def expert(self, run_id: str) -> str:
+        """The key of the Expert that a Run is of; "" while nothing tells."""
+        node = self.of(run_id)
+        return "" if node is None else node.expert_key
+
+    def _with(self, run_id: str, node: Node) -> "TreeView":
+        return replace(self, nodes={**self.nodes, self.segments.get(run_id, run_id): node})
+
+    def _started(self, event: StartRun) -> "TreeView":
+        by = event.initial_checkpoint.delegated_by
+        known = self.of(event.run_id)
+        parent = known.parent if known else None
+        if known is None or (parent is None and event.run_id not in self.segments):
+            parent = None if by is None else self.segments.get(by.run_id, by.run_id)
+        node = replace(
+            known or Node(event.expert_key),
+            parent=parent,
+            state="starting",
+            step=event.step_number,
+            running=0,
+            before=event.initial_checkpoint.usage.total_tokens,
+            began=known.began if known and known.began else event.timestamp,
+        )
+        return _without_refused(self._with(event.run_id, node), event.run_id)
+
+    def _stopped(self, node: Node, event: TerminalEvent) -> "TreeView":
+        # A checkpoint's usage is more exact than the sum of events.
+        own = max(0, event.checkpoint.usage.total_tokens - node.before)
+        node = replace(node, settled=node.settled + own, running=0, step=event.step_number)
+        if not isinstance(event, StopRunByDelegate):
+            return self._with(event.run_id, replace(node, state=stopped_because(event), ended=event.timestamp))
+        key = self.segments.get(event.run_id, event.run_id)
+        called = {
+            delegated_run(event.run_id, call.tool_call_id): Node(call.expert.key, key)
+            for call in event.checkpoint.delegate_to or ()
+        }
+        nodes = {**self.nodes, key: replace(node, state=DELEGATED), **called}
+        return TreeView(nodes, {**self.segments, resumed_run(event.run_id): key})
+
+
+def _without_refused(view: TreeView, run_id: str) -> TreeView:
+    """A coordinator resumes when all delegates ended: one that waits even then was refused."""
+    parent = view.segments.get(run_id, run_id)
+    nodes = {
+        key: replace(node, state=NOT_STARTED) if node.parent == parent and node.state == WAITING else node
+        for key, node in view.nodes.items()
+    }
+    return replace(view, nodes=nodes)
+
+
+def tree_lines(view: TreeView, width: int, now: int, height: int | None = None) -> tuple[str, ...]:
+    """Write the tree, a Node a line of at most `width` columns, at most `height` lines; `now` is Unix milliseconds.
+
+    Where there are too many, Nodes that ended are left out first. Nothing in the lines can steer a terminal.
+    """
+    shown = list(_below(view, None, 0))
+    left_out = 0
+    if height is not None and len(shown) > height:
+        working = [(depth, node) for depth, node in shown if node.ended is None] or shown
+        kept = working[: max(1, height - 1)]
+        shown, left_out = kept, len(shown) - len(kept)
+    lines = [fit(plain(_line(node, depth, now)), width) for depth, node in shown]
+    if left_out:
+        lines.append(fit(f"… and {left_out} more", width))
+    return tuple(lines)
+
+
+def _below(view: TreeView, parent: str | None, depth: int) -> Iterator[tuple[int, Node]]:
+    for key, node in view.nodes.items():
+        if node.parent == parent:
+            yield depth, node
+            yield from _below(view, key, depth + 1)
+
+
+def _line(node: Node, depth: int, now: int) -> str:
+    branch = "  " * (depth - 1) + "└ " if depth else ""
+    parts = [f"{branch}{node.expert_key}", node.state]
+    if node.began is not None:
+        seconds = max(0, (node.ended or now) - node.began) // 1000
+        parts = [parts[0], f"step {node.step}", node.state, tokens(node.tokens), clock(seconds)]
+    return " · ".join(parts if node.container is None else [*parts, node.container])
