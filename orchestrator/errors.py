@@ -9,6 +9,7 @@ An Expert that fails is a value, an event. A platform that fails is one of these
     │   ├── BackendUnavailableError   no engine answers, or it cannot do what is needed
     │   ├── ImageNotFoundError        the runtime image is not there
     │   └── SandboxLostError          a Sandbox went away without saying how it ended
+    ├── PackageError               a package that a skill is started from could not be installed (exit 3)
     ├── StoreError                 a job record is missing, damaged, or in use (exit 2)
     └── WireError                  what came over the wire is not what was agreed (exit 3)
 
@@ -49,6 +50,10 @@ class ImageNotFoundError(BackendError):
 
 class SandboxLostError(BackendError):
     """A Sandbox is gone and nobody knows how it ended."""
+
+
+class PackageError(OrchestratorError):
+    """A package could not be installed, or a skill does not start from it."""
 
 
 class StoreError(OrchestratorError):

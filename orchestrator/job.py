@@ -19,6 +19,7 @@ from orchestrator.delegation import last_text
 from orchestrator.errors import OrchestratorError
 from orchestrator.masking import mask
 from orchestrator.outcome import Outcome, job_status
+from orchestrator.packages import with_packages
 from orchestrator.plan import Job, check, check_unchanged, digests, first
 from orchestrator.pool import Place, Pool
 from orchestrator.prewarm import at_start
@@ -95,10 +96,12 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
     provider: Callable[[], AbstractAsyncContextManager[Provider]],
     go_on: GoOn | None = None,
     note: Callable[[str], None] = lambda _: None,
+    announce: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[JobEvents]:
     """Run `job`, or go on with it; leaving the block stops whatever still runs and removes every Sandbox.
 
-    `note` gets remarks that belong in a log: refused lines, trouble while clearing up.
+    `note` gets remarks that belong in a log: refused lines, trouble while clearing up. `announce` is told what takes
+    long before anything else happens: packages that are installed.
 
     Raises:
         OrchestratorError: the job cannot start; while it runs, iterating raises it.
@@ -106,6 +109,7 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
     check(job)
     await backend.check()
     ensure(job.workspace)
+    job = await with_packages(job, backend, store.root, announce)
     async with _records(job, store, go_on) as records:
         agenda = Agenda(first(job)) if go_on is None else _agenda(job, records, go_on)
         if go_on is not None:

@@ -8,11 +8,15 @@ from urllib.parse import urlsplit
 from orchestrator.backends.naming import labels, sandbox_name
 from orchestrator.broker.authority import Authority, SkillHosts
 from orchestrator.config import Config, reasoning_tokens
+from orchestrator.config.fetching import Fetch, fetch_of
+from orchestrator.config.registries import Registries
 from orchestrator.errors import ConfigError, MissingEnvError
 from orchestrator.sandbox import Limits, SandboxSpec
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import Expert
+from orchestrator.wire.generation import ToolDefinition
 from orchestrator.wire.identity import identify
+from orchestrator.wire.install import Program
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Delegate, EventDetail, Grant, Run, RunSetting, Start
 from orchestrator.wire.skill import BASE_SKILL, SseSkill, StdioSkill
@@ -26,6 +30,19 @@ _GENERATIONS_PER_STEP = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Shelf:
+    """Installed packages: the directory they are in, None where none is needed, and what skills start from."""
+
+    directory: Path | None = None
+    programs: Mapping[Fetch, Program] = field(default_factory=dict)
+
+    def program(self, skill: StdioSkill) -> Program | None:
+        """What `skill` is started from; None where its own command is."""
+        fetch = fetch_of(skill)
+        return None if fetch is None else self.programs.get(fetch)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One `perstack-orch run`, every default filled in.
 
@@ -33,7 +50,8 @@ class Job:
     values that no record may show. `allowed` are the
     hosts of `--allow-domain` by skill. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work
     at once, `prewarm` how many more are kept warm, None to decide by what the Experts may need. `run_seconds`
-    bounds one attempt of a Run, `job_seconds` everything from now on; None is no bound.
+    bounds one attempt of a Run, `job_seconds` everything from now on; None is no bound. Packages of skills are fetched
+    from `registries`; `shelf` says where they are installed, and `known_tools` what a lock knows of skills, by Expert.
     """
 
     id: str
@@ -61,6 +79,10 @@ class Job:
     verbose: bool = False
     run_seconds: float | None = None
     job_seconds: float | None = None
+    registries: Registries = field(default_factory=Registries)
+    platform: str = "docker"
+    shelf: Shelf = Shelf()
+    known_tools: Mapping[str, Mapping[str, tuple[ToolDefinition, ...]]] = field(default_factory=dict)
 
     @property
     def expert(self) -> Expert:
@@ -149,6 +171,7 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
         labels=labels(job.id, sandbox=name, instance=job.instance, deadline=deadline),
         read_only=job.workspace.read_only,
         hidden=job.workspace.hidden,
+        packages=job.shelf.directory,
     )
 
 
@@ -193,6 +216,7 @@ def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
         skill.name: Grant(
             env=own | {name: job.env[name] for name in skill.required_env},
             proxy_credential=keys.get(skill.name),
+            program=job.shelf.program(skill),
         )
         for skill in expert.skills
         if isinstance(skill, StdioSkill)
@@ -212,6 +236,7 @@ def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
         context_window=job.context_window,
         started_at=now,
         grants={name: grant for name, grant in grants.items() if name != BASE_SKILL},
+        known_tools=job.known_tools.get(expert.key, {}),
         exec_grant=grants.get(BASE_SKILL, Grant(env=own)),
         events=job.events,
     )

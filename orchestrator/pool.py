@@ -113,7 +113,7 @@ class Pool:
             with state_directory(place.directory, str(slot.ordinal), user, place.job.events) as (state, spool):
                 spec = sandbox_spec(place.job, slot.ordinal, state, place.clock() // 1000)
                 async with place.broker.listen(state, user) as session, place.backend.launch(spec) as sandbox:
-                    await _ready(spec.name, session, sandbox)
+                    await ready(spec.name, session, sandbox)
                     slot.opened.set_result(Opened(sandbox, session, spool, slot.gone))
                     spare, self._spare = self._spare, 0
                     self.prepare(spare)
@@ -160,13 +160,18 @@ async def exit_of(sandbox: Sandbox) -> Exit:
         return Exit(None, Reason.LOST, str(error))
 
 
-async def _ready(name: str, session: Session, sandbox: Sandbox) -> None:
+async def ready(name: str, session: Session, sandbox: Sandbox) -> None:
+    """Wait until a Sandbox has reached its broker.
+
+    Raises:
+        BackendUnavailableError: it has not; says what may be wrong.
+    """
     try:
         async with asyncio.timeout(READY_SECONDS), asyncio.TaskGroup() as group:
-            ready = group.create_task(session.ready())
+            attached = group.create_task(session.ready())
             gone = group.create_task(exit_of(sandbox))
-            await asyncio.wait((ready, gone), return_when=asyncio.FIRST_COMPLETED)
-            ready.cancel()
+            await asyncio.wait((attached, gone), return_when=asyncio.FIRST_COMPLETED)
+            attached.cancel()
             gone.cancel()
     except TimeoutError as error:
         message = f"Sandbox {name} did not reach its broker within {READY_SECONDS} s; {_REMEDY}"

@@ -12,6 +12,7 @@ from orchestrator.backends import isolates, require_known_backend
 from orchestrator.config import Config
 from orchestrator.config.config import DEFAULT_MODEL
 from orchestrator.config.credentials import check_credentials
+from orchestrator.config.registries import find_registries
 from orchestrator.errors import ConfigError
 from orchestrator.plan import Job
 from orchestrator.providers import Provider, ProviderSetting, open_provider, require_known
@@ -91,6 +92,8 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         verbose=verbose,
         run_seconds=run_seconds,
         job_seconds=job_seconds,
+        registries=find_registries(env),
+        platform=backend,
     )
 
 

@@ -35,6 +35,7 @@ class SandboxSpec:
 
     `state` is the host directory mounted at /run/perstack; it holds the broker's socket and the spool.
     `read_only` and `hidden` are files below the workspace, relative to it: mounted read-only, and shown empty.
+    `packages` is mounted at /packages, read-only but for the Sandbox that installs.
     `deadline` is Unix seconds; past it the Sandbox may be removed by anybody of its instance.
     """
 
@@ -48,6 +49,8 @@ class SandboxSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     read_only: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
+    packages: Path | None = None
+    installs: bool = False
 
 
 class Reason(StrEnum):

@@ -8,6 +8,7 @@ from orchestrator.sandbox import SandboxSpec
 
 WORKSPACE = PurePosixPath("/workspace")
 STATE = PurePosixPath("/run/perstack")
+PACKAGES = PurePosixPath("/packages")
 
 _NANO = 1_000_000_000
 _STOP_SECONDS = 10
@@ -65,6 +66,7 @@ def _mounts(spec: SandboxSpec) -> list[dict[str, Any]]:
     return [
         _bind(spec.workspace, WORKSPACE, read_only=False),
         _bind(spec.state, STATE, read_only=False),
+        *([] if spec.packages is None else [_bind(spec.packages, PACKAGES, read_only=not spec.installs)]),
         *(_bind(spec.workspace / file, WORKSPACE / file, read_only=True) for file in spec.read_only),
         *(_bind(Path("/dev/null"), WORKSPACE / file, read_only=True) for file in spec.hidden),
     ]

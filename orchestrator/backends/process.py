@@ -109,7 +109,8 @@ class ProcessBackend:
     def _arguments(self, spec: SandboxSpec) -> list[str]:
         if self._command is not None:
             return list(self._command)
-        return [*_RUNTIME, "--state", str(spec.state), "--workspace", str(spec.workspace)]
+        packages = () if spec.packages is None else ("--packages", str(spec.packages))
+        return [*_RUNTIME, "--state", str(spec.state), "--workspace", str(spec.workspace), *packages]
 
 
 @asynccontextmanager

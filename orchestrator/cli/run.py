@@ -77,6 +77,7 @@ async def _work(
                     provider=provider_of(job),
                     go_on=how,
                     note=report.note,
+                    announce=report.say,
                 ) as events,
             ):
                 outcome = await _follow(events, report)

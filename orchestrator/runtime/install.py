@@ -96,12 +96,16 @@ class _Installation:
     def _directory(self) -> Path:
         return self.place.packages / self.package.slug
 
+    @property
+    def _specs(self) -> tuple[str, ...]:
+        return (self.package.spec, *self.package.extra)
+
     async def _npm(self) -> Installed:
         directory = self._directory
         directory.mkdir()
         options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
         npm = toolchain.npm(self.place.path)
-        await self._run(*npm, "install", "--prefix", str(directory), *options, "--", self.package.spec)
+        await self._run(*npm, "install", "--prefix", str(directory), *options, "--", *self._specs)
         return npm_entry(directory, self.package)
 
     async def _pypi(self) -> Installed:
@@ -110,8 +114,7 @@ class _Installation:
         # Outside a container the directory is renamed when it is complete.
         await self._run(*uv, "venv", "--quiet", "--relocatable", "--python", _PYTHON, str(directory))
         inside = str(directory / "bin/python")
-        specs = (self.package.spec, *self.package.extra)
-        await self._run(*uv, "pip", "install", "--quiet", "--no-build", "--python", inside, "--", *specs)
+        await self._run(*uv, "pip", "install", "--quiet", "--no-build", "--python", inside, "--", *self._specs)
         return pypi_entry(directory, self.package)
 
     async def _run(self, *command: str) -> None:

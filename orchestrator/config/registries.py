@@ -1,0 +1,97 @@
+"""Where packages are fetched from: what this machine's own configuration says, never a file of a project."""
+
+import configparser
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from orchestrator.errors import ConfigError
+from orchestrator.wire.install import PackageKind
+
+NPM = "https://registry.npmjs.org/"
+PYPI = "https://pypi.org/simple"
+_PYPI_FILES = "files.pythonhosted.org"
+_HTTPS = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Registries:
+    """Base URLs of the registries, without credentials: an install Sandbox is shown them."""
+
+    npm: str = NPM
+    pypi: str = PYPI
+
+    @property
+    def urls(self) -> dict[PackageKind, str]:
+        """Each by the kind of its packages."""
+        return {PackageKind.NPM: self.npm, PackageKind.PYPI: self.pypi}
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All hosts that an install may reach; a mirror of PyPI may leave the files where they are."""
+        named = (urlsplit(url).hostname or "" for url in (self.npm, self.pypi))
+        return tuple(dict.fromkeys((*named, _PYPI_FILES)))
+
+
+def find_registries(environ: Mapping[str, str]) -> Registries:
+    """Find what npm, uv and pip of this user would use: variables, then ~/.npmrc and pip.conf, then the public ones.
+
+    Raises:
+        ConfigError: a registry is not at an https URL on port 443, which is all that leaves a Sandbox.
+    """
+    home = Path(environ["HOME"]) if environ.get("HOME") else None
+    variables = {name.lower(): value for name, value in environ.items()}
+    npm = variables.get("npm_config_registry") or _npmrc(home) or NPM
+    names = ("uv_default_index", "uv_index_url", "pip_index_url")
+    pypi = next((variables[name] for name in names if variables.get(name)), None) or _pip_conf(home, environ) or PYPI
+    return Registries(_checked(npm, "npm"), _checked(pypi, "Python packages"))
+
+
+def _npmrc(home: Path | None) -> str | None:
+    for line in _lines(home and home / ".npmrc"):
+        key, equals, value = line.partition("=")
+        if equals and key.strip() == "registry":
+            return value.strip().strip("\"'")
+    return None
+
+
+def _pip_conf(home: Path | None, environ: Mapping[str, str]) -> str | None:
+    config = environ.get("XDG_CONFIG_HOME") or (home and home / ".config")
+    places = (
+        *([Path(config) / "pip/pip.conf"] if config else []),
+        *([home / ".pip/pip.conf"] if home else []),
+        Path("/etc/pip.conf"),
+    )
+    for place in places:
+        parser = configparser.ConfigParser(interpolation=None, strict=False)
+        try:
+            parser.read_string("\n".join(_lines(place)))
+        except configparser.Error:
+            continue
+        found = parser.get("global", "index-url", fallback=None)
+        if found:
+            return found
+    return None
+
+
+def _lines(path: Path | None) -> list[str]:
+    try:
+        return [] if path is None else path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _checked(url: str, what: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = SplitResult("", "", "", "", ""), None
+    if parts.scheme != "https" or not parts.hostname or port not in {None, _HTTPS}:
+        message = (
+            f"the registry that this machine names for {what} is not at an https URL on port {_HTTPS}, "
+            "so a Sandbox cannot fetch from it; name another in the environment"
+        )
+        raise ConfigError(message)
+    return urlunsplit((parts.scheme, parts.hostname, parts.path, "", ""))
