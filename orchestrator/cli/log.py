@@ -27,7 +27,8 @@ class Log:
 
     async def prepare(self) -> None:
         """Import what writes the lines, which takes 100 ms, while there is nothing to write."""
-        await asyncio.to_thread(import_module, "structlog")
+        if "_log" not in self.__dict__:
+            await asyncio.to_thread(import_module, "structlog")
 
     @cached_property
     def _log(self) -> Any:

@@ -95,12 +95,13 @@ async def _work(
 
 async def _follow(events: JobEvents, report: "Terminal | Log") -> Outcome:
     stdout = Stdout()
-    await report.prepare()
-    # All that a command imports is there now; what is made from here on may be garbage.
+    # All that the job needs is imported now; what is made from here on may be garbage.
     gc.freeze()
     gc.enable()
     async for recorded in events:
         await stdout.write(recorded.line)
+        # After the first event: before it, a second core has a Sandbox to start.
+        await report.prepare()
         report.event(recorded.event)
     if events.outcome is None:
         message = "the job ended without an outcome; look at its records with --storage"
