@@ -25,8 +25,8 @@ demo: setup ## Run the fitness example, every Run in a container of its own
 test: setup image ## Run all tests; what needs a Docker engine must run too
 	@PERSTACK_TEST_REQUIRE=docker $(BIN)/pytest
 
-unit: setup ## Run the tests that need no engine
-	@$(BIN)/pytest -m "not docker"
+unit: setup ## Run the fast tests: no engine, no container, seconds
+	@$(BIN)/pytest tests/unit
 
 lint: setup ## Look for mistakes, wrong format and imports that break the layers
 	@$(BIN)/ruff check .

@@ -37,7 +37,7 @@ from tests.support.scripted_host import (
     work,
 )
 
-TOOLS = Path(__file__).parents[2] / "support" / "mcp_servers" / "tools.py"
+TOOLS = Path(__file__).parents[1] / "support" / "mcp_servers" / "tools.py"
 BEGIN = ["initializeRuntime", "skillConnected", "startRun", "startGeneration"]
 STEP = ["callTools", "resolveToolResults", "finishToolCall", "continueToNextStep", "startGeneration"]
 RETRY = ["retry", "continueToNextStep", "startGeneration"]

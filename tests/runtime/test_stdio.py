@@ -18,7 +18,7 @@ from orchestrator.wire.run import Grant
 from orchestrator.wire.skill import StdioSkill
 from tests.support import inside
 
-SERVERS = Path(__file__).parents[2] / "support" / "mcp_servers"
+SERVERS = Path(__file__).parents[1] / "support" / "mcp_servers"
 
 
 def skill(surroundings: Surroundings, *args: str, **fields: Any) -> StdioSkill:

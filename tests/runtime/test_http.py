@@ -23,7 +23,7 @@ from orchestrator.wire.run import Grant
 from orchestrator.wire.skill import SseSkill
 from tests.support import certificates, inside
 
-SERVER = Path(__file__).parents[3] / "support" / "mcp_servers" / "remote.py"
+SERVER = Path(__file__).parents[1] / "support" / "mcp_servers" / "remote.py"
 HOST = "mcp.example.com"
 CREDENTIAL = "c0ffee"
 PRIVATE = "leads to no address that may be reached: 10.0.0.1 is a private network"
