@@ -11,25 +11,20 @@ import os
 import secrets
 import shutil
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Never
 
 from pydantic import ValidationError
 
 from orchestrator.broker.authority import Authority, SkillHosts
-from orchestrator.broker.ledger import Ledger
-from orchestrator.broker.server import Broker
 from orchestrator.config.fetching import Fetch, fetch_of
-from orchestrator.errors import PackageError, WireError
-from orchestrator.plan import Job, Shelf, reachable, sandbox_spec
-from orchestrator.pool import exit_of, ready
-from orchestrator.providers import Provider
+from orchestrator.config.registries import require_https
+from orchestrator.errand import run_errand
+from orchestrator.errors import PackageError
+from orchestrator.plan import Job, Shelf, reachable
 from orchestrator.sandbox import Backend, Exit
-from orchestrator.state import job_directory, state_directory
 from orchestrator.store.files import make_directory, read_value, translated
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.identity import identify
@@ -40,8 +35,6 @@ INSTALL_SECONDS = 600
 """How long an install may take, all packages of a job together."""
 
 _LOCK_PAUSE = 0.1
-_ORDINAL = 0
-"""The number of the Sandbox that installs; those of Runs begin at 1."""
 
 
 async def with_packages(
@@ -103,6 +96,7 @@ async def _install(
 ) -> None:
     if not packages:
         return
+    require_https(job.registries.urls[package.kind] for package in packages)
     for package in packages:
         announce(f"installing {package.spec}")
     under_way = directory / f".installing-{packages[0].slug}"
@@ -128,36 +122,21 @@ async def _install(
 async def _work(packages: Sequence[Package], job: Job, backend: Backend, under_way: Path) -> Exit:
     credential = secrets.token_hex(16)
     install = Install(packages=tuple(packages), registries=job.registries.urls, proxy_credential=credential)
-    hosts = SkillHosts("the install", job.registries.hosts, private_ok=True)
-    user = job.workspace.user
-    with job_directory(job.instance, f"{job.id}/install/{os.getpid()}") as above:
-        empty = above / "workspace"
-        empty.mkdir()
-        with state_directory(above, "install", user, job.events) as (state, _):
-            spec = replace(
-                sandbox_spec(job, _ORDINAL, state, _now()),
-                workspace=empty,
-                read_only=(),
-                hidden=(),
-                packages=under_way,
-                installs=True,
-            )
-            async with (
-                Broker(_no_model, _NO_LEDGER, lambda _: None) as broker,
-                broker.listen(state, user) as session,
-                backend.launch(spec) as sandbox,
-            ):
-                await ready(spec.name, session, sandbox)
-                await session.assign_install(install, Authority.of_install(credential, hosts))
-                try:
-                    async with asyncio.timeout(INSTALL_SECONDS):
-                        return await exit_of(sandbox)
-                except TimeoutError as error:
-                    names = ", ".join(package.spec for package in packages)
-                    message = (
-                        f"installing {names} took longer than {INSTALL_SECONDS} s; look at the registry, try again"
-                    )
-                    raise PackageError(message) from error
+    authority = Authority.of_install(credential, SkillHosts("the install", job.registries.hosts, private_ok=True))
+    try:
+        ended, _ = await run_errand(
+            job,
+            backend,
+            lambda session: session.assign_install(install, authority),
+            seconds=INSTALL_SECONDS,
+            packages=under_way,
+            installs=True,
+        )
+    except TimeoutError as error:
+        names = ", ".join(package.spec for package in packages)
+        message = f"installing {names} took longer than {INSTALL_SECONDS} s; look at the registry, then try again"
+        raise PackageError(message) from error
+    return ended
 
 
 def _accept(directory: Path, package: Package) -> None:
@@ -198,22 +177,3 @@ def _lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-@asynccontextmanager
-async def _no_model() -> AsyncIterator[Provider]:
-    message = "an install calls no model"
-    raise WireError(message)
-    yield
-
-
-async def _nothing_to_keep(*_: object) -> Never:
-    message = "an install keeps nothing"
-    raise WireError(message)
-
-
-_NO_LEDGER = Ledger(_nothing_to_keep, _nothing_to_keep, _nothing_to_keep, _nothing_to_keep)
-
-
-def _now() -> int:
-    return int(time.time())

@@ -14,7 +14,6 @@ from orchestrator.errors import ConfigError, MissingEnvError
 from orchestrator.sandbox import Limits, SandboxSpec
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import Expert
-from orchestrator.wire.generation import ToolDefinition
 from orchestrator.wire.identity import identify
 from orchestrator.wire.install import Program
 from orchestrator.wire.message import ToolResult
@@ -51,7 +50,7 @@ class Job:
     hosts of `--allow-domain` by skill. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work
     at once, `prewarm` how many more are kept warm, None to decide by what the Experts may need. `run_seconds`
     bounds one attempt of a Run, `job_seconds` everything from now on; None is no bound. Packages of skills are fetched
-    from `registries`; `shelf` says where they are installed, and `known_tools` what a lock knows of skills, by Expert.
+    from `registries`, for the backend `platform`; `shelf` says where they are installed.
     """
 
     id: str
@@ -82,7 +81,6 @@ class Job:
     registries: Registries = field(default_factory=Registries)
     platform: str = "docker"
     shelf: Shelf = Shelf()
-    known_tools: Mapping[str, Mapping[str, tuple[ToolDefinition, ...]]] = field(default_factory=dict)
 
     @property
     def expert(self) -> Expert:
@@ -236,7 +234,7 @@ def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
         context_window=job.context_window,
         started_at=now,
         grants={name: grant for name, grant in grants.items() if name != BASE_SKILL},
-        known_tools=job.known_tools.get(expert.key, {}),
+        known_tools=job.config.known_tools.get(expert.key, {}),
         exec_grant=grants.get(BASE_SKILL, Grant(env=own)),
         events=job.events,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import arguments, history, start, taking_up
+from orchestrator.cli import arguments, history, install, start, taking_up
 from orchestrator.cli.options import RunOptions
 from orchestrator.errors import OrchestratorError
 
@@ -134,6 +134,7 @@ def run(  # noqa: PLR0913 - typer reads the options from the signature
 
 
 app.command(context_settings={"max_content_width": 110})(start.start)
+app.command(context_settings={"max_content_width": 110})(install.install)
 app.command(context_settings={"max_content_width": 110})(history.log)
 app.command(context_settings={"max_content_width": 110})(history.record)
 app.command(context_settings={"max_content_width": 110})(taking_up.resume)

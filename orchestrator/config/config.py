@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config.lock import SkillTools
 from orchestrator.errors import ConfigError
 from orchestrator.wire.expert import Expert
 
@@ -23,6 +24,7 @@ class Config:
     `[provider.setting]` with the file's own keys; headers in it may be secret. `model` is None where none is named.
     `reasoning_budget` is a level or tokens, `timeout_ms` milliseconds for one generation. `env_path` is relative to
     the current directory, as in Perstack. `notes` are sentences for the user about what was ignored or reinterpreted.
+    `known_tools` is what the lock beside it knows of skills, by Expert.
     """
 
     path: Path | None
@@ -38,6 +40,7 @@ class Config:
     experts: Mapping[str, Expert] = field(default_factory=dict)
     base_skill_command: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    known_tools: Mapping[str, SkillTools] = field(default_factory=dict)
 
     def expert(self, key: str) -> Expert:
         """The Expert of that key; versions are not resolved locally (spec 1.8).

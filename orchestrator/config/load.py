@@ -10,6 +10,7 @@ from orchestrator.config.config import DEFAULT_PROVIDER, Config
 from orchestrator.config.document import Document, validate
 from orchestrator.config.expert_table import ExpertTable
 from orchestrator.config.file import parse, read
+from orchestrator.config.lock import LOCK_NAME, known_tools
 from orchestrator.config.problems import Problem, dotted
 from orchestrator.config.skill_table import StdioTable
 from orchestrator.config.variables import is_protected
@@ -38,7 +39,13 @@ def load(source: str | Path, *, strict: bool = False) -> Config:
             remote.check_url(source)
             return _config(remote.download(source), Config(path=None, directory=Path.cwd()), source, strict=strict)
     path = Path(source).absolute()
-    return _config(read(path), Config(path=path, directory=path.parent), str(path), strict=strict)
+    config = _config(read(path), Config(path=path, directory=path.parent), str(path), strict=strict)
+    tools, notes = known_tools(path.parent / LOCK_NAME, config.experts)
+    return (
+        replace(config, known_tools=MappingProxyType(tools), notes=(*config.notes, *notes))
+        if tools or notes
+        else config
+    )
 
 
 def _config(content: bytes, blank: Config, name: str, *, strict: bool) -> Config:

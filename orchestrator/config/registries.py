@@ -1,10 +1,10 @@
 """Where packages are fetched from: what this machine's own configuration says, never a file of a project."""
 
 import configparser
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator.errors import ConfigError
 from orchestrator.wire.install import PackageKind
@@ -35,17 +35,13 @@ class Registries:
 
 
 def find_registries(environ: Mapping[str, str]) -> Registries:
-    """Find what npm, uv and pip of this user would use: variables, then ~/.npmrc and pip.conf, then the public ones.
-
-    Raises:
-        ConfigError: a registry is not at an https URL on port 443, which is all that leaves a Sandbox.
-    """
+    """Find what npm, uv and pip of this user would use: variables, then ~/.npmrc and pip.conf, then the public ones."""
     home = Path(environ["HOME"]) if environ.get("HOME") else None
     variables = {name.lower(): value for name, value in environ.items()}
     npm = variables.get("npm_config_registry") or _npmrc(home) or NPM
     names = ("uv_default_index", "uv_index_url", "pip_index_url")
     pypi = next((variables[name] for name in names if variables.get(name)), None) or _pip_conf(home, environ) or PYPI
-    return Registries(_checked(npm, "npm"), _checked(pypi, "Python packages"))
+    return Registries(_without_user(npm), _without_user(pypi))
 
 
 def _npmrc(home: Path | None) -> str | None:
@@ -82,16 +78,27 @@ def _lines(path: Path | None) -> list[str]:
         return []
 
 
-def _checked(url: str, what: str) -> str:
+def require_https(urls: Iterable[str]) -> None:
+    """Check that a Sandbox can fetch from all of `urls`.
+
+    Raises:
+        ConfigError: one is not at an https URL on port 443, which is all that leaves a Sandbox.
+    """
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname or parts.port not in {None, _HTTPS}:
+            message = (
+                f"packages cannot be fetched from {url!r}, which this machine's configuration names: a Sandbox reaches "
+                f"registries at https URLs on port {_HTTPS} only; name another in the environment"
+            )
+            raise ConfigError(message)
+
+
+def _without_user(url: str) -> str:
+    """The URL without credentials: they would be shown to a Sandbox."""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        _ = parts.port
     except ValueError:
-        parts, port = SplitResult("", "", "", "", ""), None
-    if parts.scheme != "https" or not parts.hostname or port not in {None, _HTTPS}:
-        message = (
-            f"the registry that this machine names for {what} is not at an https URL on port {_HTTPS}, "
-            "so a Sandbox cannot fetch from it; name another in the environment"
-        )
-        raise ConfigError(message)
-    return urlunsplit((parts.scheme, parts.hostname, parts.path, "", ""))
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -5,7 +5,6 @@ from orchestrator.runtime.skills.builtin import BuiltinSession
 from orchestrator.runtime.skills.opening import open_skills
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.wire.run import Run
-from orchestrator.wire.skill import BASE_SKILL
 
 
 async def inspect(run: Run, link: Link, surroundings: Surroundings) -> None:
@@ -17,4 +16,4 @@ async def inspect(run: Run, link: Link, surroundings: Surroundings) -> None:
     base = BuiltinSession(run.expert, run.exec_grant, surroundings, [])
     async with open_skills(run, surroundings, base) as skills:
         sessions = await skills.ready()
-        await link.keep_tools({name: session.tools() for name, session in sessions if name != BASE_SKILL})
+        await link.keep_tools({name: session.tools() for name, session in sessions})

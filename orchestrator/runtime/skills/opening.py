@@ -1,10 +1,12 @@
 """Opening all skills of an Expert for one Run, and closing them after it (spec 6.1)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 from orchestrator.runtime.skills import SkillError, SkillSession
+from orchestrator.runtime.skills.deferred import DeferredSession
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.wire.platform_event import SkillConnected, SkillDisconnected
 from orchestrator.wire.run import Grant, Run
@@ -50,9 +52,16 @@ async def open_skills(run: Run, surroundings: Surroundings, base: SkillSession) 
                     continue
                 opened: Opened = asyncio.get_running_loop().create_future()
                 grant = run.exec_grant if skill is own_base else run.grants.get(skill.name, Grant())
-                holding = _hold(skill, grant, surroundings, opened, closing)
+                late, wanted = _is_late(skill), None
+                offered = opened
+                if (known := run.known_tools.get(skill.name)) is not None:
+                    deferred = DeferredSession(skill, known, opened, surroundings.part_id)
+                    late, wanted, offered = True, deferred.wanted, _opened(deferred)
+                holding = _hold(
+                    partial(_connect, skill, grant, surroundings), opened, closing, late=late, wanted=wanted
+                )
                 starting.append((tasks.create_task(holding), opened))
-                sessions.append((skill.name, opened))
+                sessions.append((skill.name, offered))
             prompt = {skill.name for skill in run.expert.skills if not _is_late(skill)}
             for name, opened in sessions:
                 if name in prompt:
@@ -79,15 +88,22 @@ def is_other_base(skill: Skill) -> bool:
 
 
 async def _hold(
-    skill: StdioSkill | SseSkill, grant: Grant, surroundings: Surroundings, opened: Opened, closing: asyncio.Event
+    connecting: Callable[[], AbstractAsyncContextManager[SkillSession]],
+    opened: Opened,
+    closing: asyncio.Event,
+    *,
+    late: bool,
+    wanted: asyncio.Event | None,
 ) -> None:
     # A task of its own for each: a session must be closed by the task that opened it.
+    if wanted is not None:
+        await wanted.wait()
     try:
-        async with _connect(skill, grant, surroundings) as session:
+        async with connecting() as session:
             opened.set_result(session)
             await closing.wait()
     except SkillError as error:
-        if opened.done() or not _is_late(skill):
+        if opened.done() or not late:
             raise
         opened.set_result(error)  # A value: asyncio reports exceptions that nobody fetches.
 

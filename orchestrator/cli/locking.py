@@ -1,0 +1,101 @@
+"""Installing ahead: packages of all skills into the store, their tools into perstack.lock (spec 2.3)."""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import tomli_w
+
+from orchestrator.backends import isolates, open_backend
+from orchestrator.cli import request
+from orchestrator.cli.options import RunOptions
+from orchestrator.cli.render import plain
+from orchestrator.cli.signals import stoppable
+from orchestrator.config import Config
+from orchestrator.config.lock import LOCK_NAME, SkillTools, lock_document
+from orchestrator.errors import ConfigError
+from orchestrator.inspection import inspect
+from orchestrator.packages import with_packages
+from orchestrator.plan import Job
+from orchestrator.workspace import NOBODY
+
+
+def install(options: RunOptions, environ: Mapping[str, str]) -> int:
+    """Install and write the lock; give the exit code.
+
+    Raises:
+        OrchestratorError: a package or a skill cannot be used; no lock is written then.
+    """
+    request.check(options)
+    cwd = Path.cwd()
+    _say("Resolving experts...")
+    config = replace(request.configure(options, cwd), known_tools={})
+    if config.path is None or not config.experts:
+        message = "there is nothing to lock: install needs a local perstack.toml that declares an Expert"
+        raise ConfigError(message)
+    _say(f"Found {len(config.experts)} expert(s)")
+    env = request.environment(options, config, environ, cwd)
+    with tempfile.TemporaryDirectory(prefix="perstack-install-") as workspace:
+        if os.geteuid() == 0 and isolates(options.backend):
+            os.chown(workspace, NOBODY.uid, NOBODY.gid)
+        jobs = _jobs(replace(options, workspace=workspace), config, env.values, cwd)
+        return asyncio.run(_work(options, config.path, jobs, environ))
+
+
+def _jobs(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) -> list[Job]:
+    # No model is called, so no provider needs its key.
+    silent = replace(config, provider_name="scripted", provider_setting={})
+    return [request.job(replace(options, expert_key=key), silent, env, cwd) for key in config.experts]
+
+
+async def _work(options: RunOptions, path: Path, jobs: list[Job], environ: Mapping[str, str]) -> int:
+    with stoppable(_complain) as stop:
+        try:
+            async with open_backend(options.backend, environ, image=jobs[0].image) as backend:
+                await backend.check()
+                experts = dict(jobs[0].config.experts)
+                tools: dict[str, SkillTools] = {}
+                installed = await with_packages(
+                    jobs[0], backend, Path.cwd() / options.storage, _complain, tuple(experts.values())
+                )
+                for job in jobs:
+                    _say(f"Collecting tool definitions for {job.expert_key}...")
+                    tools[job.expert_key] = await inspect(replace(job, shelf=installed.shelf), backend)
+        except asyncio.CancelledError:
+            if stop.number is None:
+                raise
+            return stop.exit_code
+    document = lock_document(experts, tools, path.name, time.time_ns() // 1_000_000)
+    _say(f"Found {sum(len(table['toolDefinitions']) for table in document['experts'].values())} tool(s)")
+    lock = path.with_name(LOCK_NAME)
+    _replace(lock, tomli_w.dumps(document))
+    _say(f"Generated {lock}")
+    return 0
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.rename(path)
+    except OSError as error:
+        message = f"{path} cannot be written: {error.strerror}; make its directory writable, or name another --config"
+        raise ConfigError(message) from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{plain(text)}\n")
+    sys.stdout.flush()
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"perstack-orch: {plain(text)}\n")
+    sys.stderr.flush()

@@ -1,0 +1,130 @@
+"""perstack.lock: tools of skills as `install` found them, so that a Run need not ask the servers (spec 4.6)."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from orchestrator.wire.expert import Expert
+from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.generation import ToolDefinition
+from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill
+
+LOCK_NAME = "perstack.lock"
+
+SkillTools = Mapping[str, tuple[ToolDefinition, ...]]
+"""Tools by the name of their skill."""
+
+
+class _LockedTool(Frozen):
+    skill_name: str
+    name: str
+    description: str | None = None
+    input_schema: dict[str, Any]
+
+
+class _Lock(Frozen):
+    version: Literal["1"]
+    generated_at: int
+    config_path: str
+    experts: dict[str, dict[str, Any]]
+
+
+def lock_document(
+    experts: Mapping[str, Expert], tools: Mapping[str, SkillTools], config_name: str, now: int
+) -> dict[str, Any]:
+    """What goes into the lock, as TOML can hold it: nulls, as in a schema's `default`, are left out.
+
+    `tools` is by Expert, after `pick` and `omit`; those of interactive skills are added. `now` is Unix milliseconds.
+    """
+    return {
+        "version": "1",
+        "generatedAt": now,
+        "configPath": config_name,
+        "experts": {
+            key: _expert_table(expert) | {"toolDefinitions": _tool_tables(expert, tools.get(key, {}))}
+            for key, expert in experts.items()
+        },
+    }
+
+
+def known_tools(path: Path, experts: Mapping[str, Expert]) -> tuple[dict[str, SkillTools], tuple[str, ...]]:
+    """Read a lock: tools by Expert and skill, and notes on what of it cannot be used; without it both are empty."""
+    try:
+        lock = _Lock.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        found = {
+            key: [_LockedTool.model_validate(tool) for tool in _tools(table)] for key, table in lock.experts.items()
+        }
+    except FileNotFoundError:
+        return {}, ()
+    except (OSError, ValueError, ValidationError, RecursionError):
+        return {}, (f"{path} is not a lock that can be read, so it is ignored; perstack-orch install writes a new one",)
+    tools: dict[str, SkillTools] = {}
+    notes: list[str] = []
+    for key, expert in experts.items():
+        if key not in found:
+            continue
+        table = {name: value for name, value in lock.experts[key].items() if name != "toolDefinitions"}
+        if table == _expert_table(expert):
+            tools[key] = _by_skill(expert, found[key])
+        else:
+            notes.append(
+                f"{path} knows another definition of Expert {key!r}, so it is ignored for it; "
+                "perstack-orch install brings it up to date"
+            )
+    return tools, tuple(notes)
+
+
+def _tools(table: dict[str, Any]) -> list[Any]:
+    tools = table.get("toolDefinitions", [])
+    if not isinstance(tools, list):
+        message = "toolDefinitions is not a list"
+        raise ValueError(message)  # noqa: TRY004 - as pydantic would
+    return tools
+
+
+def _by_skill(expert: Expert, found: list[_LockedTool]) -> SkillTools:
+    started = [
+        skill.name for skill in expert.skills if skill.name != BASE_SKILL and not isinstance(skill, InteractiveSkill)
+    ]
+    return {
+        name: tuple(
+            ToolDefinition(name=tool.name, description=tool.description, input_schema=tool.input_schema)
+            for tool in found
+            if tool.skill_name == name
+        )
+        for name in started
+    }
+
+
+def _expert_table(expert: Expert) -> dict[str, Any]:
+    table: dict[str, Any] = expert.model_dump(mode="json", by_alias=True)
+    table["skills"] = {skill["name"]: skill for skill in table["skills"]}
+    plain: dict[str, Any] = _without_null(table)
+    return plain
+
+
+def _tool_tables(expert: Expert, tools: SkillTools) -> list[dict[str, Any]]:
+    asked = {
+        skill.name: tuple(
+            ToolDefinition(name=tool.name, description=tool.description, input_schema=tool.input_schema)
+            for tool in skill.tools
+        )
+        for skill in expert.skills
+        if isinstance(skill, InteractiveSkill)
+    }
+    return [
+        _without_null({"skillName": skill_name, **tool.model_dump(mode="json", by_alias=True)})
+        for skill_name, definitions in {**tools, **asked}.items()
+        for tool in definitions
+    ]
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_null(inner) for inner in value if inner is not None]
+    return value

@@ -1,0 +1,45 @@
+"""Learning the tools of an Expert's skills: each is started once, in a Sandbox, as in a Run."""
+
+import secrets
+import time
+from dataclasses import replace
+
+from orchestrator.config.lock import SkillTools
+from orchestrator.errand import run_errand
+from orchestrator.errors import PackageError
+from orchestrator.plan import Job, check, first, plan
+from orchestrator.sandbox import Backend
+
+INSPECTION_SECONDS = 300
+"""How long the skills of one Expert may take to start and to tell their tools."""
+
+
+async def inspect(job: Job, backend: Backend) -> SkillTools:
+    """Give the tools of each skill of the job's Expert, the built-in ones too, after `pick` and `omit`.
+
+    Raises:
+        MissingEnvError: a skill's variable has no value.
+        PackageError: a skill does not start; says why.
+        BackendError: the Sandbox could not be started.
+    """
+    check(job)
+    credentials = iter(lambda: secrets.token_hex(16), "")
+    planned = plan(job, first(job), credentials, time.time_ns() // 1_000_000)
+    authority = replace(planned.authority, max_generations=0)
+    try:
+        ended, session = await run_errand(
+            job,
+            backend,
+            lambda session: session.assign_inspection(planned.run, authority),
+            seconds=INSPECTION_SECONDS,
+            packages=job.shelf.directory,
+        )
+    except TimeoutError as error:
+        message = f"the skills of Expert {job.expert_key!r} took longer than {INSPECTION_SECONDS} s to tell their tools"
+        raise PackageError(message) from error
+    if ended.code != 0 or session.tools is None:
+        last = ended.detail.strip().splitlines()
+        said = last[-1] if last else f"the Sandbox ended ({ended.reason}, exit code {ended.code})"
+        message = f"Expert {job.expert_key!r}: {said}"
+        raise PackageError(message)
+    return session.tools
