@@ -12,6 +12,9 @@ from orchestrator.pool import Opened, Place, Pool, exit_of
 from orchestrator.prewarm import SETTLED_SECONDS, while_generating
 from orchestrator.wire.checkpoint import Checkpoint, RunError
 from orchestrator.wire.event import TerminalEvent
+from orchestrator.wire.identity import identify
+from orchestrator.wire.platform_event import DockerContainerStatus
+from orchestrator.wire.run import Run
 from orchestrator.wire.state_event import StartGeneration
 
 
@@ -34,6 +37,8 @@ async def attempt(place: Place, pool: Pool, planned: Plan, fan_out: int) -> Ende
     """
     async with pool.sandbox() as opened:
         session = opened.session
+        if place.job.verbose:
+            await place.publish(Collected.made_here(_container_status(planned.run, opened.sandbox.name, place.clock())))
         await session.assign(planned.run, planned.authority)
         verdict = await _follow(place, pool, planned, opened, fan_out)
         session.revoke()
@@ -41,6 +46,18 @@ async def attempt(place: Place, pool: Pool, planned: Plan, fan_out: int) -> Ende
         # Two Sandboxes must never work on one Run.
         await opened.gone.wait()
     return Ended(verdict, session.checkpoint, session.generations)
+
+
+def _container_status(run: Run, name: str, now: int) -> DockerContainerStatus:
+    return DockerContainerStatus(
+        id=identify(run.run_id, run.attempt, "container"),
+        timestamp=now,
+        job_id=run.job_id,
+        run_id=run.run_id,
+        attempt=run.attempt,
+        status="running",
+        service=name,
+    )
 
 
 async def _follow(place: Place, pool: Pool, planned: Plan, opened: Opened, fan_out: int) -> Checkpoint | Again | Broken:

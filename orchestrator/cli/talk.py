@@ -63,6 +63,8 @@ def talk(options: RunOptions, environ: Mapping[str, str]) -> int:
         job = replace(job, id=continued[0])
         # Without words the first turn only tells where the job stands.
         how = continued[1]
+    # The events then tell the container of each Run.
+    job = replace(job, verbose=True)
     return _Conversation(options, environ, job, Store(cwd / options.storage)).held(how)
 
 

@@ -6,14 +6,13 @@ from typing import Any
 
 from orchestrator.cli.render import fit, plain
 from orchestrator.wire.event import Event
-from orchestrator.wire.message import TextPart, ToolCall, ToolResult
+from orchestrator.wire.message import TextPart, ToolResult
 from orchestrator.wire.platform_event import ProxyAccess, SkillStderr
 from orchestrator.wire.state_event import (
     CallTools,
     CompleteRun,
     ResolveToolResults,
     Retry,
-    StopRunByDelegate,
     StopRunByError,
 )
 
@@ -28,16 +27,12 @@ def lasting(event: Event, expert_key: str, *, is_coordinator: bool, verbose: boo
     name = plain(expert_key)
     match event:
         case CallTools():
-            # Delegations are told when their Runs begin, the question of an interactive tool when it is asked.
             for call in event.tool_calls:
-                if call.tool_name != _ATTEMPT_COMPLETION and not _is_delegation(call):
+                if call.tool_name != _ATTEMPT_COMPLETION:
                     yield fit(f"{name} · {plain(call.tool_name)}({_arguments(call.args)})", _WIDTH)
         case ResolveToolResults():
             for result in event.tool_results:
                 yield fit(f"  {plain(result.tool_name)} {_answer(result)}", _WIDTH)
-        case StopRunByDelegate():
-            for delegation in event.checkpoint.delegate_to or ():
-                yield fit(f"{name} → {plain(delegation.expert.key)}: {plain(delegation.query)}", _WIDTH)
         case CompleteRun():
             yield f"{name}: {plain(event.text, keep=chr(10) + chr(9))}"
         case StopRunByError() if not is_coordinator:
@@ -49,10 +44,6 @@ def lasting(event: Event, expert_key: str, *, is_coordinator: bool, verbose: boo
             yield f"warning: {plain(event.domain)}:{event.port} was blocked: {reason}"
         case SkillStderr() if verbose:
             yield fit(f"{plain(event.skill_name)} says: {plain(event.message)}", _WIDTH)
-
-
-def _is_delegation(call: ToolCall) -> bool:
-    return call.skill_name == call.tool_name or call.skill_name.rpartition("/")[2] == call.tool_name
 
 
 def _arguments(args: dict[str, Any]) -> str:

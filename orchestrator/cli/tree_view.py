@@ -45,16 +45,24 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class TreeView:
-    """Nodes by the id of the first Run of each; `segments` leads there from the Runs that resumed it."""
+    """Nodes by the id of the first Run of each; `segments` leads there from the Runs that resumed it.
+
+    `containers` are the names of Sandboxes by Run, told before anything else about it.
+    """
 
     nodes: Mapping[str, Node] = field(default_factory=dict)
     segments: Mapping[str, str] = field(default_factory=dict)
+    containers: Mapping[str, str] = field(default_factory=dict)
 
     def with_event(self, event: Event) -> "TreeView":
         """The tree after one more event."""
+        if isinstance(event, DockerContainerStatus):
+            return replace(self, containers={**self.containers, event.run_id: event.service})
         if isinstance(event, InitializeRuntime):
             begun = self.of(event.run_id) or Node(event.expert_name)
-            return self._with(event.run_id, replace(begun, state="starting", began=begun.began or event.timestamp))
+            container = self.containers.get(event.run_id)
+            begun = replace(begun, state="starting", began=begun.began or event.timestamp, container=container)
+            return self._with(event.run_id, begun)
         if isinstance(event, StartRun):
             return self._started(event)
         node = self.of(event.run_id)
@@ -62,8 +70,6 @@ class TreeView:
             return self
         if isinstance(event, TerminalEvent):
             return self._stopped(node, event)
-        if isinstance(event, DockerContainerStatus):
-            return self._with(event.run_id, replace(node, container=event.service))
         if isinstance(event, CallTools | CallInteractiveTool | Retry):
             node = replace(node, running=node.running + event.usage.total_tokens)
         step = getattr(event, "step_number", node.step)
@@ -115,7 +121,7 @@ class TreeView:
             for call in event.checkpoint.delegate_to or ()
         }
         nodes = {**self.nodes, key: replace(node, state=DELEGATED), **called}
-        return TreeView(nodes, {**self.segments, resumed_run(event.run_id): key})
+        return replace(self, nodes=nodes, segments={**self.segments, resumed_run(event.run_id): key})
 
 
 def _without_refused(view: TreeView, run_id: str) -> TreeView:

@@ -1,0 +1,231 @@
+"""`start`: a conversation at a real terminal, and over pipes."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from tests.support.project import COMMAND, Project, ask, say, use
+from tests.support.typist import Typist, typist
+
+Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
+
+ONE = '[experts.one]\ninstruction = "Do it."\n'
+ASKING = (
+    ONE
+    + """
+[experts.one.skills.user]
+type = "interactiveSkill"
+[experts.one.skills.user.tools.confirm]
+description = "Ask the user."
+inputJsonSchema = '{"type":"object","properties":{"q":{"type":"string"}},"required":["q"]}'
+"""
+)
+TEAM = """
+[experts.boss]
+instruction = "Lead."
+delegates = ["left", "right"]
+[experts.left]
+instruction = "Left."
+[experts.right]
+instruction = "Right."
+"""
+OURS = re.compile(rb"\x1b\[(?:A|J|\?2004[hl])")
+"""What the command itself and its line editor write to a terminal."""
+
+
+def _env() -> dict[str, str]:
+    clean = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
+    return clean | {"TERM": "xterm", "LANG": "C.UTF-8"}
+
+
+def _sitting(made: Project, *arguments: str) -> AbstractContextManager[Typist]:
+    return typist((*COMMAND, "start", "--backend", made.backend, *arguments), made.directory, _env())
+
+
+def _piped(made: Project, typed: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*COMMAND, "start", "--backend", made.backend, *arguments],
+        cwd=made.directory, env=_env(), input=typed, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def _status(made: Project, job_id: str) -> str:
+    return str(json.loads((made.store / "jobs" / job_id / "job.json").read_text())["status"])
+
+
+def test_a_question_is_answered_and_the_conversation_goes_on(project: Make) -> None:
+    """The question is shown, the answer taken, a follow-up works, an empty line ends with the last turn's code."""
+    made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("then go"), say("and more")]})
+    with _sitting(made, "--job-id", "talk", "one", "begin") as person:
+        person.see(r"one asks you \(confirm\): ready\?")
+        person.see("your answer to one > ")
+        person.type("yes\n")
+        person.see("one: then go")
+        person.see("what next.* > ")
+        person.type("more\n")
+        person.see("one: and more")
+        person.see("what next.* > ")
+        person.type("\n")
+        assert person.end() == 0
+    assert _status(made, "talk") == "completed"
+    assert "Traceback" not in person.text
+
+
+def test_who_and_what_are_asked_for(project: Make) -> None:
+    """Without EXPERT they are listed and chosen by number; without QUERY it is asked; Ctrl-D ends."""
+    made = project(TEAM, {"left": [say("left done")]})
+    with _sitting(made) as person:
+        person.see(r"1\. boss\r\n2\. left\r\n3\. right\r\n")
+        person.type("2\n")
+        person.see("what is left to do")
+        person.type("work\n")
+        person.see("left: left done")
+        person.see("what next.* > ")
+        person.type("\x04")
+        assert person.end() == 0
+
+
+def test_the_tree_of_runs_is_live(project: Make) -> None:
+    """Delegates stand below their coordinator with step, tokens, time and container while they work."""
+    usage = {"usage": {"inputTokens": 10, "outputTokens": 2}}
+    replies = {
+        "boss": [use(ask("left", "l"), ask("right", "r")) | usage, say("both") | usage],
+        "left": [say("left half") | usage],
+        "right": [use(("listDirectory", {"path": "."})) | usage, say("right half") | usage | {"delayMs": 1_500}],
+    }
+    with _sitting(project(TEAM, replies), "--job-id", "tree", "boss", "go") as person:
+        person.see(r"└ right · step 3 · asking the model · 12 tokens · 0:0\d · tree-s\d")
+        person.see("boss: both")
+        person.see(r"boss · step 5 · completed · 24 tokens · 0:0\d · tree-s\d\r\n")
+        person.see(r"└ left · step \d · completed · 12 tokens")
+        person.see("what next.* > ")
+        person.type("\n")
+        assert person.end() == 0
+
+
+def test_nothing_from_a_container_steers_the_terminal(project: Make) -> None:
+    """Escapes in a tool's result, in arguments and in the Expert's words arrive as text without their escape."""
+    hostile = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
+    made = project(
+        ASKING,
+        {
+            "one": [
+                use(("writeTextFile", {"path": "a", "text": hostile})),
+                use(
+                    ("readTextFile", {"path": "a"}), ("exec", {"command": "printf", "args": ["\\033[2Jx"], "cwd": "/"})
+                ),
+                use(("confirm", {"q": hostile + "sure?"})),
+                say(hostile + "the end"),
+            ]
+        },
+    )
+    with _sitting(made, "one", "go") as person:
+        person.see(r"sure\?")
+        person.see("your answer to one > ")
+        person.type("y\n")
+        person.see("the end")
+        person.see("what next.* > ")
+        person.type("\n")
+        assert person.end() == 0
+    left = OURS.sub(b"", person.shown)
+    assert b"owned" in left
+    assert [bad for bad in ("\x1b", "\x07", "\x9b", "\u202e") if bad in left.decode()] == []
+
+
+def test_over_pipes_it_is_plain(project: Make) -> None:
+    """Answers come from stdin a line each; no escape, no carriage return, and the end of stdin ends it."""
+    made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("then go")]})
+    result = _piped(made, "yes\n", "--job-id", "talk", "one", "begin")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [mark for mark in ("\x1b", "\r") if mark in result.stdout] == []
+    assert "one asks you (confirm): ready?\nyour answer to one >\n> yes\none: then go\n" in re.sub(
+        r"(?m)^\d+ (?:process|container).*\n(?:  hop.*\n)*", "", result.stdout
+    )
+
+
+def test_an_open_question_left_alone_is_exit_4_and_can_be_taken_up(project: Make) -> None:
+    """Who does not answer gets run's code; --continue shows the question again."""
+    made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("then go")]})
+    assert _piped(made, "", "--job-id", "talk", "one", "begin").returncode == 4
+    again = _piped(made, "yes\n", "--continue-job", "talk", "one")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.index("ready?") < again.stdout.index("one: then go")
+
+
+def test_at_the_step_limit_more_steps_are_offered(project: Make) -> None:
+    """A yes goes on with as many again."""
+    made = project(ONE, {"one": [use(("listDirectory", {"path": "."})), say("got it")]})
+    result = _piped(made, "y\n", "--max-steps", "1", "one", "go")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "one stopped at the limit of 1 steps\ngo on for 1 more? [y/N, or new words] >\n> y\n" in result.stdout
+
+
+def test_after_an_error_other_words_are_tried(project: Make) -> None:
+    """The error is shown each time; the code is that of the last turn."""
+    made = project(ONE, {"one": [{"error": {"name": "Overloaded", "message": "the model is away"}}]})
+    result = _piped(made, "again\n", "one", "go")
+    assert result.returncode == 1, result.stdout + result.stderr
+    told = "one stopped by an error: the model is away\ntry again with other words (an empty line ends) >\n"
+    assert result.stdout.count(told) == 2
+
+
+def test_a_host_that_nobody_declared_is_asked_for_once(project: Make) -> None:
+    """However often it was tried, one question; after a yes the host is no longer refused as undeclared."""
+    toml = (
+        ONE
+        + """
+[experts.one.skills."@perstack/base"]
+type = "mcpStdioSkill"
+command = "npx"
+packageName = "@perstack/base"
+allowedDomains = ["api.exa.ai"]
+"""
+    )
+    call = "import urllib.request as r; r.urlopen('https://host.invalid', timeout=20)"
+    tried = use(("exec", {"command": "python3", "args": ["-c", call], "cwd": "/"}))
+    made = project(toml, {"one": [tried, tried, say("refused"), tried, say("tried again")]})
+    result = _piped(made, "y\nagain\n\n", "one", "go")
+    assert result.returncode == 0, result.stdout + result.stderr
+    asked = "@perstack/base of one wants to reach host.invalid: allow from the next turn of this job? [y/N] >\n> y\n"
+    assert result.stdout.count(asked) == 1
+    first, second = result.stdout.split(asked)
+    assert first.count("host.invalid is not declared") == 2
+    assert "is not declared" not in second
+    assert "host.invalid cannot be resolved" in second
+    assert second.count("wants to reach") == 0
+
+
+@pytest.mark.parametrize("backend", ["process"])
+def test_ctrl_c_stops_the_turn_and_another_the_conversation(project: Make) -> None:
+    """After the first the job can be gone on with from the prompt; at the prompt the next one quits with 130."""
+    made = project(ONE, {"one": [say("slow") | {"delayMs": 3_000}, say("then")]})
+    with _sitting(made, "--job-id", "talk", "one", "go") as person:
+        person.see("asking the model")
+        person.type("\x03")
+        person.see("go on with.* > ")
+        assert _status(made, "talk") == "cancelled"
+        person.type("more\n")
+        person.see("one: slow")
+        person.see("one: then")
+        person.see("what next.* > ")
+        person.type("\x03")
+        assert person.end() == 130
+
+
+@pytest.mark.parametrize("backend", ["process"])
+def test_ctrl_c_twice_quits(project: Make) -> None:
+    """The second while the first still stops the turn, or right after."""
+    made = project(ONE, {"one": [say("slow") | {"delayMs": 60_000}]})
+    with _sitting(made, "--job-id", "talk", "one", "go") as person:
+        person.see("asking the model")
+        person.type("\x03")
+        person.see("stopping")
+        person.type("\x03")
+        assert person.end() == 130
+    assert _status(made, "talk") == "cancelled"

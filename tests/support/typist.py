@@ -1,0 +1,90 @@
+"""A person at a terminal: a command behind a real pseudoterminal, what it shows, and keys."""
+
+import fcntl
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SECONDS = 60
+
+# Makes the pseudoterminal the controlling one, so that Ctrl-C is a signal, as at a desk.
+_IN_CHARGE = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+@dataclass
+class Typist:
+    """Reads what the command shows and types; every wait ends."""
+
+    process: "subprocess.Popen[bytes]"
+    fd: int
+    shown: bytes = b""
+    _seen: int = field(default=0)
+
+    def see(self, pattern: str) -> "re.Match[str]":
+        """Wait until `pattern` is shown after what was seen before."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            match = re.search(pattern, self.text[self._seen :])
+            if match is not None:
+                self._seen += match.end()
+                return match
+            assert time.monotonic() < deadline, f"{pattern!r} was not shown:\n{self.text}"
+            assert self._read(), f"the command ended before it showed {pattern!r}:\n{self.text}"
+
+    def type(self, text: str) -> None:
+        """Type keys."""
+        os.write(self.fd, text.encode())
+
+    def end(self) -> int:
+        """Read to the end, and give the exit code."""
+        deadline = time.monotonic() + SECONDS
+        while self._read():
+            assert time.monotonic() < deadline, f"the command does not end:\n{self.text}"
+        return self.process.wait(SECONDS)
+
+    @property
+    def text(self) -> str:
+        """All that was shown."""
+        return self.shown.decode("utf-8", "replace")
+
+    def _read(self) -> bool:
+        if not select.select([self.fd], [], [], 1)[0]:
+            return True
+        try:
+            chunk = os.read(self.fd, 65536)
+        except OSError:
+            # Linux says EIO when nobody has the other end any more.
+            return False
+        self.shown += chunk
+        return bool(chunk)
+
+
+@contextmanager
+def typist(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], *, columns: int = 100, lines: int = 30
+) -> Iterator[Typist]:
+    """Start `command` at a terminal of the given size; it is stopped when the block is left."""
+    fd, inside = os.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-c", _IN_CHARGE, *command],
+        cwd=cwd, env=env, stdin=inside, stdout=inside, stderr=inside, start_new_session=True,
+    )  # fmt: skip
+    os.close(inside)
+    try:
+        yield Typist(process, fd)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(SECONDS)
+        os.close(fd)
