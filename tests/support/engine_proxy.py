@@ -1,0 +1,102 @@
+"""A Docker engine that shares no sockets: the real one behind a proxy that takes a Sandbox's state directory away.
+
+Desktop products mount directories of the host, but a unix socket in them does not work inside. What the container finds
+at the directory's place is empty, and its own.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ENGINE = Path("/var/run/docker.sock")
+STATE = "/run/perstack"
+
+_CHUNK = 64 * 1024
+_BROKEN = (OSError, asyncio.IncompleteReadError)
+
+
+@dataclass
+class EngineProxy:
+    """Where to reach the engine, and the targets of the requests that were changed on their way to it."""
+
+    address: str
+    changed: list[str] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Relay one connection until either side ends it."""
+        engine_reader, engine_writer = await asyncio.open_unix_connection(ENGINE)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                answers = tasks.create_task(_relay(engine_reader, writer))
+                await self._requests(reader, engine_writer)
+                answers.cancel()
+        finally:
+            engine_writer.close()
+            writer.close()
+
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(*_BROKEN):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                body = await reader.readexactly(int(_header(head, "content-length") or 0))
+                if _is_create(head):
+                    self.changed.append(head.split(b" ")[1].decode())
+                    head, body = _replaced(head, body)
+                writer.write(head + body)
+                await writer.drain()
+
+
+@asynccontextmanager
+async def engine_without_sockets(directory: Path) -> AsyncIterator[EngineProxy]:
+    """Serve the proxy at a socket in `directory`."""
+    path = directory / "engine.sock"
+    proxy = EngineProxy(f"unix://{path}")
+    connections: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(proxy.serve(reader, writer))
+            connections.add(task)
+            task.add_done_callback(connections.discard)
+
+    async with await asyncio.start_unix_server(serve, path, limit=1024 * 1024):
+        try:
+            yield proxy
+        finally:
+            for task in connections:
+                task.cancel()
+
+
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(*_BROKEN):
+        while chunk := await reader.read(_CHUNK):
+            writer.write(chunk)
+            await writer.drain()
+    writer.close()
+
+
+def _is_create(head: bytes) -> bool:
+    method, target = head.split(b" ")[:2]
+    return method == b"POST" and target.partition(b"?")[0].endswith(b"/containers/create")
+
+
+def _header(head: bytes, name: str) -> str | None:
+    for line in head.decode("latin-1").split("\r\n")[1:]:
+        key, _, value = line.partition(":")
+        if key.strip().lower() == name:
+            return value.strip()
+    return None
+
+
+def _replaced(head: bytes, body: bytes) -> tuple[bytes, bytes]:
+    described: dict[str, Any] = json.loads(body)
+    host = described["HostConfig"]
+    host["Mounts"] = [mount for mount in host["Mounts"] if mount["Target"] != STATE]
+    host["Tmpfs"] = {**host["Tmpfs"], STATE: "rw,mode=1777"}
+    changed = json.dumps(described).encode()
+    lines = [line for line in head.rstrip().split(b"\r\n") if not line.lower().startswith(b"content-length:")]
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(changed), b"", b""]), changed
