@@ -118,7 +118,18 @@ def test_nothing_from_a_container_steers_the_terminal(project: Make) -> None:
             "one": [
                 use(("writeTextFile", {"path": "a", "text": hostile})),
                 use(
-                    ("readTextFile", {"path": "a"}), ("exec", {"command": "printf", "args": ["\\033[2Jx"], "cwd": "/"})
+                    ("readTextFile", {"path": "a"}),
+                    (
+                        "exec",
+                        {
+                            "command": "printf",
+                            "args": ["\\033[2Jx"],
+                            "env": {},
+                            "cwd": "/workspace",
+                            "stdout": True,
+                            "stderr": False,
+                        },
+                    ),
                 ),
                 use(("confirm", {"q": hostile + "sure?"})),
                 say(hostile + "the end"),
@@ -188,7 +199,19 @@ allowedDomains = ["api.exa.ai"]
 """
     )
     call = "import urllib.request as r; r.urlopen('https://host.invalid', timeout=20)"
-    tried = use(("exec", {"command": "python3", "args": ["-c", call], "cwd": "/"}))
+    tried = use(
+        (
+            "exec",
+            {
+                "command": "python3",
+                "args": ["-c", call],
+                "env": {},
+                "cwd": "/workspace",
+                "stdout": True,
+                "stderr": True,
+            },
+        )
+    )
     made = project(toml, {"one": [tried, tried, say("refused"), tried, say("tried again")]})
     result = _piped(made, "y\nagain\n\n", "one", "go")
     assert result.returncode == 0, result.stdout + result.stderr
