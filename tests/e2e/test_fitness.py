@@ -3,12 +3,12 @@
 import asyncio
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from orchestrator.wire.state_event import CompleteRun
+from tests.support import engine
 from tests.support.project import Project, ended
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fitness"
@@ -55,31 +55,6 @@ async def test_a_second_run_goes_on_in_the_same_workspace(fitness: Project) -> N
     assert len(list((fitness.store / "jobs").iterdir())) == 2
 
 
-async def _inspect_all(stop: asyncio.Event) -> list[dict[str, object]]:
-    """Inspect every container that is started until `stop`, while it runs."""
-    listing = await asyncio.create_subprocess_exec(
-        "docker", "events", "--filter", "event=start", "--format", "{{.ID}}", stdout=asyncio.subprocess.PIPE
-    )
-    assert listing.stdout is not None
-    found: list[dict[str, object]] = []
-    try:
-        while not stop.is_set():
-            try:
-                async with asyncio.timeout(0.2):
-                    line = await listing.stdout.readline()
-            except TimeoutError:
-                continue
-            inspect = await asyncio.create_subprocess_exec(
-                "docker", "inspect", line.decode().strip(), stdout=asyncio.subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
-            stdout, _ = await inspect.communicate()
-            found += json.loads(stdout)
-    finally:
-        listing.terminate()
-        await listing.wait()
-    return found
-
-
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"])
 async def test_g18_one_container_a_run_without_network_key_or_query(fitness: Project) -> None:
@@ -88,7 +63,7 @@ async def test_g18_one_container_a_run_without_network_key_or_query(fitness: Pro
     toml.write_text(toml.read_text())
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(_inspect_all(stop))
+        watching = group.create_task(engine.inspect_started(stop))
         process = await fitness.start(
             "run", "--env", "FITNESS_NOTE", "--job-id", "fitness-1", "fitness-assistant", QUERY, env=ENV
         )

@@ -1,7 +1,10 @@
 """A Docker engine for tests: whether one answers, and what is left in it."""
 
+import asyncio
+import json
 import os
 import subprocess
+from typing import Any
 
 LABEL = "perstack.ai/instance"
 
@@ -20,6 +23,31 @@ def containers(instance: str) -> list[str]:
 def runtime_image() -> str:
     """The image that tests run in: the one just built, or any that has Python."""
     return os.environ.get("PERSTACK_TEST_IMAGE", "") or _first_present()
+
+
+async def inspect_started(stop: asyncio.Event) -> list[dict[str, Any]]:
+    """Inspect every container that is started until `stop`, while it runs."""
+    listing = await asyncio.create_subprocess_exec(
+        "docker", "events", "--filter", "event=start", "--format", "{{.ID}}", stdout=asyncio.subprocess.PIPE
+    )
+    assert listing.stdout is not None
+    found: list[dict[str, Any]] = []
+    try:
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(0.2):
+                    line = await listing.stdout.readline()
+            except TimeoutError:
+                continue
+            inspect = await asyncio.create_subprocess_exec(
+                "docker", "inspect", line.decode().strip(), stdout=asyncio.subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            stdout, _ = await inspect.communicate()
+            found += json.loads(stdout)
+    finally:
+        listing.terminate()
+        await listing.wait()
+    return found
 
 
 def _first_present() -> str:

@@ -1,0 +1,113 @@
+"""Where secrets are not: anything that a job writes, its containers as seen from outside, its image."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import engine
+from tests.support.project import Project, ask, ended, say, use
+
+TOOLS = Path(__file__).parents[1] / "support" / "mcp_servers" / "tools.py"
+FROM_ENVIRONMENT = {
+    "ANTHROPIC_API_KEY": "canary-provider-key-11",
+    "SKILL_KEY": "canary-skill-key-22",
+    "OWN_NOTE": "canary-own-note-33",
+    "UNRELATED_PASSWORD": "canary-unrelated-44",
+}
+FROM_FILE = {"FILE_KEY": "canary-file-key-55"}
+SECRETS = (*FROM_ENVIRONMENT.values(), *FROM_FILE.values())
+QUERY = "canary query of a user"
+PYTHON = {"process": sys.executable, "docker": "/opt/perstack/bin/python"}
+
+
+def _project(directory: Path, backend: str) -> Project:
+    """Write a skill that tells its whole environment, and a delegate that has no right to any of it."""
+    replies = {
+        "one": [
+            use(("environ", {})),
+            use(("exec", {"command": "env", "args": [], "env": {}, "cwd": ".", "stdout": True, "stderr": True})),
+            use(ask("two", "go on")),
+            say("done"),
+        ],
+        "two": [
+            use(("exec", {"command": "env", "args": [], "env": {}, "cwd": ".", "stdout": True, "stderr": True})),
+            say("done too"),
+        ],
+    }
+    made = Project(directory, backend)
+    made.workspace.mkdir(parents=True)
+    shutil.copy(TOOLS, made.workspace)
+    if os.geteuid() == 0:
+        os.chown(made.workspace, 65532, 65532)
+    script = "/workspace/tools.py" if backend == "docker" else str(made.workspace / "tools.py")
+    toml = f"""
+[experts.one]
+instruction = "Do."
+delegates = ["two"]
+[experts.one.skills.kit]
+type = "mcpStdioSkill"
+command = {json.dumps(PYTHON[backend])}
+args = ["-I", {json.dumps(script)}]
+requiredEnv = ["SKILL_KEY", "FILE_KEY"]
+[experts.two]
+instruction = "Do."
+"""
+    Project.make(directory, backend, toml, replies)
+    (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in FROM_FILE.items()))
+    return made
+
+
+async def test_g18_no_secret_leaves_the_place_it_is_for(tmp_path: Path, backend: str) -> None:
+    """A skill that tells all it was given, and `exec` that prints its environment: every record is masked."""
+    made = _project(tmp_path / "project", backend)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(engine.inspect_started(stop)) if backend == "docker" else None
+        process = await made.start(
+            "run", "--backend", backend, "--verbose", "--events", "full", "--env", "OWN_NOTE", "one", QUERY,
+            env=FROM_ENVIRONMENT,
+        )  # fmt: skip
+        result = await ended(process)
+        stop.set()
+    assert result.code == 0, result.stderr
+    assert b"SKILL_KEY" in result.stdout
+    assert b"[masked]" in result.stdout
+    (made.directory / ".env").unlink()
+    written = b"".join([*made.files(), result.stdout, result.stderr.encode()])
+    assert [secret for secret in SECRETS if secret.encode() in written] == []
+    if watching is not None:
+        seen = json.dumps(watching.result())
+        assert len(watching.result()) >= 3
+        assert [secret for secret in (*SECRETS, QUERY, "SKILL_KEY", "OWN_NOTE") if secret in seen] == []
+
+
+async def test_a_delegate_is_given_nothing_of_its_coordinator_s(tmp_path: Path, backend: str) -> None:
+    """What --env grants reaches the named Expert's commands, and not its delegate's."""
+    made = _project(tmp_path / "project", backend)
+    result = await made.run("one", QUERY, "--events", "full", "--env", "OWN_NOTE", env=FROM_ENVIRONMENT)
+    assert result.code == 0, result.stderr
+    told = {key: [event for event in result.events if event.type == "resolveToolResults" and event.expert_key == key]
+            for key in ("one", "two")}  # fmt: skip
+    assert any("OWN_NOTE" in event.model_dump_json() for event in told["one"])
+    assert len(told["two"]) == 1
+    for name in (*FROM_ENVIRONMENT, *FROM_FILE):
+        assert name not in told["two"][0].model_dump_json()
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
+def test_the_image_s_history_has_nothing_of_this_machine(backend: str) -> None:
+    """Neither the layers' commands nor the image's configuration name a key, a proxy or a host."""
+    assert backend == "docker"
+    told = ""
+    for command in (("history", "--no-trunc", "--format", "{{.CreatedBy}}"), ("inspect",)):
+        listing = ["docker", "image", *command, engine.runtime_image()]
+        told += subprocess.run(listing, capture_output=True, text=True, timeout=60, check=True).stdout
+    for word in ("API_KEY", "TOKEN", "PASSWORD", "http_proxy=", "HTTP_PROXY=", "INDEX_URL", str(Path.home()) + "/"):
+        assert word not in told
