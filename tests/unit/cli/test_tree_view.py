@@ -25,7 +25,7 @@ from orchestrator.wire.state_event import (
 )
 from orchestrator.wire.usage import Usage
 
-ARGS = {"a": "\x1b[2J"}
+ARGS = {"a": "\x1b[2J\u202e"}
 STEP = Step(step_number=1, started_at=0)
 LEFT = delegated_run("r", "call-left")
 RIGHT = delegated_run("r", "call-right")
@@ -130,6 +130,7 @@ def test_a_coordinator_that_resumes_is_the_same_node() -> None:
         LEFT: Node("left", "r", "completed", 2, settled=7, began=1_400, ended=1_800, container="j-s2"),
         RIGHT: Node("right", "r", NOT_STARTED),
     }
+    assert view.with_event(_completed(again, "boss", 2_200, 25)).nodes["r"].tokens == 12 + 25 - 19
     assert (view.expert(again), view.is_coordinator(again), view.is_coordinator(LEFT)) == ("boss", True, False)
 
 
@@ -169,7 +170,7 @@ def test_no_line_is_too_wide_or_steers_the_terminal(key: str, width: int) -> Non
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
-        (_called("r", "boss", 1, 1, "exec", "attemptCompletion"), ['boss · exec(a="\\u001b[2J")']),
+        (_called("r", "boss", 1, 1, "exec", "attemptCompletion"), ['boss · exec(a="\\u001b[2J ")']),
         (_delegated(1, 1, "left"), []),
         (_completed("r", "boss", 1, 1), ["boss: done"]),
         (
