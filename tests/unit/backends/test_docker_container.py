@@ -1,4 +1,7 @@
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from orchestrator.backends.docker_container import create_body
 from orchestrator.sandbox import MIB, Limits, SandboxSpec, User
@@ -69,3 +72,10 @@ def test_the_whole_body() -> None:
 def test_a_command_replaces_the_entrypoint() -> None:
     """Only where one is asked for; else the image says what runs."""
     assert create_body(SPEC, ("/bin/true",)) == {**create_body(SPEC), "Entrypoint": ["/bin/true"]}
+
+
+@pytest.mark.parametrize("installs", [True, False])
+def test_packages_are_changed_by_the_sandbox_that_installs_alone(installs: bool) -> None:  # noqa: FBT001 - parametrized
+    """Every other one sees them read-only."""
+    body = create_body(replace(SPEC, packages=Path("/store/packages"), installs=installs))
+    assert bind("/store/packages", "/packages", read_only=not installs) in body["HostConfig"]["Mounts"]
