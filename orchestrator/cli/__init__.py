@@ -11,6 +11,7 @@ from orchestrator.cli import arguments, history, install, start, taking_up
 from orchestrator.cli.options import RunOptions
 from orchestrator.errors import OrchestratorError
 
+_NAME = "perstack-orch"
 _INTERNAL = 3
 _INTERRUPTED = 130
 
@@ -25,9 +26,9 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; give the exit code. Whatever fails, a person gets a sentence."""
     try:
-        code = app(args=arguments, prog_name="perstack-orch", standalone_mode=False)
+        code = app(args=arguments, prog_name=_NAME, standalone_mode=False)
     except typer.TyperException as error:
-        return _complain(f"{error.format_message().rstrip('.')}; see perstack-orch run --help", 2)
+        return _complain(f"{error.format_message().rstrip('.')}; see {_command(error)} --help", 2)
     except OrchestratorError as error:
         return _complain(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -39,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - a traceback helps nobody at a terminal
         return _complain(f"internal error ({type(error).__name__}: {error}); please report it", _INTERNAL)
     return code if isinstance(code, int) else 0
+
+
+def _command(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)  # only errors of usage know the command they happened in
+    return context.command_path if context is not None else _NAME
 
 
 def _complain(sentence: str, code: int) -> int:

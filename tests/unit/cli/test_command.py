@@ -102,8 +102,9 @@ def test_version(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ((), ("Missing command",)),
-        (("frobnicate",), ("frobnicate",)),
-        (("run",), ("EXPERT",)),
+        (("frobnicate",), ("frobnicate", "see perstack-orch --help")),
+        (("run",), ("EXPERT", "see perstack-orch run --help")),
+        (("log", "again"), ("again", "see perstack-orch log --help")),
         (("run", "one"), ("QUERY",)),
         (("run", "one", "go", "again"), ("again",)),
         (("run", "--colour", "one", "go"), ("--colour",)),
