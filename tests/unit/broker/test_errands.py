@@ -1,0 +1,85 @@
+"""Sandboxes that are given an install or an inspection instead of a Run."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from orchestrator.broker.authority import Authority, SkillHosts
+from orchestrator.broker.proxy import Network
+from orchestrator.wire.generation import ToolDefinition
+from orchestrator.wire.install import Install, Package, PackageKind
+from orchestrator.wire.link import Assigned, Attach, Call, KeepTools, Kept, Opened, Refused, Tunnel
+from tests.support.broker_world import AUTHORITY, RUN, World, generate
+from tests.support.guest import Guest
+
+INSTALL = Install(
+    packages=(Package(slug="s", kind=PackageKind.NPM, name="kit", spec="kit"),),
+    registries={PackageKind.NPM: "https://registry.example.com/"},
+    proxy_credential="way-out",
+)
+HOSTS = SkillHosts("the install", ("registry.example.com",), private_ok=True)
+TOOLS = {"kit": (ToolDefinition(name="echo", input_schema={"type": "object"}),)}
+
+
+@pytest.mark.parametrize("call", [generate(), KeepTools(id="tools", tools=TOOLS)])
+async def test_an_install_makes_no_call(world: World, call: Call) -> None:
+    """Neither of the model nor of anything else; the Sandbox is refused from then on."""
+    async with world.session() as session, await Guest.connect(world.state) as guest:
+        guest.send(Attach())
+        await session.ready()
+        await session.assign_install(INSTALL, Authority.of_install("way-out", HOSTS))
+        assert (await guest.read(Assigned)).install == INSTALL
+        guest.send(call)
+        assert isinstance(await guest.read(Refused), Refused)
+    assert (world.model_calls, session.tools) == ([], None)
+
+
+@pytest.mark.parametrize(("host", "allowed"), [("registry.example.com", True), ("other.example.com", False)])
+async def test_an_install_reaches_its_registries_alone_even_in_a_private_network(
+    world: World, host: str, *, allowed: bool
+) -> None:
+    """They are named by this machine's own configuration, as a company's registry is."""
+
+    async def lookup(_host: str, _port: int) -> Sequence[tuple[str, int]]:
+        return (("127.0.0.1", port),)
+
+    async def end(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(end, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        world.network = Network(resolve=lookup)
+        async with world.session() as session, await Guest.connect(world.state) as guest:
+            guest.send(Attach())
+            await session.ready()
+            await session.assign_install(INSTALL, Authority.of_install("way-out", HOSTS))
+            key = (await guest.read(Assigned)).session_key
+            async with await Guest.connect(world.state) as tunnel:
+                tunnel.send(Tunnel(session_key=key, credential="way-out", host=host, port=443))
+                refused = (await tunnel.read(Opened)).refused
+    said = f"{host} is no host of a package registry, and an install reaches nothing else"
+    assert refused == (None if allowed else said)
+
+
+async def test_an_inspection_tells_tools_and_calls_no_model(world: World) -> None:
+    """What it tells is in the session; a model call after it breaks a rule."""
+    async with world.session() as session, await Guest.connect(world.state) as guest:
+        guest.send(Attach())
+        await session.ready()
+        await session.assign_inspection(RUN, AUTHORITY)
+        assert (await guest.read(Assigned)).inspection == RUN
+        guest.send(KeepTools(id="tools", tools=TOOLS))
+        assert await guest.read(Kept) == Kept(id="tools")
+        guest.send(generate())
+        assert isinstance(await guest.read(Refused), Refused)
+    assert (session.tools, world.model_calls) == (TOOLS, [])
+
+
+async def test_a_run_tells_no_tools(world: World) -> None:
+    """Only an inspection is asked for them."""
+    async with world.running() as (session, guest, _):
+        guest.send(KeepTools(id="tools", tools=TOOLS))
+        assert isinstance(await guest.read(Refused), Refused)
+    assert session.tools is None
