@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from orchestrator.backends.naming import job_labels
+from orchestrator.backends.naming import instance_labels, job_labels
 from orchestrator.broker.egress import Access
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.server import Broker
@@ -114,7 +114,7 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
         agenda = Agenda(first(job)) if go_on is None else _agenda(job, records, go_on)
         if go_on is not None:
             # What an orchestrator that is gone left behind would work on the same Runs.
-            await backend.prune(job_labels(job.id))
+            await backend.prune(instance_labels(job.instance) | job_labels(job.id))
         record = records.job().with_(status=JobStatus.RUNNING, finished_at=None)
         await records.keep_job(record)
         events = JobEvents()

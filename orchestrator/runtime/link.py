@@ -22,6 +22,7 @@ from orchestrator.wire.message import ToolResult
 PATIENCE = 60.0
 """Seconds that a broker may be away before the Sandbox gives up (design 5)."""
 
+_ABSENT = 2.0
 _ADDRESS_BYTES = 107
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _BROKEN = (OSError, asyncio.IncompleteReadError)
@@ -228,7 +229,8 @@ async def attach(
 
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(afterwards())
-        assigned, connection = await _persist(once, patience)
+        # The host makes the socket before the Sandbox: one that is absent will not come, the engine does not share it.
+        assigned, connection = await _persist(once, patience, absent=_ABSENT)
         waiting.cancel()
         link = Link(state, assigned.session_key, connection, patience)
         try:
@@ -256,8 +258,11 @@ def _unexpected(answer: wire.Answer) -> WireError:
     return WireError(f"the broker answered call {answer.id!r} with {answer.answer!r}, which was not asked for")
 
 
-async def _persist(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
-    """Try until it works; `patience` seconds count from the last time that somebody answered the door."""
+async def _persist(attempt: Callable[[], Awaitable[T]], patience: float, absent: float = PATIENCE) -> T:
+    """Try until it works; `patience` seconds count from the last time that somebody answered the door.
+
+    Where there is no door at all, `absent` seconds are enough.
+    """
     clock = asyncio.get_running_loop().time
     deadline = clock() + patience
     pause = _FIRST_PAUSE
@@ -268,7 +273,8 @@ async def _persist(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
         except _BROKEN as error:
             if clock() - began > patience:
                 deadline = clock() + patience  # It was there, for long, and left: waiting begins anew.
-            if clock() + pause > deadline:
+            limit = deadline - max(0.0, patience - absent) if isinstance(error, FileNotFoundError) else deadline
+            if clock() + pause > limit:
                 message = f"the broker was away for {patience:g} s ({type(error).__name__}: {error})"
                 raise BrokerGoneError(message) from error
         await asyncio.sleep(pause)
