@@ -1,0 +1,93 @@
+"""What Perstack's checklist promises of whole jobs, where no other file tells it."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from orchestrator.wire.state_event import CompleteRun
+from tests.support.project import Project, ask, ended, say, use
+
+Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
+
+ONE = '[experts.one]\ninstruction = "Do it."\n'
+TEAM = """
+[experts.boss]
+instruction = "Lead."
+delegates = ["left", "right"]
+[experts.left]
+instruction = "Left."
+delegates = ["deep"]
+[experts.right]
+instruction = "Right."
+[experts.deep]
+instruction = "Dig."
+"""
+
+
+async def test_b2_a_checkpoint_needs_its_job(project: Make) -> None:
+    """--resume-from without --continue-job is a usage error that says so."""
+    result = await project(ONE, {"one": [say("done")]}).run("one", "go", "--resume-from", "cp")
+    assert result.code == 2
+    assert "--continue-job" in result.stderr
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
+async def test_b4_runtime_in_the_toml_never_lowers_isolation(project: Make) -> None:
+    """`runtime = "local"` is told about, and the Expert runs in a container all the same."""
+    made = project(ONE, {"one": [use(("healthCheck", {})), say("done")]})
+    toml = made.directory / "perstack.toml"
+    toml.write_text('runtime = "local"\n' + toml.read_text())
+    result = await made.command("run", "one", "go")
+    assert result.code == 0, result.stderr
+    assert "local" in result.stderr
+    assert "/workspace" in result.stdout.decode()
+    assert '\\"pid\\":1' in result.stdout.decode().replace(" ", "")
+
+
+async def test_b6_a_job_id_names_the_job_everywhere(project: Make) -> None:
+    """Events carry it, and the records are under it."""
+    made = project(ONE, {"one": [say("done")]})
+    result = await made.run("one", "go", "--job-id", "my-job")
+    assert {event.job_id for event in result.events} == {"my-job"}
+    assert (made.store / "jobs" / "my-job").is_dir()
+
+
+async def test_d12_the_record_says_running_and_then_how_it_ended(project: Make) -> None:
+    """While it runs, and again while it goes on: running without a finish; in the end: completed, and when."""
+    slow = say("done") | {"delayMs": 1_500}
+    made = project(ONE, {"one": [slow, slow]})
+    record = made.store / "jobs" / "j" / "job.json"
+    for more in (("--job-id", "j"), ("--continue-job", "j")):
+        process = await made.start("run", "--backend", made.backend, *more, "one", "go")
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readline(), 60)
+        during = json.loads(record.read_text())
+        assert (during["status"], during.get("finishedAt")) == ("running", None)
+        assert (await ended(process)).code == 0
+        after = json.loads(record.read_text())
+        assert after["status"] == "completed"
+        assert after["finishedAt"] > after["startedAt"]
+
+
+async def test_d14_a_parallel_child_that_delegates_goes_on_before_it_returns(project: Make) -> None:
+    """The coordinator gets the child's own words, not its grandchild's."""
+    result = await project(
+        TEAM,
+        {
+            "boss": [use(ask("left", "l"), ask("right", "r")), say("both")],
+            "left": [use(ask("deep", "d")), say("left, with help")],
+            "right": [say("right")],
+            "deep": [say("gold")],
+        },
+    ).run("boss", "go")
+    assert result.code == 0, result.stderr
+    done: list[CompleteRun] = result.of(CompleteRun)
+    texts = [event.text for event in done]
+    assert texts.index("gold") < texts.index("left, with help") < texts.index("both")
+    resumed = [line for line in result.stdout.splitlines() if b'"type":"finishAllToolCalls"' in line][-1]
+    assert b"left, with help" in resumed
+    assert b"gold" not in resumed
