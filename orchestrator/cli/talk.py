@@ -136,6 +136,7 @@ class _Conversation:
                         provider=provider_of(job),
                         go_on=how,
                         note=screen.note,
+                        announce=screen.say,
                     ) as events,
                 ):
                     self._began = True

@@ -69,6 +69,20 @@ def test_each_user_has_a_workspace_of_their_own(image: str, tmp_path: Path) -> N
         assert KEY not in ran.stdout + ran.stderr
 
 
+def test_another_container_goes_on_with_the_job_of_the_volume(image: str, tmp_path: Path) -> None:
+    """--continue works across containers: the records are in the workspace's volume."""
+    workspace = _workspace(tmp_path / "carol", 4003)
+    mount = ("--user", "4003:4003", "-v", f"{workspace}:/workspace", "--network", "none")
+    first = _docker("run", "--rm", *mount, image, "Start now")
+    assert first.returncode == 0, first.stderr
+    second = _docker("run", "--rm", *mount, image, "--continue", "That was a 7 of 10")
+    assert second.returncode == 0, second.stderr
+    job = {decode(line).job_id for line in (first.stdout + second.stdout).encode().splitlines()}
+    assert len(job) == 1
+    assert "Well done" in second.stdout
+    assert len(list((workspace / "perstack" / "jobs").iterdir())) == 1
+
+
 def test_it_runs_as_nobody_unless_told(image: str, tmp_path: Path) -> None:
     """Without --user it is the image's own unprivileged user."""
     workspace = _workspace(tmp_path / "workspace", 65532)

@@ -91,3 +91,15 @@ async def test_d14_a_parallel_child_that_delegates_goes_on_before_it_returns(pro
     resumed = [line for line in result.stdout.splitlines() if b'"type":"finishAllToolCalls"' in line][-1]
     assert b"left, with help" in resumed
     assert b"gold" not in resumed
+
+
+async def test_output_grows_linearly_with_steps(project: Make) -> None:
+    """Twice the steps make twice the output, not four times: no event repeats the conversation."""
+    sizes: dict[int, int] = {}
+    write = use(("writeTextFile", {"path": "log", "text": "x" * 500}))
+    for steps in (10, 20, 40):
+        made = project(ONE, {"one": [*[write] * (steps - 1), say("done")]})
+        result = await made.run("one", "go")
+        assert result.code == 0, result.stderr
+        sizes[steps] = len(result.stdout)
+    assert sizes[40] - sizes[20] < 2.2 * (sizes[20] - sizes[10])
