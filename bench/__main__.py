@@ -101,6 +101,7 @@ def memory() -> int:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"{state}/broker.sock")
             listener.listen()
+            listener.settimeout(30)
             (Path(state) / "events.jsonl").touch()
             runtime = [sys.executable, "-I", "-m", "orchestrator.runtime", "--state", state, "--workspace", state]
             with subprocess.Popen(runtime, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
