@@ -16,14 +16,14 @@ def test_config_is_clean() -> None:
 
 
 def test_script_makes_seven_calls() -> None:
-    """Four replies of the assistant and three of the trainer, with these tools in this order."""
+    """Four replies of the assistant and three of the trainer, with these tools in order; one more for --continue."""
     script = json.loads((EXAMPLE / "replies.json").read_text())
     tools = {
         expert: [[call["name"] for call in reply.get("toolCalls", [])] for reply in replies]
         for expert, replies in script.items()
     }
     assert tools == {
-        "fitness-assistant": [["listDirectory"], ["pro-trainer"], ["writeTextFile"], []],
+        "fitness-assistant": [["listDirectory"], ["pro-trainer"], ["writeTextFile"], [], []],
         "pro-trainer": [["listDirectory"], ["attemptCompletion"], []],
     }
     # Text beside attemptCompletion would end the Run at once (spec 5.6), one call early.
