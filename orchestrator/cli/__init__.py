@@ -3,12 +3,13 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli import arguments, history, install, start, taking_up
-from orchestrator.cli.options import RunOptions
+from orchestrator.cli import history, install, start, taking_up
+from orchestrator.cli.options import RunOptions, with_options
 from orchestrator.errors import OrchestratorError
 
 _NAME = "perstack-orch"
@@ -74,69 +75,16 @@ def _options(
 
 
 @app.command(context_settings={"max_content_width": 110})
-def run(  # noqa: PLR0913 - typer reads the options from the signature
+@with_options(RunOptions)
+def run(
+    options: RunOptions,
     expert: Annotated[str, typer.Argument(metavar="EXPERT", help="Key of the Expert in perstack.toml.")],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What it is to do; after -- it may begin with a dash.")],
-    *,
-    config: arguments.Config = None,
-    strict: arguments.Strict = False,
-    workspace: arguments.Workspace = None,
-    storage: arguments.Storage = "perstack",
-    backend: arguments.Backend = "docker",
-    model: arguments.Model = None,
-    provider: arguments.Provider = None,
-    max_steps: arguments.MaxSteps = None,
-    max_retries: arguments.MaxRetries = None,
-    reasoning_budget: arguments.ReasoningBudget = None,
-    timeout: arguments.Timeout = None,
-    job_id: arguments.JobId = None,
-    env: arguments.Env = None,
-    env_path: arguments.EnvPath = None,
-    allow_domain: arguments.AllowDomain = None,
-    image: arguments.Image = None,
-    run_as: arguments.RunAs = None,
-    events: arguments.Events = "default",
-    verbose: arguments.Verbose = False,
-    continue_latest: arguments.ContinueLatest = False,
-    continue_job: arguments.ContinueJob = None,
-    resume_from: arguments.ResumeFrom = None,
-    answers: arguments.Answers = False,
-    run_timeout: arguments.RunTimeout = None,
-    job_timeout: arguments.JobTimeout = None,
 ) -> int:
     """Run EXPERT with QUERY; its events go to stdout, one JSON object a line."""
-    options = RunOptions(
-        expert_key=expert,
-        query=query,
-        config=config,
-        strict=strict,
-        workspace=workspace,
-        storage=storage,
-        backend=backend,
-        model=model,
-        provider=provider,
-        max_steps=max_steps,
-        max_retries=max_retries,
-        reasoning_budget=reasoning_budget,
-        timeout_ms=timeout,
-        job_id=job_id,
-        env=tuple(env or ()),
-        env_path=tuple(env_path or ()),
-        allow_domain=tuple(allow_domain or ()),
-        image=image,
-        run_as=run_as,
-        events=events,
-        verbose=verbose,
-        continue_latest=continue_latest,
-        continue_job=continue_job,
-        resume_from=resume_from,
-        answers=answers,
-        run_seconds=run_timeout,
-        job_seconds=job_timeout,
-    )
     from orchestrator.cli.run import run as work  # noqa: PLC0415 - it imports everything
 
-    return work(options, os.environ)
+    return work(replace(options, expert_key=expert, query=query), os.environ)
 
 
 app.command(context_settings={"max_content_width": 110})(start.start)

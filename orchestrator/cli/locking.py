@@ -23,6 +23,8 @@ from orchestrator.errors import ConfigError
 from orchestrator.inspection import inspect
 from orchestrator.packages import with_packages
 from orchestrator.plan import Job
+from orchestrator.request import instance_of
+from orchestrator.state import state_prefix
 from orchestrator.workspace import NOBODY
 
 
@@ -41,7 +43,7 @@ def install(options: RunOptions, environ: Mapping[str, str]) -> int:
         raise ConfigError(message)
     _say(f"Found {len(config.experts)} expert(s)")
     env = request.environment(options, config, environ, cwd)
-    with tempfile.TemporaryDirectory(prefix="perstack-install-") as workspace:
+    with tempfile.TemporaryDirectory(prefix=state_prefix(instance_of(cwd / options.storage))) as workspace:
         if os.geteuid() == 0 and isolates(options.backend):
             os.chown(workspace, NOBODY.uid, NOBODY.gid)
         jobs = _jobs(replace(options, workspace=workspace), config, env.values, cwd)

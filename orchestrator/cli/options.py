@@ -1,40 +1,117 @@
-"""Options of the command line as they were typed; None is an option that was not given."""
+"""The options that commands share, as typer reads them and as they were typed; None is one that was not given."""
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+_Text = str | None
+_Texts = tuple[str, ...]
+_Seconds = float | None
+
+Storage = Annotated[str, typer.Option(envvar="PERSTACK_STORAGE_PATH", help="Directory of job records.")]
+Backend = Annotated[str, typer.Option("--backend", "--runtime", metavar="docker|process", help="Where Experts run.")]
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What `run` was asked for.
+    """How a job is to be run.
 
     `timeout_ms` is for one generation. `allow_domain` are SKILL=HOST. `answers` says that the query is the answer to
-    a question. Without `query` a job is only gone on with.
+    a question. Without `query` a job is only gone on with; both it and the Expert are a command's arguments.
     """
 
-    expert_key: str
-    query: str | None
-    config: str | None = None
-    strict: bool = False
-    workspace: str | None = None
-    storage: str = "perstack"
-    backend: str = "docker"
-    model: str | None = None
-    provider: str | None = None
-    max_steps: int | None = None
-    max_retries: int | None = None
-    reasoning_budget: str | None = None
-    timeout_ms: int | None = None
-    job_id: str | None = None
-    env: tuple[str, ...] = ()
-    env_path: tuple[str, ...] = ()
-    allow_domain: tuple[str, ...] = ()
-    image: str | None = None
-    run_as: str | None = None
-    events: str = "default"
-    verbose: bool = False
-    continue_latest: bool = False
-    continue_job: str | None = None
-    resume_from: str | None = None
-    answers: bool = False
-    run_seconds: float | None = None
-    job_seconds: float | None = None
+    config: Annotated[_Text, typer.Option(help="perstack.toml to use; else the nearest one upward.")] = None
+    strict: Annotated[bool, typer.Option("--strict", help="Unknown keys in perstack.toml are errors.")] = False
+    workspace: Annotated[_Text, typer.Option(help="Directory mounted at /workspace. [./workspace]")] = None
+    storage: Storage = "perstack"
+    backend: Backend = "docker"
+    model: Annotated[_Text, typer.Option(help="Model of the provider.")] = None
+    provider: Annotated[_Text, typer.Option(help="API to call: anthropic, openai, google, scripted, …")] = None
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps of the whole job. [100]")] = None
+    max_retries: Annotated[int | None, typer.Option(min=0, help="Retries of one generation. [5]")] = None
+    reasoning_budget: Annotated[
+        _Text, typer.Option(metavar="LEVEL|TOKENS", help="none, minimal, low, medium, high, or tokens. [low]")
+    ] = None
+    timeout_ms: Annotated[
+        int | None, typer.Option("--timeout", metavar="MS", min=1, help="For one generation. [300000]")
+    ] = None
+    job_id: Annotated[_Text, typer.Option(help="Id of the new job.")] = None
+    env: Annotated[
+        _Texts, typer.Option(metavar="NAME", help="Variable given to EXPERT's skills and exec. Repeatable.")
+    ] = ()
+    env_path: Annotated[
+        _Texts, typer.Option(metavar="FILE", help="Env file, instead of .env and .env.local. Repeatable.")
+    ] = ()
+    allow_domain: Annotated[
+        _Texts, typer.Option(metavar="SKILL=HOST", help="Let a skill reach a host. Repeatable.")
+    ] = ()
+    image: Annotated[_Text, typer.Option(help="Runtime image.")] = None
+    run_as: Annotated[_Text, typer.Option(metavar="UID[:GID]", help="User, else the workspace's owner.")] = None
+    events: Annotated[
+        str, typer.Option(metavar="default|full", help="Whether events carry the whole conversation.")
+    ] = "default"
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False
+    continue_latest: Annotated[bool, typer.Option("--continue", help="Go on with the most recent job.")] = False
+    continue_job: Annotated[_Text, typer.Option(metavar="JOB", help="Go on with this job.")] = None
+    resume_from: Annotated[
+        _Text, typer.Option(metavar="CHECKPOINT", help="Go on from this checkpoint of --continue-job.")
+    ] = None
+    answers: Annotated[
+        bool, typer.Option("-i", "--interactive-tool-call-result", help="QUERY answers the Expert's question.")
+    ] = False
+    run_seconds: Annotated[
+        _Seconds,
+        typer.Option("--run-timeout", metavar="SECONDS", min=0.001, help="For one Run; past it, it ends in error."),
+    ] = None
+    job_seconds: Annotated[
+        _Seconds, typer.Option("--job-timeout", metavar="SECONDS", min=0.001, help="For all of it; resumable.")
+    ] = None
+    expert_key: str = ""
+    query: str | None = None
+
+
+def with_options(
+    shape: Callable[..., Any], wanted: Callable[[str], bool] = lambda _: True
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Have typer read a command's options from the fields of the dataclass `shape`.
+
+    The command's first parameter is then a `shape`; its others stay as they are and come before the options. Fields
+    whose names are not `wanted` keep their default, as do those that are not annotated for typer.
+    """
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        options = [option for option in _options(shape) if wanted(option.name)]
+
+        @functools.wraps(command)
+        def typed(**given: Any) -> int:
+            chosen = {option.name: _frozen(given.pop(option.name)) for option in options}
+            return command(shape(**chosen), **given)
+
+        parameters = [*own, *options]
+        typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # inspect.signature reads it
+        typed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return typed
+
+    return decorate
+
+
+def _options(shape: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(shape, include_extras=True)
+    for field in dataclasses.fields(shape):  # type: ignore[arg-type] # a dataclass is callable too
+        hint = hints[field.name]
+        if get_origin(hint) is Annotated:
+            kind, option = get_args(hint)
+            if get_origin(kind) is tuple:
+                hint = Annotated[list[str], option]  # typer knows no tuple of any length
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
