@@ -16,7 +16,12 @@ from orchestrator.wire.link import SPOOL_NAME
 from orchestrator.wire.run import EventDetail
 
 _SHORT = Path("/tmp")  # noqa: S108 - a socket's path has 107 bytes at most; a name that somebody else took is refused
-_NAME = 16
+_NAME = 12
+
+
+def state_prefix(instance: str) -> str:
+    """How the names of all directories begin that an instance makes for its Sandboxes, in /tmp."""
+    return f"perstack-{identify(instance)[:_NAME]}-"
 
 
 @contextmanager
@@ -29,7 +34,7 @@ def job_directory(instance: str, job: str) -> Iterator[Path]:
     Raises:
         BackendError: somebody else has made a directory of that name.
     """
-    directory = _SHORT / f"perstack-{identify(instance, job)[:_NAME]}"
+    directory = _SHORT / f"{state_prefix(instance)}{identify(job)[:_NAME]}"
     _remove_own(directory)
     try:
         directory.mkdir(mode=0o711)

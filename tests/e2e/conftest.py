@@ -29,17 +29,11 @@ def project(tmp_path: Path, backend: str) -> Callable[[str, Mapping[str, Sequenc
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """Fail a test that leaves a container, a process, a socket or a state directory.
-
-    Others may work on this machine at the same time: what goes away by itself was theirs.
-    """
-    answers = engine.answers()
-    before = left_behind(answers)
+def nothing_left_behind(tmp_path: Path) -> Iterator[None]:
+    """Fail a test that leaves a container, a process, a socket or a state directory of a job of its own."""
     yield
+    answers = engine.answers()
     deadline = time.monotonic() + _SOON
-    left = left_behind(answers) - before
-    while left and time.monotonic() < deadline:
+    while left := left_behind(tmp_path, engine_answers=answers):
+        assert time.monotonic() < deadline, left
         time.sleep(0.2)
-        left &= left_behind(answers)
-    assert left == set()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.project import COMMAND, Project, ask, say, use
+from tests.support.project import COMMAND, PYTHON, Project, ask, say, use
 from tests.support.typist import Typist, typist
 
 Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
@@ -186,7 +186,7 @@ def test_after_an_error_other_words_are_tried(project: Make) -> None:
     assert result.stdout.count(told) == 2
 
 
-def test_a_host_that_nobody_declared_is_asked_for_once(project: Make) -> None:
+def test_a_host_that_nobody_declared_is_asked_for_once(project: Make, backend: str) -> None:
     """However often it was tried, one question; after a yes the host is no longer refused as undeclared."""
     toml = (
         ONE
@@ -203,7 +203,7 @@ allowedDomains = ["api.exa.ai"]
         (
             "exec",
             {
-                "command": "python3",
+                "command": PYTHON[backend],
                 "args": ["-c", call],
                 "env": {},
                 "cwd": "/workspace",

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from orchestrator.config import load
 from orchestrator.wire.event import TerminalEvent
 from orchestrator.wire.skill import StdioSkill
 from orchestrator.wire.state_event import StartRun
-from tests.support.project import Project, Result
+from tests.support.project import PYTHON, Project, Result
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/perstack.toml"))
@@ -30,7 +29,7 @@ def _project(example: Path, directory: Path, backend: str) -> Project:
     made = Project(directory, backend)
     made.workspace.mkdir()
     isolated = backend == "docker"
-    python, seen = ("/opt/perstack/bin/python", Path("/workspace")) if isolated else (sys.executable, made.workspace)
+    python, seen = PYTHON[made.backend], Path("/workspace") if isolated else made.workspace
 
     def stand_in(found: re.Match[str]) -> str:
         server = f"{found[1]}.py"

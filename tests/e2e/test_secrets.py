@@ -5,13 +5,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import engine
-from tests.support.project import Project, ask, ended, say, use
+from tests.support.project import PYTHON, Project, ask, ended, say, use
 
 TOOLS = Path(__file__).parents[1] / "support" / "mcp_servers" / "tools.py"
 FROM_ENVIRONMENT = {
@@ -23,7 +22,6 @@ FROM_ENVIRONMENT = {
 FROM_FILE = {"FILE_KEY": "canary-file-key-55"}
 SECRETS = (*FROM_ENVIRONMENT.values(), *FROM_FILE.values())
 QUERY = "canary query of a user"
-PYTHON = {"process": sys.executable, "docker": "/opt/perstack/bin/python"}
 
 
 def _project(directory: Path, backend: str) -> Project:

@@ -1,24 +1,25 @@
 """What a run could leave on a machine."""
 
-import subprocess
 from pathlib import Path
 
-MANAGED = "app.kubernetes.io/managed-by=perstack-orch"
+from orchestrator.request import instance_of
+from orchestrator.state import state_prefix
+from tests.support import engine
 
 
-def left_behind(engine_answers: bool) -> set[str]:  # noqa: FBT001 - a fact about the machine, not a switch
-    """Name every container, runtime process, and state directory of ours on this machine."""
-    found = {str(path) for path in Path("/tmp").glob("perstack-*")}
+def left_behind(root: Path, *, engine_answers: bool) -> set[str]:
+    """Name every container, runtime process and state directory of jobs whose store is below `root`."""
+    instances = [instance_of(jobs.parent) for jobs in root.rglob("jobs") if jobs.is_dir()]
+    prefixes = [f"/tmp/{state_prefix(instance)}" for instance in instances]
+    found = {str(path) for path in Path("/tmp").glob("perstack-*") if str(path).startswith(tuple(prefixes))}
+    marks = [mark.encode() for mark in (*prefixes, f"{root}/")]
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"orchestrator.runtime" in command:
+        if b"orchestrator.runtime" in command and any(mark in command for mark in marks):
             found.add(f"process {process.name}: {command.decode(errors='replace')}")
     if engine_answers:
-        listing = ["docker", "ps", "--all", "--filter", f"label={MANAGED}", "--format", "container {{.Names}}"]
-        found |= set(
-            subprocess.run(listing, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
-        )
+        found |= {f"container {name}" for instance in instances for name in engine.containers(instance)}
     return found

@@ -17,6 +17,9 @@ from orchestrator.wire.state_event import StartRun
 COMMAND = (str(Path(sys.executable).with_name("perstack-orch")),)
 """The command line as `perstack-orch` runs it."""
 
+PYTHON = {"process": sys.executable, "docker": "/opt/perstack/bin/python"}
+"""An interpreter that commands of a Sandbox can start, by backend: that on the PATH may be a script around another."""
+
 SECONDS = 120
 
 
