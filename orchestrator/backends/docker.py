@@ -1,26 +1,21 @@
 """Sandboxes as containers of a Docker engine on this machine."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-from aiodocker import DockerError
-
 from orchestrator.backends import naming
 from orchestrator.backends.docker_address import engine_address
 from orchestrator.backends.docker_container import create_body
-from orchestrator.backends.docker_engine import ANSWER_SECONDS, Engine, connected, is_status, sentence
+from orchestrator.backends.docker_engine import ANSWER_SECONDS, OLDEST_API, Engine, api_version, is_status
+from orchestrator.backends.docker_http import RefusalError
 from orchestrator.backends.docker_sandbox import DockerSandbox, removed
 from orchestrator.backends.shielded import shielded
 from orchestrator.errors import BackendError, BackendUnavailableError, ImageNotFoundError, SandboxLostError
 from orchestrator.sandbox import Sandbox, SandboxSpec
 from orchestrator.wire.line import LINE_BYTES
 from orchestrator.wire.run import EventDetail
-
-_OLDEST_API = (1, 40)
-"""Docker 19.03: the first whose `Mounts`, `wait` and limits are what `create_body` relies on."""
 
 
 class DockerBackend:
@@ -59,16 +54,16 @@ class DockerBackend:
 
     async def _check_version(self) -> None:
         async with self._engine.asked("tell its version"):
-            version = await self._engine.client.version()
-        if tuple(int(part) for part in version["ApiVersion"].split(".")) < _OLDEST_API:
+            version = await self._engine.version()
+        if api_version(version) < OLDEST_API:
             message = f"the Docker engine at {self._engine.address} is {version['Version']}: 19.03 or newer is needed"
             raise BackendUnavailableError(message)
 
     async def _check_image(self) -> None:
         async with self._engine.asked(f"look for the image {self._image}"):
             try:
-                await self._engine.client.images.inspect(self._image)
-            except DockerError as error:
+                await self._engine.image(self._image)
+            except RefusalError as error:
                 if is_status(error, HTTPStatus.NOT_FOUND):
                     raise _image_not_found(self._image) from error
                 raise
@@ -109,11 +104,10 @@ class DockerBackend:
             BackendError: some could not be removed; the others are.
         """
         wanted = {naming.MANAGED_BY: naming.MANAGER, **labels}
-        filters = json.dumps({"label": [f"{key}={value}" for key, value in wanted.items()]})
         async with self._engine.asked("list the Sandboxes"):
-            found = await self._engine.client.containers.list(all=True, filters=filters)
+            found = await self._engine.labelled(wanted)
         names = {
-            container.id: str(container["Names"][0]).lstrip("/")
+            str(container["Id"]): str(container["Names"][0]).lstrip("/")
             for container in found
             if not spare(container["Labels"])
         }
@@ -148,7 +142,7 @@ class DockerBackend:
         async with self._engine.asked(f"create the Sandbox {spec.name}", ANSWER_SECONDS):
             try:
                 await sandbox.create(create_body(spec, self._command))
-            except DockerError as error:
+            except RefusalError as error:
                 refusal = _refusal(error, spec, self._engine.address)
                 if refusal is None:
                     raise
@@ -158,7 +152,7 @@ class DockerBackend:
         async with self._engine.asked(f"look for the Sandbox {name}"):
             try:
                 found = await self._engine.inspect(name)
-            except DockerError as error:
+            except RefusalError as error:
                 if not is_status(error, HTTPStatus.NOT_FOUND):
                     raise
                 found = {}
@@ -176,23 +170,22 @@ async def connect(
     line_bytes: int = LINE_BYTES[EventDetail.DEFAULT],
     command: Sequence[str] | None = None,
 ) -> AsyncIterator[DockerBackend]:
-    """Hold a connection to the engine that DOCKER_HOST, the active context or the usual socket names.
+    """Give the engine that DOCKER_HOST, the active context or the usual socket names.
 
     Nothing is sent before the first call; `check` says whether anybody is there.
 
     Raises:
         BackendUnavailableError: the engine named is not on this machine.
     """
-    async with connected(engine_address(environ)) as engine:
-        yield DockerBackend(engine, image, line_bytes=line_bytes, command=command)
+    yield DockerBackend(Engine(engine_address(environ)), image, line_bytes=line_bytes, command=command)
 
 
 def _image_not_found(image: str) -> ImageNotFoundError:
     return ImageNotFoundError(f"the image {image} is not there: build it with `make image`, or name another by --image")
 
 
-def _refusal(error: DockerError, spec: SandboxSpec, address: str) -> BackendError | None:
-    said = sentence(error)
+def _refusal(error: RefusalError, spec: SandboxSpec, address: str) -> BackendError | None:
+    said = str(error)
     if is_status(error, HTTPStatus.NOT_FOUND) and "image" in said:
         return _image_not_found(spec.image)
     if is_status(error, HTTPStatus.CONFLICT):

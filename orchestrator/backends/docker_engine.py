@@ -1,38 +1,103 @@
-"""A connection to a Docker engine whose failures are our errors."""
+"""The calls of the Engine API that Sandboxes need, their failures as our errors."""
 
 import asyncio
 import errno
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
-import aiohttp
-from aiodocker import Docker, DockerError
-
+from orchestrator.backends.docker_http import Answer, BrokenError, RefusalError, request
 from orchestrator.errors import BackendError, BackendUnavailableError
 
 ANSWER_SECONDS = 30.0
 """An engine under load takes seconds for a start; one that takes longer than this is stuck."""
 
-_CONNECT_SECONDS = 5.0
-_UNREACHABLE = 900
-"""aiodocker's own status for "no connection"."""
+OLDEST_API = (1, 40)
+"""Docker 19.03: the first whose `Mounts`, `wait` and limits are what a Sandbox relies on."""
+
+_NEWEST_API = (1, 51)
+"""The newest that was read for changes to these calls; engines refuse versions older than some minimum of theirs."""
+
 _INSTALL = "install it (https://docs.docker.com/engine/install/), or run `make engine` on Debian as root"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Engine:
-    """An engine and the address it was asked at."""
+    """An engine at an address. Calls give what it answered, and raise RefusalError and BrokenError as they come."""
 
-    client: Docker
     address: str
+    _version: Mapping[str, Any] | None = None
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def version(self) -> Mapping[str, Any]:
+        """Ask what it is, once."""
+        async with self._asking:
+            if self._version is None:
+                self._version = dict(await self._ask("GET", "/version"))
+            return self._version
+
+    async def image(self, name: str) -> Mapping[str, Any]:
+        """Ask for all that is known of an image."""
+        return dict(await self._call("GET", f"/images/{quote(name, safe='')}/json"))
+
+    async def create(self, name: str, body: Mapping[str, Any]) -> str:
+        """Create a container, not started; give its id."""
+        return str((await self._call("POST", "/containers/create", {"name": name}, body))["Id"])
+
+    async def start(self, container: str) -> None:
+        """Start a container."""
+        await self._call("POST", f"/containers/{container}/start")
+
+    async def stop(self, container: str, grace: int) -> None:
+        """Send SIGTERM, after `grace` seconds SIGKILL, and wait for the end."""
+        await self._call("POST", f"/containers/{container}/stop", {"t": str(grace)})
+
+    async def wait(self, container: str, condition: str = "not-running") -> None:
+        """Wait until a container is `not-running` or `removed`."""
+        await self._call("POST", f"/containers/{container}/wait", {"condition": condition})
+
+    async def inspect(self, container: str) -> Mapping[str, Any]:
+        """Ask for all that is known of a container."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return dict(await self._call("GET", f"/containers/{container}/json"))
+
+    async def delete(self, container: str) -> None:
+        """Remove a container by force, with its anonymous volumes."""
+        await self._call("DELETE", f"/containers/{container}", {"force": "1", "v": "1"})
+
+    async def labelled(self, labels: Mapping[str, str]) -> list[Mapping[str, Any]]:
+        """List the containers, running or not, that carry all `labels`."""
+        filters = json.dumps({"label": [f"{key}={value}" for key, value in labels.items()]})
+        return list(await self._call("GET", "/containers/json", {"all": "1", "filters": filters}))
+
+    @asynccontextmanager
+    async def log(self, container: str, **query: str) -> AsyncIterator[Answer]:
+        """Open a container's log as raw frames (see `docker_log`)."""
+        async with request(self.address, "GET", await self._path(f"/containers/{container}/logs"), query) as answer:
+            yield answer
+
+    async def _call(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> Any:
+        return await self._ask(method, await self._path(path), query, body)
+
+    async def _ask(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> Any:
+        async with request(self.address, method, path, query, body) as answer:
+            return await answer.document()
+
+    async def _path(self, path: str) -> str:
+        version = min(api_version(await self.version()), _NEWEST_API)
+        return f"/v{'.'.join(map(str, version))}{path}"
 
     @contextmanager
     def translated(self, doing: str) -> Iterator[None]:
-        """Turn what the client library raises into our errors. `doing` says what failed: "start the Sandbox x".
+        """Turn what calls raise into our errors. `doing` says what failed: "start the Sandbox x".
 
         Raises:
             BackendUnavailableError: the engine cannot be reached.
@@ -40,12 +105,12 @@ class Engine:
         """
         try:
             yield
-        except DockerError as error:
-            if is_unreachable(error):
-                raise BackendUnavailableError(_remedy(self.address, error)) from error
-            message = f"the Docker engine at {self.address} could not {doing}: {sentence(error)}"
+        except RefusalError as error:
+            message = f"the Docker engine at {self.address} could not {doing}: {error}"
             raise BackendError(message) from error
-        except aiohttp.ClientError as error:
+        except BrokenError as error:
+            if not error.answered:
+                raise BackendUnavailableError(_remedy(self.address, error)) from error
             message = f"the connection to the Docker engine at {self.address} broke while it was to {doing}: try again"
             raise BackendUnavailableError(message) from error
 
@@ -60,52 +125,20 @@ class Engine:
             message = f"the Docker engine at {self.address} did not {doing} within {seconds:.0f} s: look at its log"
             raise BackendUnavailableError(message) from error
 
-    def log(self, container: str, **params: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Open a container's log as raw frames (see `docker_log`): the library's own reader drops stream numbers."""
-        url = f"{self.client.docker_host}/{self.client.api_version}/containers/{container}/logs"
-        endless = aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS)
-        return self.client.session.get(url, params=params, timeout=endless)
 
-    async def inspect(self, container: str) -> Mapping[str, Any]:
-        """Ask for all that is known of a container; library errors pass."""
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return await self.client.containers.container(container).show()
+def api_version(version: Mapping[str, Any]) -> tuple[int, ...]:
+    """Read the API's version out of what the engine says of itself."""
+    return tuple(int(part) for part in version["ApiVersion"].split("."))
 
 
-@asynccontextmanager
-async def connected(address: str) -> AsyncIterator[Engine]:
-    """Hold a client for the engine at `address`; nothing is sent yet."""
-    # Two connections stay open for each Sandbox, so the library's limit of 100 would stop the fifty-first.
-    url: str
-    connector: aiohttp.BaseConnector
-    if address.startswith("unix://"):
-        url, connector = "unix://localhost", aiohttp.UnixConnector(urlsplit(address).path, limit=0)
-    else:
-        url, connector = address, aiohttp.TCPConnector(limit=0)
-    async with (
-        connector,
-        Docker(url, connector=connector, timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS)) as client,
-    ):
-        yield Engine(client, address)
-
-
-def is_status(error: DockerError, status: HTTPStatus) -> bool:
+def is_status(error: RefusalError, status: HTTPStatus) -> bool:
     """Whether the engine answered with `status`."""
-    return bool(error.status == status)
+    return error.status == status
 
 
-def is_unreachable(error: DockerError) -> bool:
-    """Whether no engine answered at all."""
-    return bool(error.status == _UNREACHABLE)
-
-
-def sentence(error: DockerError) -> str:
-    """What the engine said."""
-    return str(error.message).strip()
-
-
-def _remedy(address: str, error: DockerError) -> str:
-    match _errno(error):
+def _remedy(address: str, error: BrokenError) -> str:
+    cause = error.__cause__
+    match cause.errno if isinstance(cause, OSError) else None:
         case errno.ENOENT:
             return f"no Docker engine at {address}: start it, or {_INSTALL}"
         case errno.EACCES | errno.EPERM:
@@ -116,11 +149,3 @@ def _remedy(address: str, error: DockerError) -> str:
         case _:
             start = "start it (`sudo systemctl start docker`)"
             return f"the Docker engine at {address} does not answer: {start}, or {_INSTALL}"
-
-
-def _errno(error: BaseException | None) -> int | None:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:
-            return error.errno
-        error = error.__cause__ or error.__context__
-    return None

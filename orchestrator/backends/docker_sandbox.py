@@ -5,10 +5,8 @@ from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-import aiohttp
-from aiodocker import DockerError
-
-from orchestrator.backends.docker_engine import ANSWER_SECONDS, Engine, is_status, is_unreachable, sentence
+from orchestrator.backends.docker_engine import ANSWER_SECONDS, Engine, is_status
+from orchestrator.backends.docker_http import BrokenError, RefusalError
 from orchestrator.backends.docker_log import LogLines, Stream, text_of
 from orchestrator.errors import BackendError, SandboxLostError
 from orchestrator.sandbox import Exit, Reason
@@ -43,21 +41,18 @@ class DockerSandbox:
 
     async def create(self, body: Mapping[str, Any]) -> None:
         """Create the container, not started; library errors pass."""
-        created = await self._engine.client.containers.create(dict(body), name=self._name)
-        self._container = created.id
+        self._container = await self._engine.create(self._name, body)
 
     async def start(self) -> None:
         """Start the container; library errors pass."""
-        await self._handle.start()
+        await self._engine.start(self._id)
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Follow stdout from its beginning. Ends early where the log is cut; what is missing is in the spool."""
         found = LogLines(self._line_bytes)
         try:
-            async with self._engine.log(self._id, stdout="1", follow="1") as response:
-                if response.status != HTTPStatus.OK:
-                    return
-                async for chunk in response.content.iter_any():
+            async with self._engine.log(self._id, stdout="1", follow="1") as answer:
+                async for chunk in answer.chunks():
                     for line in found.feed(chunk):
                         yield line
                     if found.fault:
@@ -65,7 +60,7 @@ class DockerSandbox:
                         return
             if (rest := found.rest()) is not None:
                 yield rest
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (BrokenError, RefusalError) as error:
             _warn("log_cut", self._name, str(error))
         finally:
             self.dropped += found.dropped
@@ -102,42 +97,36 @@ class DockerSandbox:
             raise BackendError(message)
         return self._container
 
-    @property
-    def _handle(self) -> Any:
-        return self._engine.client.containers.container(self._id)
-
     async def _stop(self) -> None:
         try:
-            await self._handle.stop(t=GRACE_SECONDS)
+            await self._engine.stop(self._id, GRACE_SECONDS)
             state = (await self._engine.inspect(self._id))["State"]
-        except DockerError as error:
-            if is_unreachable(error):
-                raise
+        except RefusalError:
             return
         self._exit = self._exit or exit_of(state, leaving=True, stderr="")
 
     async def _end(self) -> Exit:
         for seconds in _RETRY_SECONDS:
             try:
-                await self._handle.wait()
+                await self._engine.wait(self._id)
                 state = (await self._engine.inspect(self._id))["State"]
                 if not state["Running"]:
                     return exit_of(state, leaving=self._leaving, stderr=await self._stderr(state))
-            except DockerError as error:
+            except RefusalError as error:
                 if is_status(error, HTTPStatus.NOT_FOUND):
                     return self._gone(error)
-            except (aiohttp.ClientError, TimeoutError):
+            except (BrokenError, TimeoutError):
                 pass  # the engine may be restarting; the container's state is asked for again
             await asyncio.sleep(seconds)
         message = f"the Docker engine at {self._engine.address} no longer says how the Sandbox {self._name} is"
         raise SandboxLostError(message)
 
-    def _gone(self, error: DockerError) -> Exit:
+    def _gone(self, error: RefusalError) -> Exit:
         if self._exit is not None:
             return self._exit
         if self._leaving:
             return Exit(None, Reason.CANCELLED)
-        message = f"the container of the Sandbox {self._name} was removed by somebody else: {sentence(error)}"
+        message = f"the container of the Sandbox {self._name} was removed by somebody else: {error}"
         raise SandboxLostError(message) from error
 
     async def _stderr(self, state: Mapping[str, Any]) -> str:
@@ -146,10 +135,11 @@ class DockerSandbox:
         try:
             async with (
                 asyncio.timeout(ANSWER_SECONDS),
-                self._engine.log(self._id, stderr="1", tail="40") as response,
+                self._engine.log(self._id, stderr="1", tail="40") as answer,
             ):
-                return text_of(await response.read(), Stream.STDERR)[-_DETAIL_BYTES:].strip()
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+                log = b"".join([chunk async for chunk in answer.chunks()])
+                return text_of(log, Stream.STDERR)[-_DETAIL_BYTES:].strip()
+        except (BrokenError, RefusalError, TimeoutError, ValueError):
             return ""
 
 
@@ -175,10 +165,9 @@ def exit_of(state: Mapping[str, Any], *, leaving: bool, stderr: str) -> Exit:
 
 async def removed(engine: Engine, container: str) -> None:
     """Remove a container by force and wait until it is gone; one that is gone already is no error."""
-    handle = engine.client.containers.container(container)
     try:
-        await handle.delete(force=True, v=True)
-    except DockerError as error:
+        await engine.delete(container)
+    except RefusalError as error:
         if is_status(error, HTTPStatus.CONFLICT):  # somebody else is removing it
             await _absence(engine, container)
         elif not is_status(error, HTTPStatus.NOT_FOUND):
@@ -187,7 +176,7 @@ async def removed(engine: Engine, container: str) -> None:
 
 async def _absence(engine: Engine, container: str) -> None:
     try:
-        await engine.client.containers.container(container).wait(condition="removed")
-    except DockerError as error:
+        await engine.wait(container, "removed")
+    except RefusalError as error:
         if not is_status(error, HTTPStatus.NOT_FOUND):
             raise

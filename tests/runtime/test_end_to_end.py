@@ -440,7 +440,7 @@ async def test_only_what_is_used_is_imported(tmp_path: Path) -> None:
     assert run.types == [*BEGIN, END, "completeRun"]
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in run.stderr.splitlines()}
     assert "orchestrator" in imported
-    assert not imported & {"mcp", "anthropic", "typer", "aiodocker", "docker", "httpx2", "structlog"}
+    assert not imported & {"mcp", "anthropic", "typer", "h11", "docker", "httpx2", "structlog"}
 
 
 @pytest.mark.parametrize("args", [("--state",), ("--nonsense", "x")])

@@ -67,11 +67,11 @@ def test_importing_the_package_imports_no_dependency() -> None:
     assert "orchestrator" in imported
     ours = {name for name in imported if name.startswith("orchestrator.")}
     assert ours == set()
-    assert imported & {"pydantic", "aiodocker", "docker", "mcp", "typer", "structlog", "asyncio"} == set()
+    assert imported & {"pydantic", "h11", "docker", "mcp", "typer", "structlog", "asyncio"} == set()
 
 
 def test_a_name_brings_only_its_own() -> None:
     """Making a Job needs no engine's client and no API's SDK."""
     imported = _imported_by("from orchestrator import make_job, open_backend, run_job")
     assert "orchestrator.job" in imported
-    assert imported & {"aiodocker", "docker", "anthropic", "openai", "typer"} == set()
+    assert imported & {"h11", "docker", "anthropic", "openai", "typer"} == set()
