@@ -200,7 +200,8 @@ class _Drive:
             return
         status = job_status(last)
         await self.records.keep_job(_finished(record, status, last))
-        receipt = replace(self.events.receipt, usage=last.usage, seconds=(_now() - self.events.began) / 1000)
+        cost = None if self.job.price is None else self.job.price.of(last.usage)
+        receipt = replace(self.events.receipt, usage=last.usage, cost=cost, seconds=(_now() - self.events.began) / 1000)
         text = last_text(last) if status is JobStatus.COMPLETED else None
         error_text = last.error.message if last.error else None
         await self.events.close(Outcome(status, text, error_text, receipt), None)

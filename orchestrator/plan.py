@@ -11,6 +11,7 @@ from orchestrator.config import Config, reasoning_tokens
 from orchestrator.config.fetching import Fetch, fetch_of
 from orchestrator.config.registries import Registries
 from orchestrator.errors import ConfigError, MissingEnvError
+from orchestrator.providers.prices import Price
 from orchestrator.sandbox import Limits, SandboxSpec
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import Expert
@@ -50,7 +51,8 @@ class Job:
     hosts of `--allow-domain` by skill. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work
     at once, `prewarm` how many more are kept warm, None to decide by what the Experts may need. `run_seconds`
     bounds one attempt of a Run, `job_seconds` everything from now on; None is no bound. Packages of skills are fetched
-    from `registries`, for the backend `platform`; `shelf` says where they are installed.
+    from `registries`, for the backend `platform`; `shelf` says where they are installed. `price` is the model's, where
+    it is known.
     """
 
     id: str
@@ -81,6 +83,7 @@ class Job:
     registries: Registries = field(default_factory=Registries)
     platform: str = "docker"
     shelf: Shelf = Shelf()
+    price: Price | None = None
 
     @property
     def expert(self) -> Expert:

@@ -18,7 +18,10 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Sandboxes given a Run, tokens, hosts reached through the proxy, wall seconds, delegation hops in order."""
+    """Sandboxes given a Run, tokens, hosts reached through the proxy, wall seconds, delegation hops in order.
+
+    `cost` is an estimate in US dollars, None where the model's price is not known.
+    """
 
     containers: int = 0
     usage: Usage = Usage()
@@ -26,6 +29,7 @@ class Receipt:
     seconds: float = 0.0
     hops: tuple[Hop, ...] = ()
     stopped_at: int | None = None
+    cost: float | None = None
 
     def with_event(self, event: AnyEvent) -> "Receipt":
         """The receipt after one more event."""

@@ -17,6 +17,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.plan import Job
 from orchestrator.providers import Provider, ProviderSetting, open_provider, require_known
 from orchestrator.providers.models import context_window
+from orchestrator.providers.prices import LIST_PRICES, Prices
 from orchestrator.sandbox import User
 from orchestrator.wire.identity import identify, is_job_id
 from orchestrator.wire.run import EventDetail
@@ -44,6 +45,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     verbose: bool = False,
     run_seconds: float | None = None,
     job_seconds: float | None = None,
+    prices: Prices = LIST_PRICES,
 ) -> Job:
     """Fill in every default of a job that runs `expert_key` with `query`.
 
@@ -51,7 +53,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     the Expert's skills and `exec` get besides. Without `workspace` it is ./workspace, made if it is not there.
     `store` is where the job's records will be. `allowed` are hosts by skill, beside those that skills declare.
     `image` is the runtime image, `run_as` goes before the workspace's owner. `run_seconds` and `job_seconds`
-    are limits.
+    are limits, `prices` those of models.
 
     Raises:
         ConfigError: there is no such Expert, provider or backend, or the id, workspace or store cannot be used.
@@ -94,6 +96,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         job_seconds=job_seconds,
         registries=find_registries(env),
         platform=backend,
+        price=prices.get((config.provider_name, model)),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Storage, with_options
+from orchestrator.cli.options import Prices, Storage, with_options
 
 _Text = str | None
 
@@ -36,6 +36,7 @@ class LogOptions:
     verbose: Annotated[bool, typer.Option("--verbose", help="Show events whole.")] = False
     json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False
     pretty: Annotated[bool, typer.Option("--pretty", help="Write it indented; implies --json.")] = False
+    prices: Prices = None
 
 
 @with_options(LogOptions)

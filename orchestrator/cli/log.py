@@ -89,6 +89,7 @@ class Log:
             receipt=summary,
             containers=receipt.containers,
             tokens=receipt.usage.total_tokens,
+            **({} if receipt.cost is None else {"dollars": round(receipt.cost, 6)}),
             hosts=",".join(receipt.hosts),
             seconds=round(receipt.seconds, 3),
             hops=",".join(f"{hop.expert_key}:{hop.seconds:.3f}" for hop in receipt.hops),

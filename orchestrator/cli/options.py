@@ -14,6 +14,10 @@ _Texts = tuple[str, ...]
 _Seconds = float | None
 
 Storage = Annotated[str, typer.Option(envvar="PERSTACK_STORAGE_PATH", help="Directory of job records.")]
+Prices = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", envvar="PERSTACK_PRICES", help="Your prices of models, as docs/costs.md says."),
+]
 Backend = Annotated[str, typer.Option("--backend", "--runtime", metavar="docker|process", help="Where Experts run.")]
 
 
@@ -71,6 +75,7 @@ class RunOptions:
     job_seconds: Annotated[
         _Seconds, typer.Option("--job-timeout", metavar="SECONDS", min=0.001, help="For all of it; resumable.")
     ] = None
+    prices: Prices = None
     expert_key: str = ""
     query: str | None = None
 

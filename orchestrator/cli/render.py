@@ -132,6 +132,7 @@ def receipt_lines(receipt: Receipt, unit: str) -> tuple[str, ...]:
         "0 keys inside",
         count(len(receipt.hosts), "host", "hosts"),
         tokens(receipt.usage.total_tokens),
+        *([] if receipt.cost is None else [dollars(receipt.cost)]),
         f"{receipt.seconds:.1f} s",
     )
     hops = (f"  hop to {plain(hop.expert_key)}: {hop.seconds * 1000:.0f} ms" for hop in receipt.hops)
@@ -176,6 +177,11 @@ def tokens(number: int) -> str:
     if number < _THOUSAND:
         return count(number, "token", "tokens")
     return f"{number / _THOUSAND:.1f}k tokens"
+
+
+def dollars(amount: float) -> str:
+    """Say what something costs, at least to the cent."""
+    return f"${amount:.2f}" if amount >= 1 else f"${amount:.4f}"
 
 
 def clock(seconds: int) -> str:

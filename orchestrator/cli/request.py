@@ -14,6 +14,7 @@ from orchestrator.config.variables import is_protected, is_variable_name
 from orchestrator.continuation import GoOn
 from orchestrator.errors import ConfigError
 from orchestrator.plan import Job
+from orchestrator.providers.prices import LIST_PRICES, Prices, read_prices
 from orchestrator.request import make_job
 from orchestrator.sandbox import User
 from orchestrator.store import Store
@@ -108,7 +109,17 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         verbose=options.verbose,
         run_seconds=options.run_seconds,
         job_seconds=options.job_seconds,
+        prices=prices(options.prices, cwd),
     )
+
+
+def prices(named: str | None, cwd: Path) -> Prices:
+    """Give the prices of models: the list, with those of the file `named` laid over it.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    return LIST_PRICES if named is None else read_prices(cwd / named)
 
 
 def going_on(options: RunOptions, cwd: Path) -> tuple[str, GoOn] | None:

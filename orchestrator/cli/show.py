@@ -9,12 +9,14 @@ from typing import Any
 
 from orchestrator.cli.history import LogOptions
 from orchestrator.cli.render import plain
+from orchestrator.cli.request import prices
 from orchestrator.errors import ConfigError
 from orchestrator.history import tables
 from orchestrator.history.filters import DELEGATIONS, ERRORS, TOOLS, parse_condition, parse_steps
-from orchestrator.history.runs import RunNode, histories, tree
+from orchestrator.history.runs import RunNode, histories, total_cost, tree
 from orchestrator.history.selection import Criteria, Entry, Page, Selection, select
 from orchestrator.history.summary import summary
+from orchestrator.providers.prices import Prices
 from orchestrator.store import JobRecords, Store
 from orchestrator.wire.checkpoint import Checkpoint, CheckpointHead
 from orchestrator.wire.event import PlatformEvent, StateEvent, StreamingEvent
@@ -61,18 +63,18 @@ def show(options: LogOptions) -> int:
         return _write((NO_DATA,))
     job = records.job()
     if options.runs:
-        return _show_runs(options, job, run_tree(records))
+        return _show_runs(options, job, run_tree(records, prices(options.prices, Path.cwd())))
     return _show_events(_read(options, job, records, criteria))
 
 
-def run_tree(records: JobRecords) -> tuple[RunNode, ...]:
-    """Arrange the Runs of a job, each with the tokens that its replies used."""
+def run_tree(records: JobRecords, costs: Prices) -> tuple[RunNode, ...]:
+    """Arrange the Runs of a job, each with the tokens that its replies used and what they cost."""
     settings = records.settings()
     events = [recorded.event for recorded in records.readable_events()]
     usages = {
         setting.run_id: sum((reply.usage for reply in records.replies(setting.run_id)), Usage()) for setting in settings
     }
-    return tree(histories(settings, events), usages)
+    return tree(histories(settings, events), usages, costs)
 
 
 def _criteria(options: LogOptions) -> Criteria:
@@ -123,10 +125,12 @@ def _show_jobs(options: LogOptions, jobs: Sequence[JobRecord]) -> int:
 
 def _show_runs(options: LogOptions, job: JobRecord, nodes: Sequence[RunNode]) -> int:
     total = sum((node.subtree_usage for node in nodes), Usage())
+    cost = total_cost(node.subtree_cost for node in nodes)
     if options.json:
         runs = [node.as_json() for node in nodes]
-        return _write_json(options, {"job": _json(job), "runs": runs, "usage": _json(total)})
-    return _write((tables.job_line(job), "", *tables.run_table(nodes), "", tables.usage_line(total)))
+        dollars = {} if cost is None else {"cost": round(cost, 6)}
+        return _write_json(options, {"job": _json(job), "runs": runs, "usage": _json(total), **dollars})
+    return _write((tables.job_line(job), "", *tables.run_table(nodes), "", tables.usage_line(total, cost)))
 
 
 def _show_events(shown: _Shown) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.providers.prices import Prices
 from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.event import TerminalEvent
 from orchestrator.wire.run import RunSetting
@@ -40,7 +41,7 @@ class RunNode:
     """A Run, with the Runs of its delegates below it.
 
     `ended` is the type of its terminal event, `steps` how many it began, `seconds` how long its events span; `usage`
-    is its own, `subtree_usage` includes what is below.
+    is its own, `subtree_usage` includes what is below. Costs are estimates in US dollars, None where no price is known.
     """
 
     run_id: str
@@ -50,6 +51,8 @@ class RunNode:
     steps: int
     usage: Usage
     subtree_usage: Usage
+    cost: float | None
+    subtree_cost: float | None
     seconds: float
     below: tuple["RunNode", ...]
 
@@ -63,6 +66,8 @@ class RunNode:
             "steps": self.steps,
             "usage": self.usage.model_dump(),
             "subtreeUsage": self.subtree_usage.model_dump(),
+            **_dollars("cost", self.cost),
+            **_dollars("subtreeCost", self.subtree_cost),
             "seconds": self.seconds,
             "runs": [node.as_json() for node in self.below],
         }
@@ -77,7 +82,7 @@ def histories(settings: Iterable[RunSetting], events: Iterable[AnyEvent]) -> tup
     return tuple(RunHistory(setting, tuple(by_run.get(setting.run_id, ()))) for setting in ordered)
 
 
-def tree(runs: Sequence[RunHistory], usages: Mapping[str, Usage]) -> tuple[RunNode, ...]:
+def tree(runs: Sequence[RunHistory], usages: Mapping[str, Usage], prices: Prices) -> tuple[RunNode, ...]:
     """Arrange Runs below the Run that called them, the Runs of one conversation side by side; `usages` is by run id."""
     known = {run.setting.run_id for run in runs}
     children: dict[str | None, dict[Conversation, list[RunHistory]]] = {}
@@ -90,12 +95,24 @@ def tree(runs: Sequence[RunHistory], usages: Mapping[str, Usage]) -> tuple[RunNo
         return tuple(node(run) for conversation in children.get(parent, {}).values() for run in conversation)
 
     def node(run: RunHistory) -> RunNode:
-        return _node(run, usages.get(run.setting.run_id, Usage()), below(run.setting.run_id))
+        usage = usages.get(run.setting.run_id, Usage())
+        price = prices.get((run.setting.provider_name, run.setting.model))
+        return _node(run, usage, None if price is None else price.of(usage), below(run.setting.run_id))
 
     return below(None)
 
 
-def _node(run: RunHistory, usage: Usage, below: tuple[RunNode, ...]) -> RunNode:
+def total_cost(costs: Iterable[float | None]) -> float | None:
+    """Add up costs; with one that is not known the sum is not known."""
+    known = list(costs)
+    return None if None in known else sum(cost for cost in known if cost is not None)
+
+
+def _dollars(name: str, amount: float | None) -> dict[str, float]:
+    return {} if amount is None else {name: round(amount, 6)}
+
+
+def _node(run: RunHistory, usage: Usage, cost: float | None, below: tuple[RunNode, ...]) -> RunNode:
     times = [event.timestamp for event in run.events]
     ends = [event.type for event in run.events if isinstance(event, TerminalEvent)]
     return RunNode(
@@ -106,6 +123,8 @@ def _node(run: RunHistory, usage: Usage, below: tuple[RunNode, ...]) -> RunNode:
         steps=len({event.step_number for event in run.events if isinstance(event, StartGeneration)}),
         usage=usage,
         subtree_usage=sum((node.subtree_usage for node in below), usage),
+        cost=cost,
+        subtree_cost=total_cost((cost, *(node.subtree_cost for node in below))),
         seconds=(max(times) - min(times)) / 1000 if times else 0.0,
         below=below,
     )

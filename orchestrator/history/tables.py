@@ -35,17 +35,18 @@ def job_line(job: JobRecord) -> str:
 
 
 def run_table(nodes: Sequence[RunNode]) -> Iterator[str]:
-    """Write a line for each Run, delegates indented below who called them; TREE counts them in."""
-    head = ("EXPERT", "RUN", "ENDED", "ATTEMPT", "STEPS", "TOKENS", "TREE", "DURATION")
+    """Write a line for each Run, delegates indented below who called them; TREE columns count them in."""
+    head = ("EXPERT", "RUN", "ENDED", "ATTEMPT", "STEPS", "TOKENS", "TREE", "COST", "TREE", "DURATION")
     return _table(head, _run_rows(nodes, 0))
 
 
-def usage_line(usage: Usage) -> str:
-    """Write tokens by kind."""
-    return (
+def usage_line(usage: Usage, cost: float | None = None) -> str:
+    """Write tokens by kind, and what they cost where that is known."""
+    told = (
         f"{usage.total_tokens} tokens: {usage.input_tokens} in ({usage.cached_input_tokens} cached), "
         f"{usage.output_tokens} out ({usage.reasoning_tokens} reasoning)"
     )
+    return told if cost is None else f"{told}, about {_dollars(cost)}"
 
 
 def event_table(entries: Iterable[Entry], *, verbose: bool) -> Iterator[str]:
@@ -110,6 +111,8 @@ def _run_rows(nodes: Iterable[RunNode], depth: int) -> Iterator[Row]:
             str(node.steps),
             str(node.usage.total_tokens),
             str(node.subtree_usage.total_tokens),
+            _dollars(node.cost),
+            _dollars(node.subtree_cost),
             _seconds(node.seconds),
         )
         yield from _run_rows(node.below, depth + 1)
@@ -141,6 +144,10 @@ def _moment(milliseconds: int) -> datetime:
     except (OverflowError, ValueError, OSError):
         # A container may claim any number as the time.
         return datetime.fromtimestamp(0, UTC)
+
+
+def _dollars(amount: float | None) -> str:
+    return "-" if amount is None else f"${amount:.4f}"
 
 
 def _seconds(seconds: float) -> str:

@@ -1,9 +1,11 @@
 """Every example, on every backend, with its scripted model: what happens is what its expected.json says."""
 
+import asyncio
 import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from orchestrator.config import load
 from orchestrator.wire.event import TerminalEvent
 from orchestrator.wire.skill import StdioSkill
 from orchestrator.wire.state_event import StartRun
-from tests.support.project import PYTHON, Project, Result
+from tests.support.project import PYTHON, SECONDS, Project, Result
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/perstack.toml"))
@@ -79,6 +81,34 @@ async def test_an_example_does_what_it_says(example: Path, tmp_path: Path, backe
         assert (project.workspace / name).read_text().strip(), name
     left = b"".join([*project.files(), result.stdout, result.stderr.encode()])
     assert [name for name, value in env.items() if value.encode() in left] == []
+
+
+@pytest.mark.parametrize("backend", ["process"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+async def test_an_example_s_replies_are_the_record_of_its_job(example: Path, tmp_path: Path, backend: str) -> None:
+    """Answered to its end and recorded, it gives the very file that it ran from; dev/record-examples does the same."""
+    expected = json.loads((example / "expected.json").read_text())
+    project, env = _project(example, tmp_path / "project", backend), _env(example)
+    result = await project.run(expected["expert"], expected["query"], "--job-id", "j", env=env)
+    for words in expected["then"]:
+        said, *options = (words["answer"], "-i") if "answer" in words else (words["query"],)
+        result = await project.run(expected["expert"], said, "--continue-job", "j", *options, env=env)
+    assert result.code in {0, 4}, result.stderr
+    recorded = await project.command("record", "j")
+    assert recorded.stderr == ""
+    assert recorded.stdout.decode() == (example / "replies.json").read_text()
+
+
+async def test_examples_are_recorded_by_one_command(tmp_path: Path) -> None:
+    """Where the model is the script itself, nothing changes."""
+    shutil.copytree(ROOT / "examples" / "interview", tmp_path / "interview")
+    command = (sys.executable, ROOT / "dev" / "record-examples", "--backend", "process", "--examples", tmp_path)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(SECONDS):
+        stdout, _ = await process.communicate()
+    assert (process.returncode, stdout) == (0, b"recorded: interview\n")
+    for name in ("replies.json", "expected.json"):
+        assert (tmp_path / "interview" / name).read_bytes() == (ROOT / "examples" / "interview" / name).read_bytes()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

@@ -84,5 +84,11 @@ async def test_the_log_shows_what_ran(tmp_path: Path, backend: str) -> None:
     assert [run["expertKey"] for run in shown["runs"]] == ["boss"] * 3
     assert sorted(run["expertKey"] for run in shown["runs"][0]["runs"]) == ["half"] * 3
     assert shown["usage"] == log["job"]["usage"]
+    (made.directory / "prices.toml").write_text('["scripted/claude-sonnet-4-5"]\ninput = 1000\noutput = 10000\n')
+    priced = json.loads((await made.command("log", "--runs", "--json", "--prices", "prices.toml")).stdout)
+    each = 7 * 0.001 + 2 * 0.01
+    assert [round(run["cost"] / each) for run in priced["runs"]] == [1, 1, 1]
+    assert priced["cost"] == pytest.approx(each * 4)
+    assert "cost" not in shown
     table = await made.command("log", env={"PERSTACK_STORAGE_PATH": str(made.store)})
     assert (table.code, "half: the left and more" in table.stdout.decode()) == (0, True)

@@ -135,7 +135,7 @@ def test_runs_stand_below_the_run_that_called_them() -> None:
     again = Chronicle("s").start().ask()
     chronicles = [boss, _left("x", "c1", "a"), _left("y", "c2", "b"), _left("z", "c1", None), again]
     usages = {run_id: Usage(total_tokens=number) for number, run_id in enumerate("rxyzs", start=1)}
-    nodes = tree(histories([each.setting for each in chronicles], all_events(chronicles)), usages)
+    nodes = tree(histories([each.setting for each in chronicles], all_events(chronicles)), usages, {})
     assert [(node.run_id, node.ended, node.steps, node.seconds, node.subtree_usage.total_tokens) for node in nodes] == [
         ("r", "stopRunByDelegate", 1, 3.0, 10),
         ("s", "unfinished", 1, 1.0, 5),
