@@ -4,13 +4,14 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from orchestrator.backends.naming import instance_labels, job_labels
-from orchestrator.broker.egress import Access
+from orchestrator.broker.egress import Access, Wanted
 from orchestrator.broker.ledger import Ledger
+from orchestrator.broker.proxy import Network, nobody_consents
 from orchestrator.broker.server import Broker
 from orchestrator.collect import Collected
 from orchestrator.continuation import GoOn, reached
@@ -97,11 +98,13 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
     go_on: GoOn | None = None,
     note: Callable[[str], None] = lambda _: None,
     announce: Callable[[str], None] = lambda _: None,
+    consent: Callable[[Wanted], Awaitable[bool]] = nobody_consents,
 ) -> AsyncIterator[JobEvents]:
     """Run `job`, or go on with it; leaving the block stops whatever still runs and removes every Sandbox.
 
     `note` gets remarks that belong in a log: refused lines, trouble while clearing up. `announce` is told what takes
-    long before anything else happens: packages that are installed.
+    long before anything else happens: packages that are installed. `consent` is asked before a skill reaches a host
+    that nobody declared, as far as it has a proxy: see `Job.asks`.
 
     Raises:
         OrchestratorError: the job cannot start; while it runs, iterating raises it.
@@ -118,7 +121,7 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
         record = records.job().with_(status=JobStatus.RUNNING, finished_at=None)
         await records.keep_job(record)
         events = JobEvents()
-        drive = _Drive(job, backend, store, records, provider, note, events)
+        drive = _Drive(job, backend, store, records, provider, Network(consent=consent), note, events)
         # A TaskGroup here would wrap whatever the caller's block raises in a group of its own.
         driver = asyncio.create_task(drive.to_the_end(record, agenda))
         try:
@@ -175,6 +178,7 @@ class _Drive:
     store: Store
     records: JobRecords
     provider: Callable[[], AbstractAsyncContextManager[Provider]]
+    network: Network
     note: Callable[[str], None]
     events: JobEvents
 
@@ -227,7 +231,7 @@ class _Drive:
                     tasks.create_task(self._publish(Collected.made_here(self._proxy_access(access, next(accesses)))))
 
                 accesses = itertools.count(1)
-                async with Broker(self.provider, _ledger(self.records), report) as broker:
+                async with Broker(self.provider, _ledger(self.records), report, self.network) as broker:
                     tasks.create_task(broker.prepare())
                     tasks.create_task(self._sweep())
                     place = Place(self.job, self.backend, broker, directory, self._publish, self.note, _now)

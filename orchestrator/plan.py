@@ -47,12 +47,11 @@ class Job:
     """One `perstack-orch run`, every default filled in.
 
     `env` holds the values of all variables that may be granted, `env_names` are those of `--env`, `secrets` are the
-    values that no record may show. `allowed` are the
-    hosts of `--allow-domain` by skill. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work
-    at once, `prewarm` how many more are kept warm, None to decide by what the Experts may need. `run_seconds`
-    bounds one attempt of a Run, `job_seconds` everything from now on; None is no bound. Packages of skills are fetched
-    from `registries`, for the backend `platform`; `shelf` says where they are installed. `price` is the model's, where
-    it is known.
+    values that no record may show. `allowed` are the hosts of `--allow-domain` by skill; where somebody `asks` about
+    others, every skill has a proxy. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work at once,
+    `prewarm` how many more are kept warm, None to decide by what the Experts may need. `run_seconds` bounds one attempt
+    of a Run, `job_seconds` everything from now on; None is no bound. Packages of skills are fetched from `registries`,
+    for the backend `platform`; `shelf` says where they are installed. `price` is the model's, where it is known.
     """
 
     id: str
@@ -73,6 +72,7 @@ class Job:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     env_names: tuple[str, ...] = ()
     allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    asks: bool = False
     limits: Limits = Limits()
     slots: int = 8
     prewarm: int | None = None
@@ -211,7 +211,7 @@ def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
     expert = _with_base(job.config.expert(start.checkpoint.expert.key), job.config.base_skill_command)
     secrets = iter(credentials)
     hosts = {skill.name: _hosts(job, skill) for skill in expert.skills if isinstance(skill, StdioSkill | SseSkill)}
-    keys = {name: next(secrets) for name, patterns in hosts.items() if patterns}
+    keys = {name: next(secrets) for name, patterns in hosts.items() if patterns or job.asks}
     own = {name: job.env[name] for name in job.env_names} if expert.key == job.expert_key else {}
     grants = {
         skill.name: Grant(
@@ -249,7 +249,7 @@ def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
         timeout_seconds=job.timeout_ms / 1000,
         generations=start.generations,
         max_generations=_GENERATIONS_PER_STEP * job.max_steps + job.max_retries,
-        hosts={keys[name]: SkillHosts(name, patterns) for name, patterns in hosts.items() if patterns},
+        hosts={key: SkillHosts(name, hosts[name]) for name, key in keys.items()},
     )
     parent = start.checkpoint.delegated_by
     setting = RunSetting(

@@ -1,7 +1,7 @@
 """What a Run may do, as the host knows it. Nothing of this is ever taken from a container."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 
@@ -36,6 +36,11 @@ class Authority:
     generations: int
     max_generations: int
     hosts: Mapping[str, SkillHosts] = field(default_factory=dict, repr=False)
+
+    def allowing(self, credential: str, host: str) -> Self:
+        """The same, with one more host for the bearer of `credential`."""
+        hosts = self.hosts[credential]
+        return replace(self, hosts={**self.hosts, credential: replace(hosts, patterns=(*hosts.patterns, host))})
 
     @classmethod
     def of_install(cls, credential: str, hosts: SkillHosts) -> Self:

@@ -56,6 +56,15 @@ class Access:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A host that a skill wants to reach and nobody declared."""
+
+    expert_key: str
+    skill_name: str
+    host: str
+
+
 def plain(host: str) -> str:
     """A host as names are compared: in lower case, without the dot that may end it."""
     return host.lower().removesuffix(".")
@@ -76,6 +85,15 @@ def not_allowed(tunnel: Tunnel, authority: Authority) -> str | None:
     if hosts.private_ok:
         return f"{name} is no host of a package registry, and an install reaches nothing else"
     return f"{name} is not declared; {_remedy(name, hosts, authority.expert_key)}"
+
+
+def undeclared(tunnel: Tunnel, authority: Authority) -> Wanted | None:
+    """The host that would have to be allowed for this connection, where that is all that it lacks."""
+    hosts = authority.hosts.get(tunnel.credential)
+    if hosts is None or hosts.private_ok or not_allowed(tunnel, authority) is None:
+        return None
+    wanted = Wanted(authority.expert_key, hosts.skill_name, plain(tunnel.host))
+    return wanted if not_allowed(tunnel, authority.allowing(tunnel.credential, wanted.host)) is None else None
 
 
 def _remedy(name: str, hosts: SkillHosts, expert_key: str) -> str:

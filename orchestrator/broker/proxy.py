@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from orchestrator.broker.authority import Authority
-from orchestrator.broker.egress import not_allowed, plain, refusal
+from orchestrator.broker.egress import Wanted, not_allowed, plain, refusal, undeclared
 from orchestrator.broker.stream import Stream
 from orchestrator.wire.link import Tunnel
 
@@ -28,13 +28,22 @@ async def resolve(host: str, port: int) -> Sequence[Address]:
     return tuple(dict.fromkeys((str(info[4][0]), port) for info in found))
 
 
+async def nobody_consents(_: Wanted) -> bool:
+    """Refuse: what was not declared is not reached."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The world as the proxy sees it: how names become addresses, which addresses are refused, how long to wait."""
+    """The world as the proxy sees it: how names become addresses, which addresses are refused, how long to wait.
+
+    `consent` is asked before a skill reaches a host that nobody declared; meanwhile the connection waits.
+    """
 
     resolve: Callable[[str, int], Awaitable[Sequence[Address]]] = resolve
     refusal: Callable[[str], str | None] = refusal
     idle_seconds: float = _IDLE_SECONDS
+    consent: Callable[[Wanted], Awaitable[bool]] = nobody_consents
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,9 @@ class Traffic:
 
 async def reach(tunnel: Tunnel, authority: Authority, network: Network) -> Stream | str:
     """Connect to the host that a skill asks for, or say in a sentence why not."""
+    wanted = undeclared(tunnel, authority)
+    if wanted is not None and await network.consent(wanted):
+        authority = authority.allowing(tunnel.credential, wanted.host)
     reason = not_allowed(tunnel, authority)
     if reason is not None:
         return reason

@@ -4,16 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.broker.egress import Wanted
 from orchestrator.cli.render import plain
-from orchestrator.config.domains import matches, parse_pattern
 from orchestrator.continuation import GoOn
-from orchestrator.plan import Job
 from orchestrator.wire.job import JobStatus
 from orchestrator.wire.message import ToolCall
-from orchestrator.wire.platform_event import ProxyAccess
-from orchestrator.wire.skill import SseSkill, StdioSkill
 
-_HTTPS = 443
 _YES = {"y", "yes"}
 _NO = {"n", "no"}
 GO_ON = "Go on where you stopped."
@@ -104,37 +100,15 @@ def _argument(name: str, value: Any, indent: str) -> Iterator[str]:
         yield f"{indent}{name}: {plain(shown or '', keep=chr(10))}"
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A host that a skill wanted to reach and nobody declared."""
-
-    expert_key: str
-    skill_name: str
-    host: str
-
-    @property
-    def asked(self) -> str:
-        """The question to the user."""
-        return (
-            f"{plain(self.skill_name)} of {plain(self.expert_key)} wants to reach {self.host}: "
-            "allow from the next turn of this job? [y/N]"
-        )
+def about_host(wanted: Wanted) -> str:
+    """Ask whether a skill may reach a host that nobody declared."""
+    return f"{plain(wanted.skill_name)} of {plain(wanted.expert_key)} wants to reach {wanted.host}: allow? [y/N]"
 
 
-def wish(access: ProxyAccess, expert_key: str, job: Job) -> Wish | None:
-    """What the user could allow so that `access` would not have been blocked; None where that would not help."""
-    skills = (skill for skill in job.config.expert(expert_key).skills if isinstance(skill, StdioSkill | SseSkill))
-    skill = next((skill for skill in skills if skill.name == access.skill_name), None)
-    if access.action != "blocked" or access.port != _HTTPS or skill is None:
-        return None
-    try:
-        host = parse_pattern(access.domain.removesuffix("."))
-    except ValueError:
-        return None
-    declared = (*skill.allowed_domains, *job.allowed.get(skill.name, ()))
-    if "*" in host or any(matches(pattern, host) for pattern in declared):
-        return None
-    return Wish(expert_key, skill.name, host)
+def allowed_from_now_on(wanted: Wanted) -> str:
+    """Say how long a yes holds, and what makes it last."""
+    where = f'experts."{plain(wanted.expert_key)}".skills."{plain(wanted.skill_name)}"'
+    return f'allowed for this job; to allow it always add "{wanted.host}" to allowedDomains of {where}'
 
 
 def is_yes(words: str | None) -> bool:

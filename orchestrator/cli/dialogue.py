@@ -1,10 +1,14 @@
 """Asking a person, or whoever writes to stdin, for a line."""
 
+import asyncio
+import os
 import sys
 from collections.abc import Sequence
 
 from orchestrator.cli.render import plain
 from orchestrator.wire.expert import Expert
+
+_STDIN = 0
 
 
 def tell(text: str) -> None:
@@ -24,12 +28,40 @@ def ask(question: str) -> str | None:
             tell("")
             return None
     tell(f"{question} >")
-    line = sys.stdin.readline()
+    return _answer(_STDIN)
+
+
+async def ask_meanwhile(question: str) -> str | None:
+    """The same while a job goes on."""
+    tell(f"{question} >")
+    await _readable(_STDIN)
+    return _answer(_STDIN)
+
+
+def _answer(fd: int) -> str | None:
+    """Read a line and nothing after it, which the next question is to find; None at the end."""
+    line = bytearray()
+    while not line.endswith(b"\n") and (byte := os.read(fd, 1)):
+        line += byte
     if not line:
         return None
-    said = line.rstrip("\r\n")
-    tell(f"> {plain(said)}")
+    said = line.decode("utf-8", "replace").rstrip("\r\n")
+    if not os.isatty(fd):
+        tell(f"> {plain(said)}")
     return said
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    try:
+        loop.add_reader(fd, ready.set)
+    except PermissionError:
+        return  # A file is always readable, and cannot be watched.
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
 
 
 def choose(experts: Sequence[Expert]) -> str | None:

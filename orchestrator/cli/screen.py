@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -38,6 +38,7 @@ class Screen:
         self._arriving = ""
         self._streamed: str | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._held: list[str] | None = None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -56,7 +57,21 @@ class Screen:
     def say(self, text: str) -> None:
         """Write lines that stay."""
         masked = self._mask(text.encode("utf-8", "replace")).decode("utf-8", "replace")
-        self._write(f"{self._erased()}{plain(masked, keep=chr(10) + chr(9))}\n")
+        lines = f"{plain(masked, keep=chr(10) + chr(9))}\n"
+        if self._held is not None:
+            self._held.append(lines)
+            return
+        self._write(self._erased() + lines)
+
+    async def ask(self, question: str, asking: Callable[[str], Awaitable[str | None]]) -> str | None:
+        """Have a question asked; until it is answered nothing else is written."""
+        self._write(self._erased())
+        self._held = []
+        try:
+            return await asking(question)
+        finally:
+            held, self._held = self._held, None
+            self._write("".join(held))
 
     def note(self, text: str) -> None:
         """Write a remark, which only a person who looks for trouble wants to see."""
@@ -105,13 +120,15 @@ class Screen:
             self.say(arriving)
 
     def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_SECONDS_BETWEEN, self._tick)
+        if self._held is not None:
+            return
         size = self._size()
         tree = tree_lines(self.tree, size.columns - 1, _now(), max(1, size.lines - _SPARE_LINES))
         lines = [self._arriving, *tree] if self._arriving else [*tree]
         erased = self._erased()
         self._drawn = len(lines)
         self._write(erased + "\n".join(lines))
-        self._timer = asyncio.get_running_loop().call_later(_SECONDS_BETWEEN, self._tick)
 
     def _erased(self) -> str:
         """What takes the lines that are drawn off the screen, with the cursor at the end of the last."""

@@ -4,12 +4,22 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from orchestrator.backends import open_backend
+from orchestrator.broker.egress import Wanted
 from orchestrator.cli import request
-from orchestrator.cli.conversation import NextTurn, Stopped, Wish, is_yes, next_turn, prompt, wish
-from orchestrator.cli.dialogue import ask, choose, tell
+from orchestrator.cli.conversation import (
+    NextTurn,
+    Stopped,
+    about_host,
+    allowed_from_now_on,
+    is_yes,
+    next_turn,
+    prompt,
+)
+from orchestrator.cli.dialogue import ask, ask_meanwhile, choose, tell
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.render import plain
 from orchestrator.cli.run import EXIT_CODES, IN_CONTAINER, NO_ISOLATION
@@ -22,10 +32,8 @@ from orchestrator.masking import mask
 from orchestrator.plan import Job, first
 from orchestrator.request import provider_of
 from orchestrator.store import Store
-from orchestrator.wire.event import Event
 from orchestrator.wire.job import JobStatus
 from orchestrator.wire.message import ToolCall
-from orchestrator.wire.platform_event import ProxyAccess
 from orchestrator.wire.skill import InteractiveSkill
 
 _INTERRUPTED = 130
@@ -63,8 +71,8 @@ def talk(options: RunOptions, environ: Mapping[str, str]) -> int:
         job = replace(job, id=continued[0])
         # Without words the first turn only tells where the job stands.
         how = continued[1]
-    # The events then tell the container of each Run.
-    job = replace(job, verbose=True)
+    # The events then tell the container of each Run, and hosts can be asked about.
+    job = replace(job, verbose=True, asks=True)
     return _Conversation(options, environ, job, Store(cwd / options.storage)).held(how)
 
 
@@ -77,8 +85,8 @@ class _Conversation:
         self._job = job
         self._store = store
         self._steps = job.max_steps
-        self._asked: set[Wish] = set()
-        self._wishes: list[Wish] = []
+        self._consents: dict[Wanted, bool] = {}
+        self._asking = asyncio.Lock()
         self._began = False
 
     def held(self, how: GoOn | None) -> int:
@@ -96,7 +104,6 @@ class _Conversation:
             if stop.ends:
                 return stop.exit_code
             code = _INTERRUPTED if stopped.status is JobStatus.CANCELLED else EXIT_CODES.get(stopped.status, 3)
-            self._ask_wishes()
             following = self._next(stopped)
             if following is None:
                 tell(f"\nthis was job {self._job.id}; go on with it: perstack-orch start --continue-job {self._job.id}")
@@ -112,14 +119,6 @@ class _Conversation:
             tell(line)
         words = ask(asking.asked)
         return None if words is None else next_turn(stopped, words, self._steps)
-
-    def _ask_wishes(self) -> None:
-        while self._wishes:
-            wanted = self._wishes.pop(0)
-            if is_yes(ask(wanted.asked)):
-                hosts = (*self._job.allowed.get(wanted.skill_name, ()), wanted.host)
-                self._job = replace(self._job, allowed={**self._job.allowed, wanted.skill_name: hosts})
-                tell(f"allowed from the next turn; to allow it always add it to allowedDomains of {wanted.skill_name}")
 
     async def _turn(self, how: GoOn | None, stop: Stop) -> Stopped:
         job = self._job
@@ -137,12 +136,12 @@ class _Conversation:
                         go_on=how,
                         note=screen.note,
                         announce=screen.say,
+                        consent=partial(self._consent, screen),
                     ) as events,
                 ):
                     self._began = True
                     async for recorded in events:
                         screen.event(recorded.event)
-                        self._notice(recorded.event, screen)
             except asyncio.CancelledError:
                 if stop.number is None:
                     raise
@@ -154,14 +153,13 @@ class _Conversation:
             screen.finish(outcome)
         return Stopped(outcome.status, job.expert_key, self._question(), outcome.error, job.max_steps)
 
-    def _notice(self, event: Event, screen: Screen) -> None:
-        if not isinstance(event, ProxyAccess):
-            return
-        expert_key = screen.tree.expert(event.run_id)
-        wanted = wish(event, expert_key, self._job) if expert_key else None
-        if wanted is not None and wanted not in self._asked:
-            self._asked.add(wanted)
-            self._wishes.append(wanted)
+    async def _consent(self, screen: Screen, wanted: Wanted) -> bool:
+        async with self._asking:
+            if wanted not in self._consents:
+                self._consents[wanted] = is_yes(await screen.ask(about_host(wanted), ask_meanwhile))
+                if self._consents[wanted]:
+                    screen.say(allowed_from_now_on(wanted))
+            return self._consents[wanted]
 
     def _question(self) -> ToolCall | None:
         """What the Expert waits for: the first of its calls that is open and the user's to answer."""

@@ -186,20 +186,10 @@ def test_after_an_error_other_words_are_tried(project: Make) -> None:
     assert result.stdout.count(told) == 2
 
 
-def test_a_host_that_nobody_declared_is_asked_for_once(project: Make, backend: str) -> None:
-    """However often it was tried, one question; after a yes the host is no longer refused as undeclared."""
-    toml = (
-        ONE
-        + """
-[experts.one.skills."@perstack/base"]
-type = "mcpStdioSkill"
-command = "npx"
-packageName = "@perstack/base"
-allowedDomains = ["api.exa.ai"]
-"""
-    )
+def _reaching(backend: str) -> dict[str, Any]:
+    """A reply that has a command ask for a host that does not exist."""
     call = "import urllib.request as r; r.urlopen('https://host.invalid', timeout=20)"
-    tried = use(
+    return use(
         (
             "exec",
             {
@@ -212,16 +202,38 @@ allowedDomains = ["api.exa.ai"]
             },
         )
     )
-    made = project(toml, {"one": [tried, tried, say("refused"), tried, say("tried again")]})
+
+
+def test_a_host_that_nobody_declared_is_asked_about_once(project: Make, backend: str) -> None:
+    """Before it is reached, of a tool that declared none; after a yes it is no longer refused as undeclared."""
+    tried = _reaching(backend)
+    made = project(ONE, {"one": [tried, tried, say("tried twice"), tried, say("tried again")]})
+    asked = "@perstack/base of one wants to reach host.invalid: allow? [y/N] >\n> {}\n"
     result = _piped(made, "y\nagain\n\n", "one", "go")
     assert result.returncode == 0, result.stdout + result.stderr
-    asked = "@perstack/base of one wants to reach host.invalid: allow from the next turn of this job? [y/N] >\n> y\n"
-    assert result.stdout.count(asked) == 1
-    first, second = result.stdout.split(asked)
-    assert first.count("host.invalid is not declared") == 2
-    assert "is not declared" not in second
-    assert "host.invalid cannot be resolved" in second
-    assert second.count("wants to reach") == 0
+    assert result.stdout.count("wants to reach") == 1
+    before, after = result.stdout.split(asked.format("y"))
+    assert "blocked" not in before
+    assert "is not declared" not in after
+    assert after.count("host.invalid:443 was blocked: host.invalid cannot be resolved") == 3
+
+    refused = _piped(made, "no\n\n", "one", "go")
+    assert refused.stdout.count(asked.format("no")) == 1
+    assert refused.stdout.count("host.invalid:443 was blocked: host.invalid is not declared") == 2
+
+
+@pytest.mark.parametrize("backend", ["process"])
+def test_a_host_is_asked_about_in_the_middle_of_the_live_tree(project: Make, backend: str) -> None:
+    """The tree stands still until the question is answered, and goes on below the answer."""
+    made = project(ONE, {"one": [_reaching(backend), say("tried")]})
+    with _sitting(made, "one", "go") as person:
+        person.see("wants to reach host.invalid: allow.* >")
+        person.type("y\n")
+        person.see("allowed for this job; .*allowedDomains")
+        person.see("one: tried")
+        person.see("what next.* > ")
+        person.type("\n")
+        assert person.end() == 0
 
 
 @pytest.mark.parametrize("backend", ["process"])

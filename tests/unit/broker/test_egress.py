@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.broker.authority import SkillHosts
-from orchestrator.broker.egress import not_allowed, plain, refusal
+from orchestrator.broker.egress import Wanted, not_allowed, plain, refusal, undeclared
 from orchestrator.wire.link import Tunnel
 from tests.support.broker_world import AUTHORITY
 
@@ -133,3 +133,28 @@ def test_decisions(changes: dict[str, str | int], reason: str | None) -> None:
     authority = replace(AUTHORITY, hosts={**AUTHORITY.hosts, "bare": SkillHosts("bare", ())})
     tunnel = Tunnel(session_key="k", credential="credential", host="api.example.com", port=443)
     assert not_allowed(tunnel.with_(**changes), authority) == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "host"),
+    [
+        ({"host": "Other.com."}, "other.com"),
+        ({"credential": "bare"}, "api.example.com"),
+        ({}, None),
+        ({"host": "deep.example.org"}, None),
+        ({"credential": "stolen"}, None),
+        ({"credential": "registry", "host": "other.com"}, None),
+        ({"host": "other.com", "port": 80}, None),
+        ({"host": "10.0.0.1"}, None),
+        ({"host": "localhost"}, None),
+        ({"host": "*.other.com"}, None),
+        ({"host": "a.org\x1b[2J"}, None),
+    ],
+)
+def test_what_a_yes_would_allow(changes: dict[str, str | int], host: str | None) -> None:
+    """Only a host whose connection lacks nothing else is asked about."""
+    more = {"bare": SkillHosts("bare", ()), "registry": SkillHosts("registry", ("r.com",), private_ok=True)}
+    authority = replace(AUTHORITY, hosts={**AUTHORITY.hosts, **more})
+    tunnel = Tunnel(session_key="k", credential="credential", host="api.example.com", port=443).with_(**changes)
+    skill = "bare" if tunnel.credential == "bare" else "web"
+    assert undeclared(tunnel, authority) == (Wanted("coach", skill, host) if host else None)

@@ -4,10 +4,11 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
-from orchestrator.broker.egress import Access
+from orchestrator.broker.egress import Access, Wanted
 from orchestrator.broker.proxy import Network, Traffic, resolve
 from orchestrator.wire.link import Generated, Tunnel
 from tests.support.broker_world import World, generate
@@ -125,6 +126,26 @@ async def test_undeclared_host_is_refused_without_being_resolved(world: World) -
         'secret.attacker.net is not declared; add "secret.attacker.net" to '
         'experts."coach".skills."web".allowedDomains, or pass --allow-domain web=secret.attacker.net'
     )
+
+
+@pytest.mark.parametrize("yes", [True, False])
+async def test_a_host_that_nobody_declared_is_asked_about_first(world: World, *, yes: bool) -> None:
+    """While somebody thinks the connection waits; a yes is for this host and this skill alone."""
+    asked: list[Wanted] = []
+
+    async def consent(wanted: Wanted) -> bool:
+        asked.append(wanted)
+        return yes
+
+    async with server(greeting=b"hello") as port:
+        world.network = replace(known(("127.0.0.1", port)), consent=consent)
+        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+            refusal = await skill.open(tunnel(key, "other.net"))
+            skill.writer.write_eof()
+            received = await skill.ended()
+    assert asked == [Wanted("coach", "web", "other.net")]
+    assert (refusal is None, received) == ((True, b"hellobye") if yes else (False, b""))
+    assert [(access.host, access.allowed) for access in world.accesses] == [("other.net", yes)]
 
 
 async def test_name_that_does_not_resolve_is_refused(world: World) -> None:

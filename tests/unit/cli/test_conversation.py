@@ -1,28 +1,23 @@
 """What is asked next, and what an answer means."""
 
-from pathlib import Path
-
 import pytest
 
+from orchestrator.broker.egress import Wanted
 from orchestrator.cli.conversation import (
     GO_ON,
     NextTurn,
     Prompt,
     Stopped,
-    Wish,
+    about_host,
+    allowed_from_now_on,
     is_yes,
     next_turn,
     prompt,
     question_lines,
-    wish,
 )
-from orchestrator.config.load import load
 from orchestrator.continuation import GoOn
-from orchestrator.plan import Job
-from orchestrator.request import make_job
 from orchestrator.wire.job import JobStatus
 from orchestrator.wire.message import ToolCall
-from orchestrator.wire.platform_event import ProxyAccess
 
 DONE = Stopped(JobStatus.COMPLETED, "one")
 ASKS = Stopped(
@@ -33,17 +28,6 @@ ASKS = Stopped(
 LIMIT = Stopped(JobStatus.STOPPED_BY_MAX_STEPS, "one", limit=100)
 FAILED = Stopped(JobStatus.STOPPED_BY_ERROR, "one", error="no\x07model")
 CUT = Stopped(JobStatus.CANCELLED, "one")
-TOML = """
-[provider]
-providerName = "scripted"
-[experts.news]
-instruction = "Read."
-[experts.news.skills.web]
-type = "mcpStdioSkill"
-command = "python"
-args = ["server.py"]
-allowedDomains = ["api.exa.ai", "*.example.com"]
-"""
 
 
 @pytest.mark.parametrize(
@@ -102,49 +86,13 @@ def test_a_question_of_many_arguments_is_shown_whole() -> None:
     ]
 
 
-@pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """A job of one Expert with one skill that declares hosts."""
-    (tmp_path / "perstack.toml").write_text(TOML)
-    monkeypatch.chdir(tmp_path)
-    return make_job(
-        "news", "go", config=load(str(tmp_path / "perstack.toml")), env={}, backend="process",
-        allowed={"web": ("allowed.org",)},
-    )  # fmt: skip
-
-
-def _blocked(domain: str, port: int = 443, skill: str | None = "web") -> ProxyAccess:
-    return ProxyAccess(
-        id="a", timestamp=1, job_id="j", run_id="r", action="blocked", skill_name=skill, domain=domain, port=port
+def test_a_host_is_asked_about_by_name() -> None:
+    """The question names skill, Expert and host; a yes says what would make it last."""
+    wanted = Wanted("news", "web", "other.org")
+    assert about_host(wanted) == "web of news wants to reach other.org: allow? [y/N]"
+    assert allowed_from_now_on(wanted) == (
+        'allowed for this job; to allow it always add "other.org" to allowedDomains of experts."news".skills."web"'
     )
-
-
-def test_an_undeclared_host_is_offered(job: Job) -> None:
-    """The question names skill, Expert and host."""
-    wanted = wish(_blocked("Other.ORG."), "news", job)
-    assert wanted == Wish("news", "web", "other.org")
-    assert wanted.asked == ("web of news wants to reach other.org: allow from the next turn of this job? [y/N]")
-
-
-@pytest.mark.parametrize(
-    "access",
-    [
-        _blocked("api.exa.ai"),
-        _blocked("deep.example.com"),
-        _blocked("allowed.org"),
-        _blocked("other.org", port=80),
-        _blocked("10.0.0.1"),
-        _blocked("localhost"),
-        _blocked("*.other.org"),
-        _blocked("a.org\x1b[2J"),
-        _blocked("other.org", skill="absent"),
-        _blocked("other.org", skill=None),
-        _blocked("other.org").with_(action="allowed"),
-    ],
-)
-def test_what_allowing_would_not_help_is_not_offered(job: Job, access: ProxyAccess) -> None:
-    """Declared hosts that were refused for another reason, other ports, addresses, unknown skills."""
-    assert wish(access, "news", job) is None
 
 
 def test_only_a_clear_yes_is_one() -> None:
