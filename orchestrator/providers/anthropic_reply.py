@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.providers import OnDelta
 from orchestrator.providers.anthropic_request import REDACTED
+from orchestrator.providers.failures import broken, invalid_tool_input
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.usage import Usage
 
@@ -93,8 +94,7 @@ class ReplyStream:
         for block in self._ordered("tool_use"):
             args = _arguments(block, cut=_FINISH.get(self._stop_reason) is FinishReason.LENGTH)
             if args is None:
-                message = f"the model's input for tool {block.start['name']!r} is not a JSON object"
-                return Failure(name="InvalidToolInput", message=message, is_retryable=True)
+                return invalid_tool_input(f"the model's input for tool {block.start['name']!r} is not a JSON object")
             calls.append(RequestedCall(id=block.start["id"], name=block.start["name"], args=args))
         return Reply(
             text="".join(block.whole for block in self._ordered("text")),
@@ -143,11 +143,6 @@ class ReplyStream:
             total_tokens=fresh + cached + output,
             cached_input_tokens=cached,
         )
-
-
-def broken(message: str) -> Failure:
-    """A stream that did not come to its end."""
-    return Failure(name="StreamBroken", message=message, is_retryable=True)
 
 
 def failure_of(error: Mapping[str, Any]) -> Failure:

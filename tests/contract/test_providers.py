@@ -13,7 +13,8 @@ from orchestrator.providers import ModelRequest, Provider, ProviderSetting, open
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall, ToolDefinition
 from orchestrator.wire.message import TextPart, UserMessage
 from orchestrator.wire.usage import Usage
-from tests.support.fake_anthropic import Plain, Sse, block, error, fake_anthropic, start, stop, text, tool_use
+from tests.support.fake_anthropic import block, error, start, stop, stream, text, tool_use
+from tests.support.fake_http import Events, Plain, fake_http
 from tests.support.tidy import nothing_left
 
 REQUEST = ModelRequest(
@@ -58,7 +59,7 @@ async def scripted(scene: Scene, directory: Path) -> AsyncIterator[Provider]:
         yield provider
 
 
-def _messages_api(scene: Scene) -> Sse | Plain:
+def _messages_api(scene: Scene) -> Events | Plain:
     if scene.error:
         kinds = {"RateLimitError": "rate_limit_error", "AuthenticationError": "authentication_error"}
         return error(scene.error[1], kinds[scene.error[0]], "no")
@@ -70,13 +71,13 @@ def _messages_api(scene: Scene) -> Sse | Plain:
         events += text(1, *_halves(scene.text))
     for index, (name, args) in enumerate(scene.calls):
         events += tool_use(2 + index, f"toolu_{index}", name, *_halves(json.dumps(args)))
-    return Sse([*events, *stop("tool_use" if scene.calls else "end_turn")])
+    return stream([*events, *stop("tool_use" if scene.calls else "end_turn")])
 
 
 @asynccontextmanager
 async def anthropic(scene: Scene, directory: Path) -> AsyncIterator[Provider]:
     """Anthropic's API in this scene."""
-    async with fake_anthropic(_messages_api(scene)) as api:
+    async with fake_http(_messages_api(scene)) as api:
         setting = ProviderSetting("anthropic", {"baseUrl": api.url}, {"ANTHROPIC_API_KEY": "sk-canary"}, directory)
         async with open_provider(setting) as provider:
             yield provider

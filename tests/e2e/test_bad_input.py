@@ -3,17 +3,13 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.project import Project, Result, ended, say, use
+from tests.support.project import ONE, Make, Project, Result, ended, say, use
 
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
-
-ONE = '[experts.one]\ninstruction = "Do it."\n'
 SKILL = '[experts.one.skills.web]\ntype = "mcpStdioSkill"\n'
 DONE = {"one": [say("done")]}
 

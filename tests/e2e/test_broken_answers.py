@@ -1,21 +1,16 @@
 """Answers of a model's API that break off or give away the key, through the whole command."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
 from orchestrator.wire.state_event import CompleteRun, Retry
-from tests.support.fake_anthropic import Plain, Sse, error, fake_anthropic, start, stop, text
-from tests.support.project import Project, Result
+from tests.support.fake_anthropic import error, start, stop, stream, text
+from tests.support.fake_http import Events, Plain, fake_http
+from tests.support.project import ONE, Make, Project, Result
 
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
-
-ONE = '[experts.one]\ninstruction = "Do it."\n'
 KEY = "canary-key-93b1c2"
-ANSWER = Sse([start(), *text(0, "all is well"), *stop("end_turn")])
+ANSWER = stream([start(), *text(0, "all is well"), *stop("end_turn")])
 
 
-async def _run(made: Project, *answers: Sse | Plain) -> tuple[Result, int]:
-    async with fake_anthropic(*answers) as api:
+async def _run(made: Project, *answers: Events | Plain) -> tuple[Result, int]:
+    async with fake_http(*answers) as api:
         env = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": api.url}
         result = await made.run("one", "go", "--provider", "anthropic", "--max-retries", "1", env=env)
         asked = len(api.received)
@@ -26,7 +21,7 @@ async def _run(made: Project, *answers: Sse | Plain) -> tuple[Result, int]:
 
 async def test_c4_a_stream_that_breaks_is_asked_for_again(project: Make) -> None:
     """Half an answer is no answer; the next whole one is."""
-    broken = Sse([start(), *text(0, "all is")[:-1]], then="cut")
+    broken = stream([start(), *text(0, "all is")[:-1]], then="cut")
     result, asked = await _run(project(ONE, {}), broken, ANSWER)
     assert result.code == 0, result.stderr
     assert asked == 2

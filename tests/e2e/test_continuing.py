@@ -3,18 +3,13 @@
 import asyncio
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pytest
 
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.state_event import CompleteRun, StartRun
-from tests.support.project import Project, Result, ask, ended, say, use
+from tests.support.project import ONE, Make, Result, ask, ended, say, use
 
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
-
-ONE = '[experts.one]\ninstruction = "Do it."\n'
 ASKING = (
     ONE
     + """

@@ -4,18 +4,14 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
-from tests.support.project import COMMAND, PYTHON, Project, ask, say, use
+from tests.support.project import COMMAND, ONE, PYTHON, Make, Project, ask, say, use
 from tests.support.typist import Typist, typist
 
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
-
-ONE = '[experts.one]\ninstruction = "Do it."\n'
 ASKING = (
     ONE
     + """

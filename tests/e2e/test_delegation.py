@@ -1,16 +1,12 @@
 """Whole jobs: coordinators and delegates, each Run in a Sandbox of its own."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.message import TextPart, ToolResult
 from orchestrator.wire.platform_event import InitializeRuntime
 from orchestrator.wire.state_event import CompleteRun, FinishAllToolCalls, StartRun, StopRunByDelegate, StopRunByError
-from tests.support.project import Project, Result, ask, say, use
-
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
+from tests.support.project import Make, Result, ask, say, use
 
 TEAM = """
 [experts.boss]

@@ -5,23 +5,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator import JobEvents, Recorded, Store, load_config, make_job, open_backend, provider_of, run_job
-from tests.support.project import Project, Result, ended, say, use
+from tests.support.project import ONE, Make, Project, Result, ended, say, use
 
 ROOT = Path(__file__).parents[2]
-ONE = '[experts.one]\ninstruction = "Do it."\n'
 LOOK = use(("listDirectory", {"path": "."}))
 LATE = say("late") | {"delayMs": 60_000}
 ENVIRON = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
-
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
 
 
 class LeftError(Exception):

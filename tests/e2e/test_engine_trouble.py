@@ -1,17 +1,11 @@
 """Engines that answer, but cannot run Sandboxes."""
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.engine_proxy import engine_without_sockets
-from tests.support.project import Project, say
-
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
-
-ONE = '[experts.one]\ninstruction = "Do it."\n'
+from tests.support.project import ONE, Make, say
 
 
 @pytest.mark.docker

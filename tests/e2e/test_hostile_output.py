@@ -2,21 +2,17 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator.wire.line import encode
 from orchestrator.wire.platform_event import ProxyAccess
 from tests.support import engine
-from tests.support.project import Project, say, use
-
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
+from tests.support.project import ONE, Make, Project, say, use
 
 IMAGE = "perstack-orch-test-hostile"
-ONE = '[experts.one]\ninstruction = "Do it."\n'
 REPLIES = {"one": [use(("writeTextFile", {"path": "x", "text": "y"})), say("done")]}
 
 _FORGED = ProxyAccess(

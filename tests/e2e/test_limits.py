@@ -1,15 +1,10 @@
 """Limits of time, for one Run and for the whole job."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from orchestrator.wire.state_event import CompleteRun, StopRunByError
-from tests.support.project import Project, ask, say, use
+from tests.support.project import ONE, Make, ask, say, use
 
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
-
-ONE = '[experts.one]\ninstruction = "Do it."\n'
 TEAM = '[experts.boss]\ninstruction = "Lead."\ndelegates = ["slow"]\n[experts.slow]\ninstruction = "Slow."\n'
 
 

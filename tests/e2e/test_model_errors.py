@@ -7,13 +7,13 @@ import pytest
 
 from orchestrator.wire.state_event import Retry
 from tests.support import fake_anthropic as api
-from tests.support.project import Project, Result
+from tests.support.fake_http import FakeHttp, fake_http
+from tests.support.project import ONE, Project, Result
 
 KEY = "canary-key-5b1e"
-ONE = '[experts.one]\ninstruction = "Do it."\n'
 
-SAID = api.Sse([api.start(), *api.text(0, "all done"), *api.stop("end_turn")])
-STALLED = api.Sse([api.start(), *api.text(0, "half a ")], then="stall")
+SAID = api.stream([api.start(), *api.text(0, "all done"), *api.stop("end_turn")])
+STALLED = api.stream([api.start(), *api.text(0, "half a ")], then="stall")
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def made(tmp_path: Path) -> Project:
     return Project(tmp_path / "project", "process")
 
 
-async def _run(made: Project, fake: api.FakeAnthropic, *options: str) -> Result:
+async def _run(made: Project, fake: FakeHttp, *options: str) -> Result:
     env = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": fake.url}
     result = await made.run("one", "go", "--provider", "anthropic", "--model", "m", *options, env=env)
     assert {request.headers["authorization"] for request in fake.received} == {f"Bearer {KEY}"}
@@ -39,7 +39,7 @@ def _reasons(result: Result) -> list[str]:
 
 async def test_a_key_that_is_refused(made: Project) -> None:
     """Nothing is tried again; the API's sentence is told, without the key that it repeats."""
-    async with api.fake_anthropic(api.error(401, "authentication_error", f"invalid x-api-key {KEY}")) as fake:
+    async with fake_http(api.error(401, "authentication_error", f"invalid x-api-key {KEY}")) as fake:
         result = await _run(made, fake)
     assert result.code == 1, result.stderr
     assert "invalid x-api-key ***" in result.stderr
@@ -49,7 +49,7 @@ async def test_a_key_that_is_refused(made: Project) -> None:
 async def test_a_rate_limit_that_passes(made: Project) -> None:
     """One retry after the time that the API asked for, then all is well."""
     limited = api.error(429, "rate_limit_error", "slow down", retry_after="1")
-    async with api.fake_anthropic(limited, SAID) as fake:
+    async with fake_http(limited, SAID) as fake:
         result = await _run(made, fake)
     assert result.code == 0, result.stderr
     assert (len(_reasons(result)), result.types[-1], len(fake.received)) == (1, "completeRun", 2)
@@ -60,7 +60,7 @@ async def test_a_rate_limit_that_passes(made: Project) -> None:
 async def test_an_api_that_stays_broken(made: Project) -> None:
     """Retries are used up, no more and no less, and the last reason is told."""
     broken = api.error(500, "api_error", "it is on fire")
-    async with api.fake_anthropic(broken, broken, SAID) as fake:
+    async with fake_http(broken, broken, SAID) as fake:
         result = await _run(made, fake, "--max-retries", "1")
     assert result.code == 1, result.stderr
     assert "Max retries (1) exceeded" in result.stderr
@@ -70,7 +70,7 @@ async def test_an_api_that_stays_broken(made: Project) -> None:
 
 async def test_an_api_that_falls_silent(made: Project) -> None:
     """A stream that stops arriving is a Timeout, tried again as often as is allowed."""
-    async with api.fake_anthropic(STALLED, STALLED, SAID) as fake:
+    async with fake_http(STALLED, STALLED, SAID) as fake:
         result = await _run(made, fake, "--max-retries", "1", "--timeout", "500")
     assert result.code == 1, result.stderr
     assert (_reasons(result), result.types[-1], len(fake.received)) == (["Timeout"], "stopRunByError", 2)
@@ -81,7 +81,7 @@ async def test_a_tool_call_and_an_answer(made: Project) -> None:
     """The tool's result goes back to the API, and the answer completes the Run."""
     arguments = json.dumps({"path": "x", "text": "y"})
     call = [*api.tool_use(0, "toolu_1", "writeTextFile", arguments[:9], arguments[9:])]
-    async with api.fake_anthropic(api.Sse([api.start(), *call, *api.stop("tool_use")]), SAID) as fake:
+    async with fake_http(api.stream([api.start(), *call, *api.stop("tool_use")]), SAID) as fake:
         result = await _run(made, fake)
     assert result.code == 0, result.stderr
     assert (made.workspace / "x").read_text() == "y"

@@ -1,16 +1,13 @@
 """Whatever else stands on a Sandbox's stdout: events are still whole, in order, and nothing but events comes out."""
 
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import engine
-from tests.support.project import Project, ask, say, use
-
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
+from tests.support.project import Make, ask, say, use
 
 pytestmark = [pytest.mark.docker, pytest.mark.parametrize("backend", ["docker"])]
 IMAGE = "perstack-orch-test-noise:1"

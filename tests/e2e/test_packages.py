@@ -4,18 +4,14 @@ import asyncio
 import json
 import shutil
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator.wire.install import MARKER
 from orchestrator.wire.platform_event import SkillConnected, SkillStarting
 from orchestrator.wire.state_event import CallTools, ResolveToolResults
-from tests.support.project import Project, Result, say, use
-
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
+from tests.support.project import Make, Project, Result, say, use
 
 EVERYTHING = """
 [experts."solo"]

@@ -2,17 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pytest
 
 from orchestrator.wire.state_event import CompleteRun
-from tests.support.project import Project, ask, ended, say, use
+from tests.support.project import ONE, Make, ask, ended, say, use
 
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
-
-ONE = '[experts.one]\ninstruction = "Do it."\n'
 TEAM = """
 [experts.boss]
 instruction = "Lead."

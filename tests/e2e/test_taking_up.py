@@ -1,15 +1,10 @@
 """Taking up what was cut off, and removing what nobody answers for."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from orchestrator.wire.state_event import CompleteRun
-from tests.support.project import Project, say, use
+from tests.support.project import ONE, Make, Project, say, use
 
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
-
-ONE = '[experts.one]\ninstruction = "Do it."\n'
 SLOW = {"one": [use(("listDirectory", {"path": "."})), say("done") | {"delayMs": 3_000}]}
 
 

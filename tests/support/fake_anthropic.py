@@ -1,79 +1,22 @@
-"""A server that speaks Anthropic's Messages API over a real socket: scripted answers, recorded requests."""
+"""What Anthropic's Messages API answers, for `fake_http`."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-_STATUS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 429: "Too Many Requests", 500: "Internal Server Error"}
+from tests.support.fake_http import Events, Plain
 
 
-@dataclass(frozen=True, slots=True)
-class Sse:
-    """A stream of events, and how it ends: as it should, with a cut connection, or never."""
-
-    events: Sequence[Mapping[str, Any]]
-    then: Literal["end", "cut", "stall"] = "end"
-
-
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """An answer that is not a stream."""
-
-    status: int
-    body: str
-    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A request: its path, its headers in lower case, its parsed body."""
-
-    path: str
-    headers: Mapping[str, str]
-    body: Mapping[str, Any]
-
-
-@dataclass
-class FakeAnthropic:
-    """Answers in order, and what was asked."""
-
-    url: str
-    answers: list[Sse | Plain]
-    received: list[Received] = field(default_factory=list)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request and close."""
-        try:
-            self.received.append(await _receive(reader))
-            answer = self.answers.pop(0)
-            if isinstance(answer, Plain):
-                writer.write(_plain(answer))
-            else:
-                await _stream(answer, reader, writer)
-            await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def fake_anthropic(*answers: Sse | Plain) -> AsyncIterator[FakeAnthropic]:
-    """Serve `answers`, one a request, on a free port of loopback."""
-    fake = FakeAnthropic("", list(answers))
-    async with await asyncio.start_server(fake.serve, "127.0.0.1", 0) as server:
-        fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield fake
+def stream(events: Sequence[Mapping[str, Any]], then: Literal["end", "cut", "stall"] = "end") -> Events:
+    """A stream of the API's events, each under its type."""
+    return Events([json.dumps(event) for event in events], then, [str(event["type"]) for event in events])
 
 
 def error(status: int, kind: str, message: str, **headers: str) -> Plain:
     """An error in the API's own words."""
     body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Plain(status, json.dumps(body), {"content-type": "application/json", **named})
+    return Plain(status, json.dumps(body), named)
 
 
 def start(**usage: int) -> dict[str, Any]:
@@ -121,34 +64,3 @@ def stop(reason: str | None, **usage: Any) -> list[dict[str, Any]]:
         },
         {"type": "message_stop"},
     ]
-
-
-async def _receive(reader: asyncio.StreamReader) -> Received:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Received(head[0].split(" ")[1], headers, json.loads(body))
-
-
-def _plain(answer: Plain) -> bytes:
-    body = answer.body.encode()
-    headers = {**answer.headers, "content-length": str(len(body)), "connection": "close"}
-    lines = [f"HTTP/1.1 {answer.status} {_STATUS.get(answer.status, 'Status')}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-async def _stream(answer: Sse, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
-    )
-    for event in answer.events:
-        data = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
-        # Two chunks an event, so that none may be taken for a whole one.
-        for chunk in (data[:9], data[9:]):
-            writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
-            await writer.drain()
-    if answer.then == "end":
-        writer.write(b"0\r\n\r\n")
-    elif answer.then == "stall":
-        await reader.read()

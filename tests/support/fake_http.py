@@ -6,15 +6,22 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import zip_longest
 from typing import Any, Literal
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """A stream of `data:` lines, and how it ends: as it should, with a cut connection, or never."""
+    """A stream of `data:` lines, and how it ends: as it should, with a cut connection, or never.
+
+    `types` are what `event:` lines before them say, where the API has such lines.
+    """
 
     data: Sequence[str]
     then: Literal["end", "cut", "stall"] = "end"
+    types: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ async def _receive(reader: asyncio.StreamReader) -> Received:
 def _plain(answer: Plain) -> bytes:
     body = answer.body.encode()
     headers = {"content-type": "application/json", **answer.headers, "content-length": str(len(body))}
-    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", "connection: close"]
+    lines = [f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, 'Status')}", "connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
@@ -87,8 +94,8 @@ async def _stream(answer: Events, reader: asyncio.StreamReader, writer: asyncio.
     writer.write(
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
     )
-    for data in answer.data:
-        event = f"data: {data}\n\n".encode()
+    for data, kind in zip_longest(answer.data, answer.types):
+        event = f"event: {kind}\ndata: {data}\n\n".encode() if kind else f"data: {data}\n\n".encode()
         # Two chunks an event, so that none may be taken for a whole one.
         for chunk in (event[:9], event[9:]):
             writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")

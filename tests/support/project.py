@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +19,9 @@ COMMAND = (str(Path(sys.executable).with_name("perstack-orch")),)
 
 PYTHON = {"process": sys.executable, "docker": "/opt/perstack/bin/python"}
 """An interpreter that commands of a Sandbox can start, by backend: that on the PATH may be a script around another."""
+
+ONE = '[experts.one]\ninstruction = "Do it."\n'
+"""The smallest project: an Expert that may use the built-in tools."""
 
 SECONDS = 120
 
@@ -119,6 +122,10 @@ class Project:
     async def run(self, expert: str, query: str, *options: str, env: Mapping[str, str] | None = None) -> Result:
         """Run an Expert to its end."""
         return await self.command("run", "--backend", self.backend, *options, expert, "--", query, env=env)
+
+
+Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
+"""Makes a project of Experts, in TOML, and of replies by Expert."""
 
 
 async def ended(process: asyncio.subprocess.Process) -> Result:

@@ -14,7 +14,8 @@ from orchestrator.providers import ModelRequest, Provider, ProviderSetting, open
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.message import TextPart, UserMessage
 from orchestrator.wire.usage import Usage
-from tests.support.fake_anthropic import Plain, Sse, block, error, fake_anthropic, start, stop, text, tool_use
+from tests.support.fake_anthropic import block, error, start, stop, stream, text, tool_use
+from tests.support.fake_http import Events, Plain, fake_http
 from tests.support.tidy import nothing_left
 
 KEY = "sk-ant-canary-0123456789"
@@ -45,22 +46,22 @@ async def provider(url: str) -> AsyncIterator[Provider]:
         yield opened
 
 
-async def ask(answer: Sse | Plain, request: ModelRequest = REQUEST) -> Reply | Failure:
+async def ask(answer: Events | Plain, request: ModelRequest = REQUEST) -> Reply | Failure:
     """Get what the provider makes of an answer."""
-    async with nothing_left(), asyncio.timeout(10), fake_anthropic(answer) as api, provider(api.url) as opened:
+    async with nothing_left(), asyncio.timeout(10), fake_http(answer) as api, provider(api.url) as opened:
         return await opened.generate(request, ignore)
 
 
 async def test_request_is_what_the_api_expects() -> None:
     """One POST with the key as a bearer token, our headers, and no more than is known."""
-    async with nothing_left(), fake_anthropic(Sse([start(), *text(0, "Hi"), *stop("end_turn")])) as api:
+    async with nothing_left(), fake_http(stream([start(), *text(0, "Hi"), *stop("end_turn")])) as api:
         given = setting({"ANTHROPIC_API_KEY": KEY}, baseUrl=api.url, headers={"x-team": "gym"})
         async with open_provider(given) as opened:
             await opened.generate(REQUEST, ignore)
     (received,) = api.received
     named = {name: received.headers.get(name) for name in ("authorization", "x-team", "x-stainless-retry-count")}
     assert named == {"authorization": f"Bearer {KEY}", "x-team": "gym", "x-stainless-retry-count": "0"}
-    assert received.path == "/v1/messages"
+    assert received.target == "/v1/messages"
     assert received.body == {
         "model": "m",
         "max_tokens": 32_000,
@@ -72,7 +73,7 @@ async def test_request_is_what_the_api_expects() -> None:
 async def test_environment_names_the_api_where_the_config_does_not() -> None:
     """ANTHROPIC_BASE_URL is taken from the environment that was handed in."""
     async with (
-        fake_anthropic(Sse([start(), *text(0, "Hi"), *stop("end_turn")])) as api,
+        fake_http(stream([start(), *text(0, "Hi"), *stop("end_turn")])) as api,
         open_provider(setting({"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": api.url})) as opened,
     ):
         outcome = await opened.generate(REQUEST, ignore)
@@ -99,7 +100,7 @@ async def test_reply_with_everything() -> None:
         *tool_use(5, "toolu_2", "list"),
         *stop("tool_use", output_tokens_details={"thinking_tokens": 3}),
     ]
-    assert await ask(Sse(events)) == Reply(
+    assert await ask(stream(events)) == Reply(
         text="Reading.",
         reasoning=(
             Reasoning(text="Let me see.", signature="sig"),
@@ -128,7 +129,7 @@ async def test_reply_with_everything() -> None:
 )
 async def test_stop_reasons(reason: str, finish: FinishReason) -> None:
     """Every reason to stop has its word."""
-    outcome = await ask(Sse([start(), *text(0, "Hi"), *stop(reason)]))
+    outcome = await ask(stream([start(), *text(0, "Hi"), *stop(reason)]))
     assert isinstance(outcome, Reply)
     assert (outcome.text, outcome.finish_reason) == ("Hi", finish)
 
@@ -136,20 +137,20 @@ async def test_stop_reasons(reason: str, finish: FinishReason) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Sse([start(), *text(0, "Hi")]),
-        Sse([start(), *text(0, "Hi"), *stop(None)]),
-        Sse([start(), *text(0, "Hi"), stop("end_turn")[0]]),
-        Sse([start(), *text(0, "Hi")], then="cut"),
-        Sse([], then="cut"),
-        Sse([]),
-        Sse([{"type": "content_block_start"}]),
-        Sse([start(), {"type": "content_block_delta", "index": 9, "delta": {"type": "text_delta", "text": "x"}}]),
-        Sse([start(), *block(0, {"type": "text", "text": ""}, {"type": "text_delta", "text": None})]),
+        stream([start(), *text(0, "Hi")]),
+        stream([start(), *text(0, "Hi"), *stop(None)]),
+        stream([start(), *text(0, "Hi"), stop("end_turn")[0]]),
+        stream([start(), *text(0, "Hi")], then="cut"),
+        stream([], then="cut"),
+        stream([]),
+        stream([{"type": "content_block_start"}]),
+        stream([start(), {"type": "content_block_delta", "index": 9, "delta": {"type": "text_delta", "text": "x"}}]),
+        stream([start(), *block(0, {"type": "text", "text": ""}, {"type": "text_delta", "text": None})]),
         Plain(200, "<html>captive portal</html>", {"content-type": "text/html"}),
         Plain(200, "event: message_start\ndata: {nonsense\n\n", {"content-type": "text/event-stream"}),
     ],
 )
-async def test_a_broken_stream_is_never_a_reply(answer: Sse | Plain) -> None:
+async def test_a_broken_stream_is_never_a_reply(answer: Events | Plain) -> None:
     """Cut, truncated, malformed or foreign: a failure that another try may cure."""
     outcome = await ask(answer)
     assert isinstance(outcome, Failure)
@@ -158,7 +159,7 @@ async def test_a_broken_stream_is_never_a_reply(answer: Sse | Plain) -> None:
 
 async def test_a_stalled_stream_is_a_timeout() -> None:
     """An API that goes silent does not hold a Run."""
-    stalled = Sse([start(), *text(0, "Hi")], then="stall")
+    stalled = stream([start(), *text(0, "Hi")], then="stall")
     failure = Failure(name="Timeout", message="the model's API was silent for 100 ms", is_retryable=True)
     assert await ask(stalled, replace(REQUEST, timeout=0.1)) == failure
 
@@ -166,14 +167,14 @@ async def test_a_stalled_stream_is_a_timeout() -> None:
 @pytest.mark.parametrize("given", ['{"a": 1{]]', '{"a": 1', "[1]", "null", '{"a": NaN}', "{} {}"])
 async def test_corrupt_tool_input_is_never_a_call(given: str) -> None:
     """Input that does not parse strictly to an object fails the reply."""
-    outcome = await ask(Sse([start(), *tool_use(0, "toolu_1", "exec", given), *stop("tool_use")]))
+    outcome = await ask(stream([start(), *tool_use(0, "toolu_1", "exec", given), *stop("tool_use")]))
     message = "the model's input for tool 'exec' is not a JSON object"
     assert outcome == Failure(name="InvalidToolInput", message=message, is_retryable=True)
 
 
 async def test_tool_input_cut_for_length_tells_so() -> None:
     """A reply that ran out of tokens amid a call keeps the call, without input, and the reason."""
-    outcome = await ask(Sse([start(), *tool_use(0, "toolu_1", "exec", '{"a": 1'), *stop("max_tokens")]))
+    outcome = await ask(stream([start(), *tool_use(0, "toolu_1", "exec", '{"a": 1'), *stop("max_tokens")]))
     assert isinstance(outcome, Reply)
     assert outcome.tool_calls == (RequestedCall(id="toolu_1", name="exec", args={}),)
     assert outcome.finish_reason is FinishReason.LENGTH
@@ -262,14 +263,14 @@ async def test_errors_of_the_api(answer: Plain, failure: Failure) -> None:
 async def test_an_error_amid_the_stream(kind: str, name: str, *, retryable: bool) -> None:
     """The API may give up on a reply that it has begun."""
     told = {"type": "error", "error": {"type": kind, "message": "sorry"}}
-    outcome = await ask(Sse([start(), *text(0, "Hi"), told], then="stall"))
+    outcome = await ask(stream([start(), *text(0, "Hi"), told], then="stall"))
     message = "the model's API stopped its reply: sorry"
     assert outcome == Failure(name=name, message=message, is_retryable=retryable)
 
 
 async def test_an_api_that_is_not_there() -> None:
     """Nobody answers at the base URL."""
-    async with fake_anthropic() as api:
+    async with fake_http() as api:
         url = api.url
     async with provider(url) as opened:
         outcome = await opened.generate(REQUEST, ignore)
@@ -280,7 +281,7 @@ async def test_an_api_that_is_not_there() -> None:
 
 async def test_cancelling_closes_the_connection() -> None:
     """A call that nobody waits for any more ends."""
-    async with nothing_left(), fake_anthropic(Sse([start()], then="stall")) as api, provider(api.url) as opened:
+    async with nothing_left(), fake_http(stream([start()], then="stall")) as api, provider(api.url) as opened:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await opened.generate(REQUEST, ignore)
