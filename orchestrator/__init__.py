@@ -32,7 +32,8 @@ if TYPE_CHECKING:
         StoreError,
         WireError,
     )
-    from orchestrator.job import JobEvents, run_job
+    from orchestrator.job import run_job
+    from orchestrator.job_events import JobEvents
     from orchestrator.outcome import Outcome
     from orchestrator.plan import Job
     from orchestrator.providers import ProviderSetting, open_provider
@@ -49,7 +50,7 @@ _HOMES = {
     "GoOn": "continuation",
     "ImageNotFoundError": "errors",
     "Job": "plan",
-    "JobEvents": "job",
+    "JobEvents": "job_events",
     "JobStatus": "wire.job",
     "MissingEnvError": "errors",
     "OrchestratorError": "errors",

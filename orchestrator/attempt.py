@@ -1,15 +1,23 @@
 """One attempt of a Run in one Sandbox, from hand-over to verdict."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from orchestrator.collect import Collected, Origin, Sequence, collect, drain
-from orchestrator.outcome import Again, Broken, conclude, is_committed
+from orchestrator.backends.naming import sandbox_name
+from orchestrator.broker.assignment import Past
+from orchestrator.broker.session import Session
+from orchestrator.collect import Collected, Collector, Origin, Sequence, collecting
+from orchestrator.keys import session_key
+from orchestrator.launching import Opened, Place, exit_of
+from orchestrator.outcome import Again, Broken, conclude, conclude_late, is_committed
 from orchestrator.plan import Plan
-from orchestrator.pool import Opened, Place, Pool, exit_of
+from orchestrator.pool import Pool
 from orchestrator.prewarm import SETTLED_SECONDS, while_generating
+from orchestrator.sandbox import Exit
+from orchestrator.telling import terminal_event
 from orchestrator.wire.checkpoint import Checkpoint, RunError
 from orchestrator.wire.event import TerminalEvent
 from orchestrator.wire.identity import identify
@@ -27,25 +35,100 @@ class Ended:
     generations: int
 
 
-async def attempt(place: Place, pool: Pool, planned: Plan, fan_out: int) -> Ended:
-    """Run `planned` in a Sandbox of the pool; its removal goes on in the background, unless the Run begins again.
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Works attempts of Runs in Sandboxes of a pool; their removal goes on in the background.
 
-    `fan_out` is the most delegates that one reply of this job has called.
-
-    Raises:
-        BackendError: there was no Sandbox to be had.
+    `key` is the job's, from which its secrets derive.
     """
-    async with pool.sandbox() as opened:
-        session = opened.session
+
+    place: Place
+    pool: Pool
+    key: bytes
+
+    async def begin(self, planned: Plan, past: Past, fan_out: int) -> Ended:
+        """Work an attempt in a Sandbox of its own. `fan_out` is the most delegates that one reply of this job called.
+
+        Raises:
+            BackendError: there was no Sandbox to be had.
+        """
+        async with self.pool.sandbox() as opened:
+            # First it is written down which Sandbox has the Run: should we be killed, it is found by that.
+            await self.place.records.keep_setting(planned.setting, opened.ordinal)
+            key = self._session_key(planned.run, opened.ordinal)
+            await opened.session.assign(planned.run, planned.authority, past, key)
+            ended = await self._follow(planned, opened, fan_out)
+        return await _settled(ended, opened)
+
+    async def take_up(self, planned: Plan, past: Past, ordinal: int, fan_out: int) -> Ended:
+        """Go on with an attempt that an orchestrator which is gone had begun in the Sandbox number `ordinal`.
+
+        Raises:
+            BackendError: its socket cannot be made again.
+        """
+        run = planned.run
+
+        def expect(session: Session) -> None:
+            session.expect(run, planned.authority, past, self._session_key(run, ordinal))
+
+        async with self.pool.found(ordinal, expect) as opened:
+            ended = await self._follow(planned, opened, fan_out, self.place.records.last_seq(run.run_id, run.attempt))
+        return await _settled(ended, opened)
+
+    def _session_key(self, run: Run, ordinal: int) -> str:
+        return session_key(self.key, sandbox_name(self.place.job.id, ordinal), run.run_id, run.attempt)
+
+    async def _follow(self, planned: Plan, opened: Opened, fan_out: int, after: int = 0) -> Ended:
+        """Publish the events that follow number `after`, until there is a verdict."""
+        place, run = self.place, planned.run
         if place.job.verbose:
-            await place.publish(Collected.made_here(_container_status(planned.run, opened.sandbox.name, place.clock())))
-        await session.assign(planned.run, planned.authority)
-        verdict = await _follow(place, pool, planned, opened, fan_out)
-        session.revoke()
-    if isinstance(verdict, Again):
+            await place.publish(Collected.made_here(_container_status(run, opened.sandbox.name, place.clock())))
+        sequence = Sequence(Origin(run.job_id, run.run_id, run.attempt), place.note, after + 1)
+        verdict = await self._collect(planned, opened, sequence, fan_out)
+        opened.session.revoke()
+        return Ended(verdict, opened.session.checkpoint, opened.session.generations)
+
+    async def _collect(
+        self, planned: Plan, opened: Opened, sequence: Sequence, fan_out: int
+    ) -> Checkpoint | Again | Broken:
+        job, sandbox = self.place.job, opened.sandbox
+        wanted = while_generating(planned.run.expert, fan_out, job.prewarm)
+        async with collecting(sandbox.lines(), partial(exit_of, sandbox), opened.spool, sequence) as collector:
+            with _refilling(self.pool, wanted) as generates, _limited(collector, job.run_seconds):
+                async for collected in collector:
+                    generates(isinstance(collected.event, StartGeneration))
+                    verdict = await self._publish(opened, collected)
+                    if verdict is not None:
+                        return verdict
+        return await self._conclude(planned, opened, collector.gone)
+
+    async def _publish(self, opened: Opened, collected: Collected) -> Checkpoint | Broken | None:
+        event, acknowledged = collected.event, opened.session.checkpoint
+        if not isinstance(event, TerminalEvent):
+            await self.place.publish(collected)
+            return None
+        if acknowledged is None or not is_committed(event, acknowledged):
+            return Broken(RunError(name="WireError", message="it ended without handing over its last checkpoint"))
+        await self.place.publish(collected)
+        return acknowledged
+
+    async def _conclude(self, planned: Plan, opened: Opened, gone: Exit | None) -> Checkpoint | Again | Broken:
+        """Decide where no terminal event came; without `gone` the Run took too long."""
+        run, session = planned.run, opened.session
+        if gone is None:
+            verdict = conclude_late(self.place.job.run_seconds or 0, session.checkpoint)
+        else:
+            verdict = conclude(gone, session.violation or opened.spool.tampered, session.checkpoint)
+        if isinstance(verdict, Checkpoint):
+            await self.place.publish(Collected.made_here(terminal_event(run, verdict, self.place.clock())))
+        return verdict
+
+
+async def _settled(ended: Ended, opened: Opened) -> Ended:
+    if isinstance(ended.verdict, Again):
         # Two Sandboxes must never work on one Run.
         await opened.gone.wait()
-    return Ended(verdict, session.checkpoint, session.generations)
+    return ended
 
 
 def _container_status(run: Run, name: str, now: int) -> DockerContainerStatus:
@@ -60,59 +143,15 @@ def _container_status(run: Run, name: str, now: int) -> DockerContainerStatus:
     )
 
 
-async def _follow(place: Place, pool: Pool, planned: Plan, opened: Opened, fan_out: int) -> Checkpoint | Again | Broken:
-    run = planned.run
-    sequence = Sequence(Origin(run.job_id, run.run_id, run.attempt), place.note)
-    with _refilling(pool, while_generating(run.expert, fan_out, place.job.prewarm)) as generates:
-        late = _Late(place.job.run_seconds)
-        async for collected in late.cut(collect(opened.sandbox.lines(), opened.spool, sequence)):
-            generates(isinstance(collected.event, StartGeneration))
-            verdict = await _publish(place, opened, collected)
-            if verdict is not None:
-                return verdict
-    gone = None if late.reached else await exit_of(opened.sandbox)
-    for collected in drain(opened.spool, sequence):
-        verdict = await _publish(place, opened, collected)
-        if verdict is not None:
-            return verdict
-    if gone is None:
-        return Broken(RunError(name="Deadline", message=f"the Run reached its limit of {place.job.run_seconds:g} s"))
-    return conclude(gone, run.attempt, opened.session.violation or opened.spool.tampered)
-
-
-async def _publish(place: Place, opened: Opened, collected: Collected) -> Checkpoint | Broken | None:
-    event = collected.event
-    if isinstance(event, TerminalEvent):
-        acknowledged = opened.session.checkpoint
-        if acknowledged is None or not is_committed(event, acknowledged):
-            message = "it ended without handing over its last checkpoint"
-            return Broken(RunError(name="WireError", message=message))
-        await place.publish(collected)
-        return acknowledged
-    await place.publish(collected)
-    return None
-
-
-class _Late:
-    """Stops the events of a Run that takes longer than `seconds`."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.reached = False
-        self._deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-
-    async def cut(self, events: AsyncIterator[Collected]) -> AsyncIterator[Collected]:
-        """Give events until the limit; only waiting for the next is ever cut off, so none is lost half published."""
-        try:
-            while True:
-                async with asyncio.timeout_at(self._deadline) as limit:
-                    collected = await anext(events)
-                yield collected
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            self.reached = True
+@contextmanager
+def _limited(collector: Collector, seconds: float | None) -> Iterator[None]:
+    """Stop the events of a Run that takes longer than `seconds`."""
+    timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, collector.stop)
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 class _Refill:

@@ -1,22 +1,31 @@
 """Lines of a Sandbox's stdout to events: each once, in order, none lost.
 
-stdout is the live path and may have gaps, repeats or an early end. The spool is written first, so what stdout lacks
-stands there (reliability 3.1, 3.2). Everything from a container is a claim: events of another job, Run or attempt,
-and whatever follows the terminal event, are refused.
+stdout is the live path and may have gaps, repeats or an early end, or fall silent without one. The spool is written
+first, so what stdout lacks stands there (reliability 3.1, 3.2). Everything from a container is a claim: events of
+another job, Run or attempt, and whatever follows the terminal event, are refused.
 """
 
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
 
 from orchestrator.errors import WireError
+from orchestrator.sandbox import Exit
+from orchestrator.spool import Spool
 from orchestrator.wire.event import Event, TerminalEvent
 from orchestrator.wire.line import decode, encode
 
-SPOOL_BYTES = 1024 * 1024 * 1024
-"""How much of a spool is ever read; a container gone wild cannot fill the store."""
+_LISTENING_SECONDS = 0.5
+_DEAF_SECONDS = 0.05
+"""How long an event may stand in the spool alone: while stdout seems to work, and where nothing comes from it."""
 
-_CHUNK = 256 * 1024
+_WAITING = 64
+"""Lines that wait for whoever takes the events; then stdout waits too."""
+
+_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class Sequence:
         try:
             event = decode(line)
         except WireError as error:
-            self.note(f"{error}: {line[:200]!r}")
+            self.note(f"{error}: {line[:_SHOWN]!r}")
             return None
         if (event.job_id, event.run_id, event.attempt) != (self.origin.job_id, self.origin.run_id, self.origin.attempt):
             self.note(f"refused an event of job {event.job_id!r}, run {event.run_id!r}, attempt {event.attempt}")
@@ -73,51 +82,6 @@ class Sequence:
         return Collected(event, line)
 
 
-@dataclass(slots=True)
-class Spool:
-    """Reads whole lines from a spool as it grows, through a descriptor opened before the container could touch it.
-
-    `tampered` is a sentence once the file shrank or its lines broke the bound.
-    """
-
-    fd: int
-    line_bytes: int
-    offset: int = 0
-    tampered: str | None = None
-    _rest: bytes = field(default=b"", repr=False)
-
-    def lines(self) -> Iterator[bytes]:
-        """Give the lines written since the last call, without newlines. A torn last line waits for its newline."""
-        size = os.fstat(self.fd).st_size
-        if size < self.offset:
-            self.tampered = f"the event spool shrank from {self.offset} to {size} bytes"
-        while self.tampered is None and self.offset < SPOOL_BYTES:
-            chunk = os.pread(self.fd, _CHUNK, self.offset)
-            if not chunk:
-                return
-            self.offset += len(chunk)
-            *whole, self._rest = (self._rest + chunk).split(b"\n")
-            yield from whole
-            if len(self._rest) > self.line_bytes:
-                self.tampered = f"a line of the event spool is over {self.line_bytes} bytes"
-
-
-async def collect(lines: AsyncIterator[bytes], spool: Spool, sequence: Sequence) -> AsyncIterator[Collected]:
-    """Join both paths into each event once and in order. Ends after the terminal event, or when stdout and spool do."""
-    async for line in lines:
-        collected = sequence.accept(line)
-        if collected is not None:
-            yield collected
-        elif sequence.gap:
-            sequence.gap = False
-            for missed in drain(spool, sequence):
-                yield missed
-        if sequence.ended:
-            return
-    for missed in drain(spool, sequence):
-        yield missed
-
-
 def drain(spool: Spool, sequence: Sequence) -> Iterator[Collected]:
     """Give what the spool has beyond the events accepted so far."""
     for line in spool.lines():
@@ -125,3 +89,88 @@ def drain(spool: Spool, sequence: Sequence) -> Iterator[Collected]:
         if collected is not None:
             yield collected
     sequence.gap = False
+
+
+class Collector:
+    """The events of one attempt, from both paths. Iteration ends after the terminal event, or once all is over."""
+
+    def __init__(self, spool: Spool, sequence: Sequence) -> None:
+        self._spool = spool
+        self._sequence = sequence
+        self._arrived: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
+        self._ready: deque[Collected] = deque()
+        self._deaf = False
+        self._stopped = False
+        self._over = False
+        self.gone: Exit | None = None
+        """How the Sandbox ended, once it has."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Collected:
+        """Give the next event."""
+        while not self._ready:
+            if self._over or self._sequence.ended:
+                raise StopAsyncIteration
+            # Whether this look is the last is known before it: what was written until then is found.
+            self._over = self._stopped
+            await self._advance()
+        return self._ready.popleft()
+
+    def stop(self) -> None:
+        """End the iteration once what is in the spool already has been given."""
+        self._stopped = True
+        self._look()
+
+    async def follow(self, lines: AsyncGenerator[bytes, None]) -> None:
+        """Take the lines of stdout to their end."""
+        async with aclosing(lines):
+            async for line in lines:
+                await self._arrived.put(line)
+        self._deaf = True
+        self._look()
+
+    def end(self, gone: Exit) -> None:
+        """Say that the Sandbox has ended: nothing is written any more."""
+        self.gone = gone
+        self.stop()
+
+    async def _advance(self) -> None:
+        line = None if self._over else await self._next_line()
+        collected = None if line is None else self._sequence.accept(line)
+        if collected is not None:
+            self._ready.append(collected)
+        elif line is None or self._sequence.gap:
+            self._ready.extend(drain(self._spool, self._sequence))
+
+    async def _next_line(self) -> bytes | None:
+        """Wait for a line; None says that it is time to look into the spool."""
+        if not self._arrived.empty():
+            return self._arrived.get_nowait()
+        try:
+            async with asyncio.timeout(_DEAF_SECONDS if self._deaf else _LISTENING_SECONDS):
+                return await self._arrived.get()
+        except TimeoutError:
+            return None
+
+    def _look(self) -> None:
+        if not self._arrived.full():
+            self._arrived.put_nowait(None)
+
+
+@asynccontextmanager
+async def collecting(
+    lines: AsyncGenerator[bytes, None], ended: Callable[[], Awaitable[Exit]], spool: Spool, sequence: Sequence
+) -> AsyncIterator[Collector]:
+    """Join stdout and spool of a Sandbox into a Collector; `ended` waits for its end."""
+    collector = Collector(spool, sequence)
+
+    async def watch() -> None:
+        collector.end(await ended())
+
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(collector.follow(lines)), tasks.create_task(watch())]
+        yield collector
+        for task in running:
+            task.cancel()

@@ -13,8 +13,8 @@ from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
 from orchestrator.errors import WireError
+from orchestrator.launching import exit_of, ready
 from orchestrator.plan import Job, sandbox_spec
-from orchestrator.pool import exit_of, ready
 from orchestrator.providers import Provider
 from orchestrator.sandbox import Backend, Exit, Sandbox
 from orchestrator.state import job_directory, state_directory
@@ -46,7 +46,7 @@ async def run_errand(  # noqa: PLR0913 - the errand, and what it needs beside a 
         workspace.mkdir(mode=0o700)
         if os.geteuid() == 0:
             os.chown(workspace, user.uid, user.gid)
-        with state_directory(above, "errand", user, job.events) as (state, _):
+        with state_directory(above, _ORDINAL, user, job.events) as (state, _):
             spec = replace(
                 sandbox_spec(job, _ORDINAL, state, int(time.time())),
                 workspace=workspace,

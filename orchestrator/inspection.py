@@ -1,12 +1,13 @@
 """Learning the tools of an Expert's skills: each is started once, in a Sandbox, as in a Run."""
 
 import secrets
-import time
 from dataclasses import replace
 
+from orchestrator.clock import now
 from orchestrator.config.lock import SkillTools
 from orchestrator.errand import run_errand
 from orchestrator.errors import PackageError
+from orchestrator.keys import KEY_BYTES
 from orchestrator.plan import Job, check, first, plan
 from orchestrator.sandbox import Backend
 
@@ -23,8 +24,7 @@ async def inspect(job: Job, backend: Backend) -> SkillTools:
         BackendError: the Sandbox could not be started.
     """
     check(job)
-    credentials = iter(lambda: secrets.token_hex(16), "")
-    planned = plan(job, first(job), credentials, time.time_ns() // 1_000_000)
+    planned = plan(job, first(job), secrets.token_bytes(KEY_BYTES), now())
     authority = replace(planned.authority, max_generations=0)
     try:
         ended, session = await run_errand(

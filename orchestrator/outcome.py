@@ -6,11 +6,9 @@ from orchestrator.receipt import Receipt
 from orchestrator.sandbox import Exit, Reason
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status
 from orchestrator.wire.event import TerminalEvent
+from orchestrator.wire.exit_code import ExitCode
 from orchestrator.wire.identity import identify
 from orchestrator.wire.job import JobStatus
-
-BROKER_GONE = 75
-"""The runtime's exit code when it could not reach its broker for its whole patience (EX_TEMPFAIL)."""
 
 MAX_ATTEMPTS = 3
 """A Run whose Sandbox was lost begins anew at most twice."""
@@ -35,7 +33,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The Run begins a new attempt."""
+    """The Run may begin a new attempt; `error` is why this one ended, for where it may not."""
+
+    error: RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,26 @@ def job_status(checkpoint: Checkpoint) -> JobStatus:
     return _STATUS.get(checkpoint.status, JobStatus.STOPPED_BY_ERROR)
 
 
-def conclude(ended: Exit, attempt: int, violation: str | None) -> Again | Broken:
+def conclude(ended: Exit, violation: str | None, acknowledged: Checkpoint | None) -> Checkpoint | Again | Broken:
     """Decide about a Sandbox that ended without a committed terminal event (reliability 3.4).
 
-    A Sandbox that was lost, evicted or cut off may try again; `violation` is the rule that its link broke, if any.
+    One that had handed over its last checkpoint has done its work, and only the event about it is missing. One that was
+    lost, evicted or cut off may try again; `violation` is the rule that its link or its spool broke, if any.
     """
+    if acknowledged is not None and is_stopped(acknowledged):
+        return acknowledged
     if violation is not None:
         return Broken(RunError(name="WireError", message=f"the Sandbox broke a rule and was cut off: {violation}"))
-    recoverable = ended.reason in {Reason.LOST, Reason.EVICTED} or ended.code == BROKER_GONE
-    if recoverable and attempt < MAX_ATTEMPTS:
-        return Again()
-    return Broken(RunError(name=_error_name(ended), message=_sentence(ended)))
+    error = RunError(name=_error_name(ended), message=_sentence(ended))
+    recoverable = ended.reason in {Reason.LOST, Reason.EVICTED} or ended.code == ExitCode.BROKER_GONE
+    return Again(error) if recoverable else Broken(error)
+
+
+def conclude_late(seconds: float, acknowledged: Checkpoint | None) -> Checkpoint | Again | Broken:
+    """Decide about a Run that took longer than `seconds`."""
+    if acknowledged is not None and is_stopped(acknowledged):
+        return acknowledged
+    return Broken(RunError(name="Deadline", message=f"the Run reached its limit of {seconds:g} s"))
 
 
 def broken(start: Checkpoint, error: RunError, attempt: int) -> Checkpoint:
@@ -73,17 +82,26 @@ def broken(start: Checkpoint, error: RunError, attempt: int) -> Checkpoint:
     )
 
 
+def is_stopped(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is the last of its Run."""
+    return checkpoint.status not in {Status.INIT, Status.PROCEEDING}
+
+
 def is_committed(event: TerminalEvent, acknowledged: Checkpoint | None) -> bool:
     """Whether the checkpoint that a terminal event names was handed over before it, as it must be."""
-    return acknowledged is not None and acknowledged.id == event.checkpoint.id
+    if acknowledged is None or not is_stopped(acknowledged):
+        return False
+    return (acknowledged.id, acknowledged.status) == (event.checkpoint.id, event.checkpoint.status)
 
 
 def _error_name(ended: Exit) -> str:
-    return {
+    by_reason = {
         Reason.OUT_OF_MEMORY: "OutOfMemory",
         Reason.DEADLINE: "Deadline",
         Reason.CANCELLED: "Cancelled",
-    }.get(ended.reason, "SandboxError")
+    }
+    by_code: dict[int, str] = {ExitCode.SPOOL_FULL: "DiskFull", ExitCode.DEADLINE: "Deadline"}
+    return by_reason.get(ended.reason) or by_code.get(ended.code or 0, "SandboxError")
 
 
 def _sentence(ended: Exit) -> str:
@@ -91,8 +109,8 @@ def _sentence(ended: Exit) -> str:
         Reason.OUT_OF_MEMORY: "the Sandbox ran out of memory",
         Reason.DEADLINE: "the Sandbox reached its deadline",
         Reason.CANCELLED: "the Sandbox was stopped from outside",
-        Reason.LOST: "the Sandbox was lost, and so were the attempts after it",
-        Reason.EVICTED: "the Sandbox was evicted, and so were the attempts after it",
+        Reason.LOST: "the Sandbox was lost, and so were those before it",
+        Reason.EVICTED: "the Sandbox was evicted, and those before it were lost",
     }.get(ended.reason, "the Sandbox ended without a final event")
     code = "" if ended.code is None else f" (exit code {ended.code})"
     last = ended.detail.strip().splitlines()

@@ -1,6 +1,6 @@
 """From a Job to what runs it, purely: what each Sandbox is, and what each Run is granted."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ from orchestrator.config import Config, reasoning_tokens
 from orchestrator.config.fetching import Fetch, fetch_of
 from orchestrator.config.registries import Registries
 from orchestrator.errors import ConfigError, MissingEnvError
+from orchestrator.keys import proxy_credential
 from orchestrator.providers.prices import Price
 from orchestrator.sandbox import Limits, SandboxSpec
 from orchestrator.wire.checkpoint import Checkpoint, Status
@@ -206,12 +207,12 @@ class Plan:
         return replace(self, run=self.run.with_(attempt=attempt, known_results=results, **reached))
 
 
-def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
-    """Plan the Run that begins at `start`; `credentials` gives fresh secrets, `now` is Unix milliseconds."""
+def plan(job: Job, start: Start, key: bytes, now: int) -> Plan:
+    """Plan the Run that begins at `start`; secrets derive from the job's `key`, `now` is Unix milliseconds."""
+    run_id = start.checkpoint.run_id
     expert = _with_base(job.config.expert(start.checkpoint.expert.key), job.config.base_skill_command)
-    secrets = iter(credentials)
     hosts = {skill.name: _hosts(job, skill) for skill in expert.skills if isinstance(skill, StdioSkill | SseSkill)}
-    keys = {name: next(secrets) for name, patterns in hosts.items() if patterns or job.asks}
+    keys = {name: proxy_credential(key, run_id, name) for name, patterns in hosts.items() if patterns or job.asks}
     own = {name: job.env[name] for name in job.env_names} if expert.key == job.expert_key else {}
     grants = {
         skill.name: Grant(
@@ -224,7 +225,7 @@ def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
     } | {skill.name: Grant(proxy_credential=keys[skill.name]) for skill in expert.skills if isinstance(skill, SseSkill)}
     run = Run(
         job_id=job.id,
-        run_id=start.checkpoint.run_id,
+        run_id=run_id,
         expert=expert,
         delegates=tuple(_delegate(job.config.expert(key)) for key in expert.delegates),
         known_experts=tuple(job.config.experts),
@@ -249,12 +250,12 @@ def plan(job: Job, start: Start, credentials: Iterable[str], now: int) -> Plan:
         timeout_seconds=job.timeout_ms / 1000,
         generations=start.generations,
         max_generations=_GENERATIONS_PER_STEP * job.max_steps + job.max_retries,
-        hosts={key: SkillHosts(name, hosts[name]) for name, key in keys.items()},
+        hosts={credential: SkillHosts(name, hosts[name]) for name, credential in keys.items()},
     )
     parent = start.checkpoint.delegated_by
     setting = RunSetting(
         job_id=job.id,
-        run_id=start.checkpoint.run_id,
+        run_id=run_id,
         expert_key=expert.key,
         parent_run_id=parent.run_id if parent else None,
         query=start.query,

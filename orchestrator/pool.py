@@ -5,51 +5,18 @@ as long as everything else in a hop together; while a model call is in flight, n
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from orchestrator.backends.naming import sandbox_name
-from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
-from orchestrator.collect import Collected, Spool
-from orchestrator.errors import BackendUnavailableError, SandboxLostError
-from orchestrator.plan import Job, sandbox_spec
-from orchestrator.sandbox import Backend, Exit, Reason, Sandbox
-from orchestrator.state import state_directory
-
-READY_SECONDS = 60
-"""How long a Sandbox may take from its launch to its broker."""
+from orchestrator.launching import Opened, Place, exit_of, found, launched
+from orchestrator.sandbox import Sandbox
 
 _EXIT_SECONDS = 10
-_REMEDY = (
-    "the engine must run on this machine and share its file system and unix sockets, "
-    "which remote engines and most desktop products do not"
-)
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a job's Sandboxes come to life. `publish` stores an event and shows it, `note` takes remarks for a log."""
-
-    job: Job
-    backend: Backend
-    broker: Broker
-    directory: Path
-    publish: Callable[[Collected], Awaitable[None]]
-    note: Callable[[str], None]
-    clock: Callable[[], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A Sandbox that has reached its broker."""
-
-    sandbox: Sandbox
-    session: Session
-    spool: Spool
-    gone: asyncio.Event
+_Opening = Callable[[asyncio.Event], AbstractAsyncContextManager[Opened]]
 
 
 @dataclass(eq=False, slots=True)
@@ -96,6 +63,22 @@ class Pool:
             BackendError: none could be started.
         """
         slot = self._idle.pop(0) if self._idle else self._launch()
+        async with self._used(slot) as opened:
+            yield opened
+
+    @asynccontextmanager
+    async def found(self, ordinal: int, expect: Callable[[Session], None]) -> AsyncIterator[Opened]:
+        """Take up the Sandbox of this number, to which an orchestrator that is gone had given a Run.
+
+        Raises:
+            BackendError: its socket cannot be made again.
+        """
+        slot = self._open(ordinal, lambda gone: found(self._place, ordinal, gone, expect))
+        async with self._used(slot) as opened:
+            yield opened
+
+    @asynccontextmanager
+    async def _used(self, slot: _Slot) -> AsyncIterator[Opened]:
         slot.worked = True
         try:
             yield await asyncio.shield(slot.opened)
@@ -103,24 +86,24 @@ class Pool:
             slot.released.set()
 
     def _launch(self) -> _Slot:
-        slot = _Slot(next(self._ordinals), asyncio.get_running_loop().create_future())
-        self._tasks.create_task(self._hold(slot))
+        ordinal = next(self._ordinals)
+        return self._open(ordinal, lambda gone: launched(self._place, ordinal, gone))
+
+    def _open(self, ordinal: int, opening: _Opening) -> _Slot:
+        slot = _Slot(ordinal, asyncio.get_running_loop().create_future())
+        self._tasks.create_task(self._hold(slot, opening))
         return slot
 
-    async def _hold(self, slot: _Slot) -> None:
-        place, user = self._place, self._place.job.workspace.user
+    async def _hold(self, slot: _Slot, opening: _Opening) -> None:
         try:
-            with state_directory(place.directory, str(slot.ordinal), user, place.job.events) as (state, spool):
-                spec = sandbox_spec(place.job, slot.ordinal, state, place.clock() // 1000)
-                async with place.broker.listen(state, user) as session, place.backend.launch(spec) as sandbox:
-                    await ready(spec.name, session, sandbox)
-                    slot.opened.set_result(Opened(sandbox, session, spool, slot.gone))
-                    spare, self._spare = self._spare, 0
-                    self.prepare(spare)
-                    await self._until_released(slot, sandbox)
-                    session.revoke()
-                    if slot.worked:
-                        await _leave(sandbox)
+            async with opening(slot.gone) as opened:
+                slot.opened.set_result(opened)
+                spare, self._spare = self._spare, 0
+                self.prepare(spare)
+                await self._until_released(slot, opened.sandbox)
+                opened.session.revoke()
+                if slot.worked:
+                    await _leave(opened.sandbox)
         except Exception as error:  # noqa: BLE001 - whoever takes the Sandbox gets it, whatever it is
             self._fail(slot, error)
         finally:
@@ -150,37 +133,6 @@ class Pool:
             # Nobody waits for it; whoever needs a Sandbox launches another, and hears of what is wrong then.
             self._idle.remove(slot)
             slot.opened.exception()
-
-
-async def exit_of(sandbox: Sandbox) -> Exit:
-    """Wait for a Sandbox's end; one that went away is lost."""
-    try:
-        return await sandbox.wait()
-    except SandboxLostError as error:
-        return Exit(None, Reason.LOST, str(error))
-
-
-async def ready(name: str, session: Session, sandbox: Sandbox) -> None:
-    """Wait until a Sandbox has reached its broker.
-
-    Raises:
-        BackendUnavailableError: it has not; says what may be wrong.
-    """
-    try:
-        async with asyncio.timeout(READY_SECONDS), asyncio.TaskGroup() as group:
-            attached = group.create_task(session.ready())
-            gone = group.create_task(exit_of(sandbox))
-            await asyncio.wait((attached, gone), return_when=asyncio.FIRST_COMPLETED)
-            attached.cancel()
-            gone.cancel()
-    except TimeoutError as error:
-        message = f"Sandbox {name} did not reach its broker within {READY_SECONDS} s; {_REMEDY}"
-        raise BackendUnavailableError(message) from error
-    if gone.done() and not gone.cancelled():
-        last = gone.result().detail.strip().splitlines()
-        said = f": {last[-1]}" if last else ""
-        message = f"Sandbox {name} ended before it reached its broker (exit code {gone.result().code}{said}); {_REMEDY}"
-        raise BackendUnavailableError(message)
 
 
 async def _leave(sandbox: Sandbox) -> None:

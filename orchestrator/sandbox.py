@@ -1,6 +1,6 @@
 """The seam between jobs and the places where Sandboxes run."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -84,7 +84,7 @@ class Sandbox(Protocol):
     def name(self) -> str:
         """The name it was launched under."""
 
-    def lines(self) -> AsyncIterator[bytes]:
+    def lines(self) -> AsyncGenerator[bytes, None]:
         """Lines of its stdout in order, without the newline, perhaps with gaps, repeats or an early end.
 
         A line longer than `wire.line.LINE_BYTES` allows is dropped up to its newline; memory stays bounded.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from orchestrator.backends.naming import DEADLINE, JOB, instance_labels, job_labels, job_token
 from orchestrator.errors import StoreError
 from orchestrator.sandbox import Backend
+from orchestrator.state import directories, directory_of, remove_unused
 from orchestrator.store import Store
 from orchestrator.wire.job import JobStatus
 
@@ -20,7 +21,12 @@ async def sweep(backend: Backend, store: Store, instance: str, now: int) -> tupl
     Raises:
         BackendError: some could not be removed; the others are.
     """
-    return await backend.prune(instance_labels(instance), spare=_still_wanted(store, now))
+    names = await backend.prune(instance_labels(instance), spare=_still_wanted(store, now))
+    cut = {directory_of(instance, record.id) for record in store.jobs() if record.status is JobStatus.RUNNING}
+    for directory in directories(instance):
+        if directory not in cut:
+            remove_unused(directory)
+    return names
 
 
 async def sweep_cut(backend: Backend, store: Store, instance: str) -> tuple[str, ...]:
@@ -37,6 +43,7 @@ async def sweep_cut(backend: Backend, store: Store, instance: str) -> tuple[str,
             # Held, so that nobody goes on with the job while its Sandboxes are removed.
             with store.held(record.id):
                 names += await backend.prune(instance_labels(instance) | job_labels(record.id))
+                remove_unused(directory_of(instance, record.id))
         except StoreError:
             continue
     return tuple(sorted(names))

@@ -1,20 +1,19 @@
 """The tree of Runs that a job is: an Expert's Runs one after another, its delegates beside one another."""
 
 import asyncio
-import secrets
 from dataclasses import dataclass, field
 
-from orchestrator.attempt import Ended, attempt
+from orchestrator.attempt import Attempts, Ended
+from orchestrator.broker.assignment import Past
 from orchestrator.collect import Collected
 from orchestrator.delegation import Child, Ending, children, resume
-from orchestrator.outcome import Broken, broken
+from orchestrator.launching import Place
+from orchestrator.outcome import MAX_ATTEMPTS, Again, Broken, broken, is_stopped
 from orchestrator.plan import Plan, plan
-from orchestrator.pool import Place, Pool
-from orchestrator.store import JobRecords
-from orchestrator.wire.checkpoint import Checkpoint, RunError, Status, Step
-from orchestrator.wire.identity import identify
+from orchestrator.state import ordinals
+from orchestrator.telling import terminal_event
+from orchestrator.wire.checkpoint import Checkpoint, RunError, Status
 from orchestrator.wire.run import Start
-from orchestrator.wire.state_event import StopRunByError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +21,7 @@ class Tree:
     """Works Runs until nothing is left to do. At most as many Sandboxes work at once as there are `slots`."""
 
     place: Place
-    records: JobRecords
-    pool: Pool
+    attempts: Attempts
     slots: asyncio.Semaphore
     fan_outs: list[int] = field(default_factory=lambda: [1])
 
@@ -57,48 +55,50 @@ class Tree:
         return Ending(child.call, await self.run_expert(Start(checkpoint=child.start, query=child.call.query), depth))
 
     async def _run(self, start: Start) -> "_Worked":
-        credentials = iter(lambda: secrets.token_hex(16), "")
-        planned = plan(self.place.job, start, credentials, self.place.clock())
+        place, records = self.place, self.place.records
+        planned = plan(place.job, start, self.attempts.key, place.clock())
         run_id = planned.run.run_id
-        calls = len(self.records.replies(run_id))
-        earlier = self.records.earlier(run_id)
-        if earlier is not None and earlier.status is not Status.PROCEEDING:
-            return _Worked(earlier, calls)
-        await self.records.keep_setting(planned.setting)
-        if self.records.attempts(run_id):
-            planned = planned.again(self.records.attempts(run_id) + 1, earlier, self.records.results(run_id))
-        while True:
-            ended = await self._attempt(planned)
-            calls += ended.generations
-            if isinstance(ended.verdict, Checkpoint):
-                return _Worked(ended.verdict, calls)
-            if isinstance(ended.verdict, Broken):
-                return _Worked(await self._break(planned, ended, ended.verdict.error), calls)
-            results = self.records.results(run_id)
-            planned = planned.again(planned.run.attempt + 1, ended.acknowledged, results)
+        used, earlier = records.sandboxes(run_id), records.earlier(run_id)
+        if earlier is not None and is_stopped(earlier) and records.is_told(run_id, len(used)):
+            return _Worked(earlier, len(records.answered(run_id)))
+        ended = await self._left_over(planned, start, used)
+        number = len(used)
+        while ended is None or isinstance(ended.verdict, Again):
+            number += 1
+            if ended is not None and isinstance(ended.verdict, Again) and number > len(used) + MAX_ATTEMPTS:
+                return _Worked(await self._break(planned, ended, ended.verdict.error), ended.generations)
+            acknowledged = ended.acknowledged if ended else earlier
+            planned = planned if number == 1 else planned.again(number, acknowledged, records.results(run_id))
+            async with self.slots:
+                ended = await self.attempts.begin(planned, self._past(start, acknowledged), max(self.fan_outs))
+        if isinstance(ended.verdict, Broken):
+            return _Worked(await self._break(planned, ended, ended.verdict.error), ended.generations)
+        return _Worked(ended.verdict, ended.generations)
 
-    async def _attempt(self, planned: Plan) -> Ended:
-        async with self.slots:
-            return await attempt(self.place, self.pool, planned, max(self.fan_outs))
+    async def _left_over(self, planned: Plan, start: Start, used: tuple[int, ...]) -> Ended | None:
+        """Bring to its end what an orchestrator that is gone had begun last; None if nothing is left of it."""
+        place, records, run_id = self.place, self.place.records, planned.run.run_id
+        earlier = records.earlier(run_id)
+        if not used:
+            return None
+        last = planned if len(used) == 1 else planned.again(len(used), earlier, records.results(run_id))
+        if used[-1] in ordinals(place.directory):
+            async with self.slots:
+                return await self.attempts.take_up(last, self._past(start, earlier), used[-1], max(self.fan_outs))
+        if earlier is None or not is_stopped(earlier):
+            return None
+        await place.publish(Collected.made_here(terminal_event(last.run, earlier, place.clock())))
+        return Ended(earlier, earlier, len(records.answered(run_id)))
+
+    def _past(self, start: Start, acknowledged: Checkpoint | None) -> Past:
+        answered = self.place.records.answered(start.checkpoint.run_id)
+        return Past(start.checkpoint.usage, answered, acknowledged)
 
     async def _break(self, planned: Plan, ended: Ended, error: RunError) -> Checkpoint:
         run = planned.run
         checkpoint = broken(ended.acknowledged or run.checkpoint, error, run.attempt)
-        await self.records.keep_checkpoint(checkpoint)
-        now = self.place.clock()
-        event = StopRunByError(
-            id=identify(run.run_id, run.attempt, "broken-event"),
-            timestamp=now,
-            job_id=run.job_id,
-            run_id=run.run_id,
-            attempt=run.attempt,
-            expert_key=run.expert.key,
-            step_number=checkpoint.step_number,
-            checkpoint=checkpoint.head,
-            step=Step(step_number=checkpoint.step_number, started_at=now, finished_at=now),
-            error=error,
-        )
-        await self.place.publish(Collected.made_here(event))
+        await self.place.records.keep_checkpoint(checkpoint)
+        await self.place.publish(Collected.made_here(terminal_event(run, checkpoint, self.place.clock())))
         return checkpoint
 
 

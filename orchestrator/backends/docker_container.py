@@ -25,6 +25,7 @@ def create_body(spec: SandboxSpec, command: Sequence[str] | None = None) -> dict
     body: dict[str, Any] = {
         "Image": spec.image,
         "User": f"{spec.user.uid}:{spec.user.gid}",
+        "Cmd": ["--deadline", str(spec.deadline)],
         "WorkingDir": "/",
         "Env": [],
         "Labels": dict(spec.labels),
@@ -33,7 +34,7 @@ def create_body(spec: SandboxSpec, command: Sequence[str] | None = None) -> dict
         "HostConfig": _host_config(spec),
     }
     if command is not None:
-        body["Entrypoint"] = list(command)
+        body |= {"Entrypoint": list(command), "Cmd": []}
     return body
 
 

@@ -1,7 +1,7 @@
 """One container: its lines, its end, its removal."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -47,7 +47,7 @@ class DockerSandbox:
         """Start the container; library errors pass."""
         await self._engine.start(self._id)
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes, None]:
         """Follow stdout from its beginning. Ends early where the log is cut; what is missing is in the spool."""
         found = LogLines(self._line_bytes)
         try:

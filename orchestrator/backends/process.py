@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,17 @@ class ProcessBackend:
         if self._records.find(spec.name) is not None:
             message = f"a Sandbox named {spec.name} runs already: another orchestrator runs this job"
             raise BackendError(message)
-        child = _spawn(self._arguments(spec), self._env, spec)
+        record = ProcessRecord(spec.name, 0, 0, spec.labels, str(spec.state))
+        # Before there is anything to find: should we be killed in between, it is found by its arguments.
+        self._records.keep(record)
+        try:
+            child = _spawn(self._arguments(spec), self._env, spec)
+        except BackendError:
+            self._records.forget(spec.name)
+            raise
         sandbox = ProcessSandbox(spec.name, child.pid, self._line_bytes, child)
         async with self._removed_after(sandbox):
-            self._records.keep(ProcessRecord(spec.name, child.pid, started_at(child.pid) or 0, spec.labels))
+            self._records.keep(replace(record, pid=child.pid, started=started_at(child.pid) or 0))
             yield sandbox
 
     @asynccontextmanager
@@ -79,7 +87,7 @@ class ProcessBackend:
     async def prune(
         self, labels: Mapping[str, str], spare: Callable[[Mapping[str, str]], bool] = lambda _: False
     ) -> tuple[str, ...]:
-        """End every Sandbox that carries all `labels` and that `spare` does not keep.
+        """Kill every Sandbox that carries all `labels` and that `spare` does not keep.
 
         Raises:
             BackendError: one does not end.
@@ -92,8 +100,7 @@ class ProcessBackend:
         for record in found:
             if record.alive:
                 with contextlib.suppress(SandboxLostError):  # it ended just now
-                    async with self._removed_after(ProcessSandbox(record.name, record.pid, self._line_bytes)):
-                        pass
+                    await shielded(_killed(ProcessSandbox(record.name, record.pid, self._line_bytes)))
             self._records.forget(record.name)
         return tuple(sorted(record.name for record in found))
 
@@ -110,7 +117,8 @@ class ProcessBackend:
         if self._command is not None:
             return list(self._command)
         packages = () if spec.packages is None else ("--packages", str(spec.packages))
-        return [*_RUNTIME, "--state", str(spec.state), "--workspace", str(spec.workspace), *packages]
+        options = ("--state", str(spec.state), "--workspace", str(spec.workspace), "--deadline", str(spec.deadline))
+        return [*_RUNTIME, *options, *packages]
 
 
 @asynccontextmanager
@@ -122,6 +130,11 @@ async def connect(
 ) -> AsyncIterator[ProcessBackend]:
     """Give the backend; there is nothing to connect to."""
     yield ProcessBackend(environ, line_bytes=line_bytes, command=command)
+
+
+async def _killed(sandbox: ProcessSandbox) -> None:
+    await sandbox.open()
+    await sandbox.kill()
 
 
 def _records_directory(environ: Mapping[str, str]) -> Path:

@@ -9,7 +9,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.errors import BackendUnavailableError
@@ -20,12 +20,16 @@ _START_FIELD = 19
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecord:
-    """A running Sandbox: `started` is its process's start in clock ticks since boot, which tells pids apart."""
+    """A Sandbox that runs, or is about to: then `pid` is 0, and its process is known by `state` among its arguments.
+
+    `started` is the process's start in clock ticks since boot, which tells pids apart.
+    """
 
     name: str
     pid: int
     started: int
     labels: Mapping[str, str] = field(default_factory=dict)
+    state: str = ""
 
     @property
     def alive(self) -> bool:
@@ -41,6 +45,16 @@ def started_at(pid: int) -> int | None:
         return None
     fields = text.rpartition(")")[2].split()
     return None if fields[0] == "Z" else int(fields[_START_FIELD])
+
+
+def _process_with(argument: str) -> int:
+    """Find the process that has `argument` on its command line; 0 if there is none."""
+    wanted = argument.encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if wanted in (entry / "cmdline").read_bytes().split(b"\0"):
+                return int(entry.name)
+    return 0
 
 
 class ProcessRecords:
@@ -106,6 +120,10 @@ class ProcessRecords:
 
 def _read(file: Path) -> ProcessRecord | None:
     try:
-        return ProcessRecord(**json.loads(file.read_bytes()))
+        record = ProcessRecord(**json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+    if record.pid or not record.state:
+        return record
+    pid = _process_with(record.state)
+    return replace(record, pid=pid, started=(started_at(pid) or 0) if pid else -1)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from subprocess import Popen
 from typing import IO
 
@@ -82,7 +82,7 @@ class ProcessSandbox:
         else:
             self._stdout.feed_eof()
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes, None]:
         """Read stdout. It ends when the last process of the session that holds it ends."""
         splitter = LineSplitter(self._line_bytes)
         try:
@@ -123,6 +123,19 @@ class ProcessSandbox:
         finally:
             self._close()
 
+    async def kill(self) -> None:
+        """End it and all of its session at once, and close its pipes.
+
+        Raises:
+            BackendError: it does not end.
+        """
+        try:
+            if not self._over.is_set():
+                self._leaving = True
+                await self._kill()
+        finally:
+            self._close()
+
     async def _stop(self, watched: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(watched, signal.SIGTERM)
@@ -130,7 +143,10 @@ class ProcessSandbox:
             async with asyncio.timeout(GRACE_SECONDS):
                 await self._over.wait()
         except TimeoutError:
-            self._kill_session()
+            await self._kill()
+
+    async def _kill(self) -> None:
+        self._kill_session()
         try:
             async with asyncio.timeout(_KILL_SECONDS):
                 await self._over.wait()

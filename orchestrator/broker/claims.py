@@ -24,6 +24,6 @@ def false_claim(checkpoint: Checkpoint, run: Run, authority: Authority, latest: 
 def as_known(checkpoint: Checkpoint, run: Run, usage: Usage) -> Checkpoint:
     """The checkpoint with what only the host knows: tokens as counted here, and who delegated this Run.
 
-    `usage` is of this Run alone.
+    `usage` is of the whole conversation up to here.
     """
-    return checkpoint.with_(usage=run.checkpoint.usage + usage, delegated_by=run.checkpoint.delegated_by)
+    return checkpoint.with_(usage=usage, delegated_by=run.checkpoint.delegated_by)

@@ -1,7 +1,7 @@
 """Model calls of one Run: each is made once, counted, and kept before it is delivered."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,19 +29,23 @@ class Means:
 class Gateway:
     """The model, as one Run may call it."""
 
-    def __init__(self, means: Means, run_id: str, authority: Authority) -> None:
+    def __init__(self, means: Means, run_id: str, authority: Authority, answered: Mapping[str, Usage]) -> None:
         self._means = means
         self._run_id = run_id
         self._authority = authority
         self._calls: dict[str, asyncio.Task[Outcome]] = {}
-        self._asked: set[str] = set()
-        self._counted: set[str] = set()
-        self.usage = Usage()
+        self._asked = set(answered)
+        self._used = dict(answered)
 
     @property
     def generations(self) -> int:
-        """How many different model calls this Run has asked for."""
+        """How many different model calls this Run has asked for, in all its attempts."""
         return len(self._asked)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of this Run, in all its attempts."""
+        return sum(self._used.values(), Usage())
 
     @property
     def busy_with(self) -> str | None:
@@ -69,15 +73,10 @@ class Gateway:
             if isinstance(outcome, Reply):
                 await self._means.ledger.keep_reply(self._run_id, request.id, outcome)
         if isinstance(outcome, Reply):
-            self._count(request.id, outcome)
+            self._used[request.id] = outcome.usage
             # The ledger has it from here on.
             del self._calls[request.id]
         return outcome
-
-    def _count(self, request_id: str, reply: Reply) -> None:
-        if request_id not in self._counted:
-            self._counted.add(request_id)
-            self.usage += reply.usage
 
     def _over_limit(self, request: GenerationRequest) -> bool:
         limit = self._authority.max_generations

@@ -118,7 +118,7 @@ class Broker:
 
 
 def _bind(path: Path, user: User) -> socket.socket:
-    """Make the socket, for `user` alone. It takes no connection before somebody listens on it."""
+    """Make the socket, for `user` alone, in place of what bears its name."""
     size = len(os.fsencode(path))
     if size > _SOCKET_PATH_BYTES:
         message = (
@@ -127,15 +127,19 @@ def _bind(path: Path, user: User) -> socket.socket:
         )
         raise BackendError(message)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
     try:
+        # A Sandbox that is taken up again may have put anything there since: nothing is followed.
+        path.unlink(missing_ok=True)
         listener.bind(os.fspath(path))
-        path.chmod(0o600)
         if os.geteuid() == 0:
-            os.chown(path, user.uid, user.gid)
+            os.chown(path, user.uid, user.gid, follow_symlinks=False)
     except OSError as error:
         listener.close()
         message = f"the broker's socket {path} could not be made: {error.strerror}"
         raise BackendError(message) from error
+    finally:
+        os.umask(mask)
     return listener
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from orchestrator.broker.assignment import Assignment, Past, run_id
 from orchestrator.broker.authority import Authority
 from orchestrator.broker.claims import as_known, false_claim
 from orchestrator.broker.egress import Access
@@ -15,11 +16,11 @@ from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.proxy import Network, Traffic, reach, relay
 from orchestrator.broker.stream import Pieces, Stream
 from orchestrator.errors import WireError
+from orchestrator.keys import KEY_BYTES
 from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Reply, ToolDefinition
-from orchestrator.wire.identity import identify
 from orchestrator.wire.install import Install
 from orchestrator.wire.run import Run
 from orchestrator.wire.usage import Usage
@@ -36,19 +37,6 @@ T = TypeVar("T")
 
 class _BrokenRuleError(Exception):
     """A container asked for what it may not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Assignment:
-    work: Run | Install
-    inspects: bool
-    authority: Authority
-    key: str
-    gateway: Gateway
-
-    @property
-    def run_id(self) -> str:
-        return _run_id(self.work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +59,7 @@ class Session:
         self._running: set[asyncio.Task[Any]] = set()
         self._attached = asyncio.Event()
         self._main: Stream | None = None
-        self._assignment: _Assignment | None = None
+        self._assignment: Assignment | None = None
         self._revoked = False
         self._keeping = asyncio.Lock()
         self.checkpoint: Checkpoint | None = None
@@ -97,14 +85,20 @@ class Session:
         """Wait until the Sandbox has attached. If it ends before, this waits for ever: watch its exit beside it."""
         await self._attached.wait()
 
-    async def assign(self, run: Run, authority: Authority) -> None:
-        """Give the Sandbox its Run; it must be ready, and have none.
+    async def assign(self, run: Run, authority: Authority, past: Past | None = None, key: str | None = None) -> None:
+        """Give the Sandbox its Run; it must be ready, and have none. `key` is what it presents from then on.
 
         Raises:
             WireError: the Run does not fit a frame.
         """
-        key = secrets.token_hex(32)
-        await self._assign(run, authority, link.Assigned(run=run, session_key=key))
+        await self._send(self._keep(run, authority, link.Assigned(run=run, session_key=key or _fresh_key()), past))
+
+    def expect(self, run: Run, authority: Authority, past: Past, key: str) -> None:
+        """Say that the Sandbox was given this Run before, by an orchestrator that is gone.
+
+        It comes back with its key; one that had not got the Run yet attaches once more, and gets it then.
+        """
+        self._keep(run, authority, link.Assigned(run=run, session_key=key), past)
 
     async def assign_inspection(self, run: Run, authority: Authority) -> None:
         """Have it start the skills of a Run and tell their tools, which are then in `tools`; it does nothing else.
@@ -112,22 +106,30 @@ class Session:
         Raises:
             WireError: the Run does not fit a frame.
         """
-        key = secrets.token_hex(32)
-        await self._assign(run, authority, link.Assigned(inspection=run, session_key=key))
+        await self._send(self._keep(run, authority, link.Assigned(inspection=run, session_key=_fresh_key())))
 
     async def assign_install(self, install: Install, authority: Authority) -> None:
         """Have it install packages; it may open connections and make no call."""
-        key = secrets.token_hex(32)
-        await self._assign(install, authority, link.Assigned(install=install, session_key=key))
+        await self._send(self._keep(install, authority, link.Assigned(install=install, session_key=_fresh_key())))
 
-    async def _assign(self, work: Run | Install, authority: Authority, assigned: link.Assigned) -> None:
-        if self._main is None or self._assignment is not None:
-            message = "a Sandbox is given one Run, once it is ready"
+    def _keep(
+        self, work: Run | Install, authority: Authority, frame: link.Assigned, past: Past | None = None
+    ) -> link.Assigned:
+        if self._assignment is not None:
+            message = "a Sandbox is given one Run"
             raise RuntimeError(message)
-        gateway = Gateway(self._common.means(self), _run_id(work), authority)
-        inspects = assigned.inspection is not None
-        self._assignment = _Assignment(work, inspects, authority, assigned.session_key, gateway)
-        await self._main.send(assigned)
+        if past is None:
+            past = Past(work.checkpoint.usage) if isinstance(work, Run) else Past()
+        gateway = Gateway(self._common.means(self), run_id(work), authority, past.answered)
+        self._assignment = Assignment(work, authority, frame, gateway, past.usage)
+        self.checkpoint = past.checkpoint
+        return frame
+
+    async def _send(self, frame: link.Assigned) -> None:
+        if self._main is None:
+            message = "a Sandbox is given its Run once it is ready"
+            raise RuntimeError(message)
+        await self._main.send(frame)
 
     def revoke(self) -> None:
         """End all that the Sandbox has here: its connections, its calls, and its right to open others."""
@@ -179,7 +181,7 @@ class Session:
     def _refusal(self, opening: link.Opening) -> str | None:
         if isinstance(opening, link.Attach):
             return "this Sandbox is attached already" if self._main else None
-        key = self._assignment.key if self._assignment else None
+        key = self._assignment.frame.session_key if self._assignment else None
         if key is None or not hmac.compare_digest(key.encode(), opening.session_key.encode()):
             return "the session key is not right"
         return None
@@ -191,6 +193,8 @@ class Session:
             if before:
                 before.abort()
             await stream.send(link.Opened())
+        elif self._assignment is not None:
+            await stream.send(self._assignment.frame)
         slots = asyncio.Semaphore(_CALLS_AT_ONCE)
         while True:
             await slots.acquire()
@@ -223,12 +227,12 @@ class Session:
                 await self._keep_checkpoint(call.checkpoint, given.work, given)
         return link.Kept(id=call.id)
 
-    async def _keep_checkpoint(self, checkpoint: Checkpoint, run: Run, given: _Assignment) -> None:
+    async def _keep_checkpoint(self, checkpoint: Checkpoint, run: Run, given: Assignment) -> None:
         async with self._keeping:
             rule = false_claim(checkpoint, run, given.authority, self.checkpoint or run.checkpoint)
             if rule is not None:
                 raise _BrokenRuleError(rule)
-            known = as_known(checkpoint, run, given.gateway.usage)
+            known = as_known(checkpoint, run, given.usage)
             await self._common.ledger.keep_checkpoint(known)
             self.checkpoint = known
 
@@ -273,5 +277,5 @@ class Session:
             await outside.close()
 
 
-def _run_id(work: Run | Install) -> str:
-    return work.run_id if isinstance(work, Run) else identify("install", *(package.slug for package in work.packages))
+def _fresh_key() -> str:
+    return secrets.token_hex(KEY_BYTES)

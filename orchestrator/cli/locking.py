@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +23,7 @@ from orchestrator.inspection import inspect
 from orchestrator.packages import with_packages
 from orchestrator.plan import Job
 from orchestrator.request import instance_of
-from orchestrator.state import state_prefix
+from orchestrator.state import job_directory
 from orchestrator.workspace import NOBODY
 
 
@@ -43,10 +42,12 @@ def install(options: RunOptions, environ: Mapping[str, str]) -> int:
         raise ConfigError(message)
     _say(f"Found {len(config.experts)} expert(s)")
     env = request.environment(options, config, environ, cwd)
-    with tempfile.TemporaryDirectory(prefix=state_prefix(instance_of(cwd / options.storage))) as workspace:
+    with job_directory(instance_of(cwd / options.storage), f"install/{os.getpid()}") as above:
+        workspace = above / "workspace"
+        workspace.mkdir(mode=0o700)
         if os.geteuid() == 0 and isolates(options.backend):
             os.chown(workspace, NOBODY.uid, NOBODY.gid)
-        jobs = _jobs(replace(options, workspace=workspace), config, env.values, cwd)
+        jobs = _jobs(replace(options, workspace=str(workspace)), config, env.values, cwd)
         return asyncio.run(_work(options, config.path, jobs, environ))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.backends import open_backend
 from orchestrator.cli import request
+from orchestrator.cli.hurry import hurrying
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.render import plain
 from orchestrator.cli.signals import stoppable
@@ -17,7 +18,8 @@ from orchestrator.cli.stdout import Stdout
 from orchestrator.cli.terminal import Terminal
 from orchestrator.continuation import GoOn
 from orchestrator.errors import OrchestratorError
-from orchestrator.job import JobEvents, run_job
+from orchestrator.job import run_job
+from orchestrator.job_events import JobEvents
 from orchestrator.masking import mask
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Job
@@ -66,10 +68,12 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
 async def _work(
     options: RunOptions, job: Job, how: GoOn | None, report: "Terminal | Log", environ: Mapping[str, str]
 ) -> int:
+    stdout, events = Stdout(), None
     with report, stoppable(report.say) as stop:
         try:
             async with (
                 open_backend(options.backend, environ, image=job.image, events=job.events) as backend,
+                hurrying(stop, backend, job),
                 run_job(
                     job,
                     backend=backend,
@@ -80,10 +84,13 @@ async def _work(
                     announce=report.say,
                 ) as events,
             ):
-                outcome = await _follow(events, report)
+                outcome = await _follow(events, stdout, report)
         except asyncio.CancelledError:
             if stop.number is None:
                 raise
+            # What was stored before the stop is shown, too: whoever reads stdout misses nothing of the records.
+            for recorded in events.rest() if events else ():
+                await stdout.write(recorded.line)
             return stop.exit_code
         except BrokenPipeError:
             report.say("nobody reads stdout any more, so the job was stopped")
@@ -93,8 +100,7 @@ async def _work(
     return EXIT_CODES.get(outcome.status, OrchestratorError.exit_code)
 
 
-async def _follow(events: JobEvents, report: "Terminal | Log") -> Outcome:
-    stdout = Stdout()
+async def _follow(events: JobEvents, stdout: Stdout, report: "Terminal | Log") -> Outcome:
     # All that the job needs is imported now; what is made from here on may be garbage.
     gc.freeze()
     gc.enable()

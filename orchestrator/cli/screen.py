@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TextIO
@@ -10,6 +9,7 @@ from typing import Self, TextIO
 from orchestrator.cli.render import plain, receipt_lines
 from orchestrator.cli.transcript import full_lines, lasting
 from orchestrator.cli.tree_view import TreeView, tree_lines
+from orchestrator.clock import now
 from orchestrator.outcome import Outcome
 from orchestrator.wire.event import Event
 from orchestrator.wire.state_event import CompleteRun
@@ -90,7 +90,7 @@ class Screen:
     def finish(self, outcome: Outcome) -> None:
         """Write the tree as it ended, and the receipt."""
         if len(self.tree.nodes) > 1:
-            self.say("\n".join(tree_lines(self.tree, self._size().columns - 1, _now())))
+            self.say("\n".join(tree_lines(self.tree, self._size().columns - 1, now())))
         self.say("\n".join(receipt_lines(outcome.receipt, self._unit)))
 
     def _streams(self, event: Event) -> bool:
@@ -124,7 +124,7 @@ class Screen:
         if self._held is not None:
             return
         size = self._size()
-        tree = tree_lines(self.tree, size.columns - 1, _now(), max(1, size.lines - _SPARE_LINES))
+        tree = tree_lines(self.tree, size.columns - 1, now(), max(1, size.lines - _SPARE_LINES))
         lines = [self._arriving, *tree] if self._arriving else [*tree]
         erased = self._erased()
         self._drawn = len(lines)
@@ -145,7 +145,3 @@ class Screen:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SIGNALLED = 128
@@ -12,15 +12,15 @@ _SIGNALLED = 128
 
 @dataclass(slots=True)
 class Stop:
-    """Whether a signal came, and which; `again` is whether it came more than once."""
+    """Whether a signal came, and which; `again` is set once there was more than one."""
 
     number: int | None = None
-    again: bool = False
+    again: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def ends(self) -> bool:
         """Whether a conversation is to end too: SIGINT stops its turn, twice or another signal all of it."""
-        return self.again or self.number not in {None, signal.SIGINT}
+        return self.again.is_set() or self.number not in {None, signal.SIGINT}
 
     @property
     def exit_code(self) -> int:
@@ -30,7 +30,7 @@ class Stop:
 
 @contextmanager
 def stoppable(say: Callable[[str], None], stop: Stop | None = None) -> Iterator[Stop]:
-    """Cancel the current task when a signal asks to stop; further signals find it stopping already.
+    """Cancel the current task when a signal asks to stop; `stop.again` is set by further ones.
 
     `stop` is where that is noted, for whoever wants to know after the task is gone.
     """
@@ -40,8 +40,8 @@ def stoppable(say: Callable[[str], None], stop: Stop | None = None) -> Iterator[
 
     def asked(number: int) -> None:
         if stop.number is not None:
-            stop.again = True
-            say("still stopping")
+            stop.again.set()
+            say("stopping at once")
             return
         stop.number = number
         say("stopping, and removing what runs")

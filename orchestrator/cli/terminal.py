@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-import time
 from dataclasses import replace
 from typing import Self, TextIO
 
 from orchestrator.cli.render import View, line, plain, receipt_lines
+from orchestrator.clock import now
 from orchestrator.outcome import Outcome
 from orchestrator.wire.event import Event
 from orchestrator.wire.platform_event import ProxyAccess
@@ -24,7 +24,7 @@ class Terminal:
         self._unit = unit
         self._expert_key = expert_key
         self._verbose = verbose
-        self._view = View(began=_now())
+        self._view = View(began=now())
         self._timer: asyncio.TimerHandle | None = None
 
     async def prepare(self) -> None:
@@ -70,7 +70,7 @@ class Terminal:
             self._write(f"{text}\n")
 
     def _tick(self) -> None:
-        self._write(_CLEAR + line(self._view, _width(self._stream) - 1, _now()))
+        self._write(_CLEAR + line(self._view, _width(self._stream) - 1, now()))
         self._timer = asyncio.get_running_loop().call_later(_SECONDS_BETWEEN, self._tick)
 
     def _write(self, text: str) -> None:
@@ -83,7 +83,3 @@ def _width(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or _DEFAULT_WIDTH
     except OSError:
         return _DEFAULT_WIDTH
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

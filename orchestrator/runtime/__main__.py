@@ -1,8 +1,7 @@
-"""Process 1 of a Sandbox: `python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR]`.
+"""Process 1 of a Sandbox: `python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR] …`.
 
-Exit codes: 0 the Run ended with its terminal event, or what else was given is done; 69 a package could not be installed
-or an inspected skill does not start; 70 a fault of the platform; 74 no room for events; 75 the broker
-stayed away; 143 stopped from outside. stderr says why, its last line in one sentence.
+Its exit code is one of `wire.exit_code`; stderr says why, its last line in one sentence. Past `--deadline`, in Unix
+seconds, it ends whatever it does.
 """
 
 import gc
@@ -15,6 +14,7 @@ import os  # noqa: E402 - after gc.disable
 import signal  # noqa: E402 - after gc.disable
 import sys  # noqa: E402 - after gc.disable
 import threading  # noqa: E402 - after gc.disable
+import time  # noqa: E402 - after gc.disable
 from dataclasses import dataclass  # noqa: E402 - after gc.disable
 from functools import partial  # noqa: E402 - after gc.disable
 from itertools import count  # noqa: E402 - after gc.disable
@@ -29,23 +29,34 @@ from orchestrator.runtime.link import BrokerGoneError, Link, attach  # noqa: E40
 from orchestrator.runtime.skills import SkillError  # noqa: E402 - after gc.disable
 from orchestrator.runtime.surroundings import STANDARD_PATH, Surroundings  # noqa: E402 - after gc.disable
 from orchestrator.runtime.warm import warm_up  # noqa: E402 - after gc.disable
+from orchestrator.wire.exit_code import ExitCode  # noqa: E402 - after gc.disable
 from orchestrator.wire.identity import identify  # noqa: E402 - after gc.disable
 from orchestrator.wire.link import Assigned  # noqa: E402 - after gc.disable
 from orchestrator.wire.run import Run  # noqa: E402 - after gc.disable
 
 _CLOSING_SECONDS = 5.0
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
-_EXITS = {install.PackageError: 69, SkillError: 69, WireError: 70, SpoolFullError: 74, BrokerGoneError: 75}
-_USAGE = "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR]"
+_EXITS = {
+    install.PackageError: ExitCode.NOT_INSTALLED,
+    SkillError: ExitCode.NOT_INSTALLED,
+    WireError: ExitCode.FAULT,
+    SpoolFullError: ExitCode.SPOOL_FULL,
+    BrokerGoneError: ExitCode.BROKER_GONE,
+}
+_USAGE = (
+    "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR] [--deadline SECONDS]"
+)
 
 
 def main(args: list[str]) -> int:
     """Work one Run; give the exit code."""
     reap.become_init()
-    directories = {"--state": "/run/perstack", "--workspace": "/workspace", "--packages": "/packages"}
-    if len(args) % 2 or not set(args[::2]) <= directories.keys():
-        return _fail(_USAGE, 70)
-    directories |= dict(zip(args[::2], args[1::2], strict=True))
+    options = {"--state": "/run/perstack", "--workspace": "/workspace", "--packages": "/packages", "--deadline": ""}
+    if len(args) % 2 or not set(args[::2]) <= options.keys():
+        return _fail(_USAGE, ExitCode.FAULT)
+    options |= dict(zip(args[::2], args[1::2], strict=True))
+    if deadline := options.pop("--deadline"):
+        _end_after(float(deadline) - time.time(), ExitCode.DEADLINE)
     if missing := landlock.shortfall(landlock.abi()):
         sys.stderr.write(f"{missing}\n")
     # From here on a stray print cannot forge an event: descriptor 1 is stderr.
@@ -56,12 +67,12 @@ def main(args: list[str]) -> int:
     # What the MCP SDK logs with tracebacks is told in sentences where it is handled.
     logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
     try:
-        asyncio.run(_until_stopped(_Place(**{name[2:]: Path(path) for name, path in directories.items()}), event_fd))
+        asyncio.run(_until_stopped(_Place(**{name[2:]: Path(path) for name, path in options.items()}), event_fd))
     except asyncio.CancelledError:
-        return _fail("stopped from outside", 128 + signal.SIGTERM)
+        return _fail("stopped from outside", ExitCode.STOPPED)
     except Exception as error:  # noqa: BLE001 - the last place that can say what happened
         return _explain(error)
-    return 0
+    return ExitCode.DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +120,14 @@ async def _do(assigned: Assigned, link: Link, place: _Place, event_fd: int) -> N
 
 def _stop(task: "asyncio.Task[None]") -> None:
     # Whatever hangs while it closes must not outlast the engine's patience.
-    timer = threading.Timer(_CLOSING_SECONDS, os._exit, (128 + signal.SIGTERM,))
+    _end_after(_CLOSING_SECONDS, ExitCode.STOPPED)
+    task.cancel()
+
+
+def _end_after(seconds: float, code: ExitCode) -> None:
+    timer = threading.Timer(seconds, os._exit, (code,))
     timer.daemon = True
     timer.start()
-    task.cancel()
 
 
 def _explain(error: BaseException) -> int:
@@ -122,7 +137,9 @@ def _explain(error: BaseException) -> int:
     if code is not None:
         return _fail(str(error), code)
     sys.excepthook(type(error), error, error.__traceback__)
-    return _fail(f"the runtime failed ({type(error).__name__}: {error}); this is a fault of perstack-orch", 70)
+    return _fail(
+        f"the runtime failed ({type(error).__name__}: {error}); this is a fault of perstack-orch", ExitCode.FAULT
+    )
 
 
 def _fail(sentence: str, code: int) -> int:

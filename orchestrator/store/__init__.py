@@ -5,6 +5,7 @@ variables without their values:
 
     jobs/<job id>/job.json                                   the JobRecord
     jobs/<job id>/lock                                       held by the orchestrator that works on the job
+    jobs/<job id>/key                                        what the job's own secrets derive from
     jobs/<job id>/starts/<n>.json                            where the coordinator began, each time the user asked
     jobs/<job id>/checkpoints/<checkpoint id>.json
     jobs/<job id>/runs/<run id>/run-setting.json

@@ -26,6 +26,15 @@ class Recorded:
     line: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The last event in a file: its position in the job, its `seq` where a Sandbox gave it one, its type."""
+
+    position: int = 0
+    seq: int = 0
+    type: str = ""
+
+
 class EventLog:
     """Appends to the files of the job in `directory`, whose lock its user holds."""
 
@@ -33,11 +42,22 @@ class EventLog:
         self._runs = directory / "runs"
         self._files: OrderedDict[tuple[str, int | None], int] = OrderedDict()
         self._position = 0
+        self._last: dict[Path, Last] = {}
 
     def __enter__(self) -> Self:
         for path in self._paths():
-            self._position = max(self._position, _mend(path))
+            self._last[path] = last = _mend(path)
+            self._position = max(self._position, last.position)
         return self
+
+    def last(self, run_id: str, attempt: int | None) -> Last:
+        """What an attempt of a Run had told last when the log was opened; without `attempt`, what the host had told."""
+        return self._last.get(self._path(run_id, attempt), Last())
+
+    def told_here(self, run_id: str) -> set[str]:
+        """The types of all events that the host made about a Run."""
+        path = self._path(run_id, None)
+        return {recorded.event.type for recorded in _read(path, strict=False)} if path.exists() else set()
 
     def __exit__(self, *_: object) -> None:
         while self._files:
@@ -139,8 +159,8 @@ def _event(path: Path, number: int, line: bytes) -> Event:
     return event
 
 
-def _mend(path: Path) -> int:
-    """Cut a torn last line off, and give the position of the line before it, 0 if there is none."""
+def _mend(path: Path) -> Last:
+    """Cut a torn last line off, and give what the line before it says, if there is one."""
     with translated(path):
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
@@ -155,14 +175,15 @@ def _mend(path: Path) -> int:
         whole, newline, torn = tail.rpartition(b"\n")
         if torn:
             os.ftruncate(fd, size - len(torn))
-        return _position(path, whole.rpartition(b"\n")[2]) if newline else 0
+        return _last(path, whole.rpartition(b"\n")[2]) if newline else Last()
     finally:
         os.close(fd)
 
 
-def _position(path: Path, line: bytes) -> int:
+def _last(path: Path, line: bytes) -> Last:
     try:
-        return int(json.loads(line)["position"])
+        event = json.loads(line)
+        return Last(int(event["position"]), int(event.get("seq", 0)), str(event["type"]))
     except (ValueError, KeyError, TypeError) as error:
         message = f"{path} is damaged in its last line: it is not an event with a position"
         raise StoreError(message) from error

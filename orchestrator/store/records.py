@@ -3,16 +3,19 @@
 import asyncio
 import json
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
 from orchestrator.errors import StoreError
+from orchestrator.keys import KEY_BYTES
 from orchestrator.store.event_log import EventLog, Recorded
-from orchestrator.store.files import make_directory, path_part, read_value, write_whole
+from orchestrator.store.files import make_directory, path_part, read_value, translated, write_whole
 from orchestrator.wire.checkpoint import Checkpoint, Status
-from orchestrator.wire.event import Event
+from orchestrator.wire.event import TERMINAL_TYPES, Event
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Reply
 from orchestrator.wire.identity import identify
@@ -20,6 +23,7 @@ from orchestrator.wire.job import JobRecord
 from orchestrator.wire.line import decode
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import RunSetting, Start
+from orchestrator.wire.usage import Usage
 
 V = TypeVar("V", bound=Frozen)
 
@@ -63,12 +67,22 @@ class JobRecords:
         """Write where the coordinator's work begins, each time that the user asks for some."""
         await self._keep(self._directory / "starts" / f"{len(self.starts()) + 1:06}.json", start)
 
-    async def keep_setting(self, setting: RunSetting) -> None:
-        """Write what a Run was started with; of one that is there only `updated_at` changes (behaviour H1)."""
+    async def keep_setting(self, setting: RunSetting, sandbox: int | None = None) -> None:
+        """Write what a Run was started with, and the number of the `sandbox` that is about to be given it.
+
+        Of a setting that is there only that and `updated_at` change (behaviour H1).
+        """
         path = self._run(setting.run_id) / "run-setting.json"
         if path.exists():
             setting = read_value(path, RunSetting).with_(updated_at=setting.updated_at)
+        if sandbox is not None:
+            setting = setting.with_(sandboxes=(*setting.sandboxes, sandbox))
         await self._keep(path, setting)
+
+    async def key(self) -> bytes:
+        """Read the secret that this job's others derive from, which is made the first time."""
+        path = self._directory / "key"
+        return await asyncio.get_running_loop().run_in_executor(self._writers, _kept_key, path)
 
     async def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint."""
@@ -117,9 +131,31 @@ class JobRecords:
         """
         return self.setting(run_id).generations + len(self.replies(run_id))
 
-    def attempts(self, run_id: str) -> int:
-        """Count the attempts of a Run that have written anything."""
-        return sum(1 for _ in self._run(run_id).glob("attempt-*"))
+    def sandboxes(self, run_id: str) -> tuple[int, ...]:
+        """Read the numbers of the Sandboxes that were given a Run, one for each attempt.
+
+        Raises:
+            StoreError: the Run's record is damaged.
+        """
+        path = self._run(run_id) / "run-setting.json"
+        return read_value(path, RunSetting).sandboxes if path.exists() else ()
+
+    def answered(self, run_id: str) -> dict[str, Usage]:
+        """Read what each model call of a Run used that was answered, by its request id; damaged ones are left out."""
+        found: dict[str, Usage] = {}
+        for path in (self._run(run_id) / "replies").glob("*.json"):
+            with suppress(StoreError):
+                found[path.stem.replace("-", "/")] = read_value(path, Reply).usage
+        return found
+
+    def last_seq(self, run_id: str, attempt: int) -> int:
+        """The number of the last event of an attempt that was stored when these records were opened; 0 if none was."""
+        return self._log.last(run_id, attempt).seq
+
+    def is_told(self, run_id: str, attempts: int) -> bool:
+        """Whether the terminal event of a Run was stored when these records were opened."""
+        last = {self._log.last(run_id, attempt).type for attempt in range(1, attempts + 1)}
+        return not TERMINAL_TYPES.isdisjoint(last | self._log.told_here(run_id))
 
     def checkpoint(self, checkpoint_id: str) -> Checkpoint:
         """Read a checkpoint.
@@ -201,6 +237,15 @@ class JobRecords:
         for above in reversed((below, *below.parents)):
             make_directory(self._directory / above, exist_ok=True)
         write_whole(path, content)
+
+
+def _kept_key(path: Path) -> bytes:
+    try:
+        with translated(path):
+            return path.read_bytes()
+    except FileNotFoundError:
+        write_whole(path, key := secrets.token_bytes(KEY_BYTES))
+        return key
 
 
 def _reached(checkpoint: Checkpoint) -> tuple[int, bool]:

@@ -43,6 +43,7 @@ from orchestrator.wire.stream_event import (
 )
 
 TerminalEvent = CompleteRun | StopRunByDelegate | StopRunByInteractiveTool | StopRunByExceededMaxSteps | StopRunByError
+TERMINAL_TYPES = frozenset(str(event.model_fields["type"].default) for event in TerminalEvent.__args__)
 
 StateEvent = (
     StartRun

@@ -83,7 +83,7 @@ class RunSetting(Frozen):
     """What the store keeps of a Run (spec 4.5), without secrets; `env` holds names only. Times are Unix milliseconds.
 
     `generations` is how many model calls this Expert's conversation had made before this Run, so that a scripted
-    conversation goes on where it stopped.
+    conversation goes on where it stopped. `sandboxes` are the numbers of those that were given it, an attempt each.
     """
 
     job_id: str
@@ -99,5 +99,6 @@ class RunSetting(Frozen):
     timeout_ms: int
     env: tuple[str, ...] = ()
     generations: int = 0
+    sandboxes: tuple[int, ...] = ()
     started_at: int
     updated_at: int

@@ -20,6 +20,11 @@ def containers(instance: str) -> list[str]:
     return listed.stdout.split()
 
 
+def kill(name: str) -> None:
+    """Kill a container, from outside."""
+    _docker("kill", name)
+
+
 def runtime_image() -> str:
     """The image that tests run in: the one just built, or any that has Python."""
     return os.environ.get("PERSTACK_TEST_IMAGE", "") or _first_present()

@@ -1,15 +1,19 @@
 """Collecting events from two paths: each once, in order, none lost."""
 
+import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.collect import Collected, Origin, Sequence, Spool, collect, drain
+from orchestrator.collect import Collected, Origin, Sequence, collecting, drain
+from orchestrator.sandbox import Exit, Reason
+from orchestrator.spool import Spool
 from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.checkpoint import CheckpointHead, Status, Step
 from orchestrator.wire.expert import ExpertId
@@ -20,6 +24,7 @@ from orchestrator.wire.usage import Usage
 
 ORIGIN = Origin("job", "run", 1)
 LINE = 64 * 1024
+SECONDS = 10
 
 
 def _event(seq: int, *, job: str = "job", run: str = "run", attempt: int = 1) -> bytes:
@@ -64,9 +69,18 @@ def _terminal(seq: int) -> bytes:
     return encode(event).rstrip()
 
 
-async def _stream(lines: Iterable[bytes]) -> AsyncIterator[bytes]:
+async def _stream(lines: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
     for line in lines:
         yield line
+
+
+async def _over() -> Exit:
+    return Exit(0, Reason.COMPLETED)
+
+
+async def _never() -> Exit:
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 @pytest.fixture
@@ -81,13 +95,70 @@ def spool_file(tmp_path: Path) -> Iterator[tuple[Path, Spool]]:
 
 async def _collected(lines: Iterable[bytes], spool: Spool, notes: list[str] | None = None) -> list[bytes]:
     sequence = Sequence(ORIGIN, (notes if notes is not None else []).append)
-    return [collected.line async for collected in collect(_stream(lines), spool, sequence)]
+    heard = asyncio.Event()
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        async with aclosing(_stream(lines)) as source:
+            async for line in source:
+                yield line
+        heard.set()
+
+    async def ended() -> Exit:
+        # stdout is read to its end before its Sandbox is known to be over.
+        await heard.wait()
+        await asyncio.sleep(0)
+        return await _over()
+
+    async with asyncio.timeout(SECONDS), collecting(stream(), ended, spool, sequence) as collector:
+        return [collected.line async for collected in collector]
 
 
 async def test_whole_stdout_is_enough(spool_file: tuple[Path, Spool]) -> None:
     """Without a gap the spool is not needed."""
-    lines = [_event(seq) for seq in (1, 2, 3)]
+    lines = [_event(1), _event(2), _terminal(3)]
     assert await _collected(lines, spool_file[1]) == lines
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_what_stdout_lacks_is_found_while_the_sandbox_works(
+    spool_file: tuple[Path, Spool], *, silent: bool
+) -> None:
+    """Whether stdout ended or only fell silent, as a connection does that nobody cuts."""
+    path, spool = spool_file
+    stdout = _silence() if silent else _stream([])
+    sequence = Sequence(ORIGIN, print)
+    async with asyncio.timeout(SECONDS), collecting(stdout, _never, spool, sequence) as collector:
+        for number in (1, 2):
+            with path.open("ab") as file:
+                file.write(_event(number) + b"\n")
+            assert (await anext(collector)).line == _event(number)
+
+
+async def test_stopped_it_gives_what_was_spooled_until_then(spool_file: tuple[Path, Spool]) -> None:
+    """And then ends, though the Sandbox lives."""
+    path, spool = spool_file
+    sequence = Sequence(ORIGIN, print)
+    path.write_bytes(_event(1) + b"\n" + _event(2) + b"\n")
+    async with asyncio.timeout(SECONDS), collecting(_silence(), _never, spool, sequence) as collector:
+        collector.stop()
+        assert [collected.line async for collected in collector] == [_event(1), _event(2)]
+        assert collector.gone is None
+
+
+async def test_what_was_stored_before_is_not_given_again(spool_file: tuple[Path, Spool]) -> None:
+    """Taken up again, a Sandbox tells all from its beginning; what is known is passed over."""
+    path, spool = spool_file
+    path.write_bytes(b"".join(_event(number) + b"\n" for number in (1, 2, 3)))
+    sequence = Sequence(ORIGIN, print, expected=3)
+    lines = _stream([_event(1), _event(2)])
+    async with asyncio.timeout(SECONDS), collecting(lines, _over, spool, sequence) as collector:
+        assert [collected.line async for collected in collector] == [_event(3)]
+        assert collector.gone == Exit(0, Reason.COMPLETED)
+
+
+async def _silence() -> AsyncGenerator[bytes, None]:
+    await asyncio.Event().wait()
+    yield b""
 
 
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 60))
@@ -112,8 +183,8 @@ async def test_events_of_others_are_refused_and_noted(spool_file: tuple[Path, Sp
     """A forged job, run or attempt never gets through, and does not disturb the rest."""
     forged = [_event(2, job="other"), _event(2, run="other"), _event(2, attempt=2), b"hello", b"null", b"\xff\xfe"]
     notes: list[str] = []
-    lines = [_event(1), *forged, _event(2)]
-    assert await _collected(lines, spool_file[1], notes) == [_event(1), _event(2)]
+    lines = [_event(1), *forged, _terminal(2)]
+    assert await _collected(lines, spool_file[1], notes) == [_event(1), _terminal(2)]
     assert len(notes) == len(forged)
 
 

@@ -1,20 +1,35 @@
-"""Verdicts about Sandboxes that ended without saying so (reliability 3.4)."""
+"""Verdicts about Sandboxes that ended without saying so: the table of reliability 3.4."""
+
+from typing import Any
 
 import pytest
 
-from orchestrator.outcome import MAX_ATTEMPTS, Again, Broken, conclude
+from orchestrator.outcome import Again, Broken, conclude, is_committed
 from orchestrator.sandbox import Exit, Reason
+from orchestrator.telling import terminal_event
+from orchestrator.wire.checkpoint import Checkpoint, RunError, Status
+from tests.support.broker_world import RUN, a_checkpoint
+
+LOST = Exit(None, Reason.LOST, "no container of that name")
+STOPPED = a_checkpoint(status=Status.COMPLETED)
+PROCEEDING = a_checkpoint(status=Status.PROCEEDING)
 
 
 @pytest.mark.parametrize(
-    "ended",
-    [Exit(None, Reason.LOST), Exit(137, Reason.EVICTED), Exit(75, Reason.ERROR)],
+    ("ended", "message"),
+    [
+        (LOST, "the Sandbox was lost, and so were those before it: no container of that name"),
+        (Exit(137, Reason.EVICTED), "the Sandbox was evicted, and those before it were lost (exit code 137)"),
+        (Exit(75, Reason.ERROR), "the Sandbox ended without a final event (exit code 75)"),
+    ],
     ids=["lost", "evicted", "broker gone"],
 )
-def test_what_was_lost_tries_again_within_the_bound(ended: Exit) -> None:
-    """A Sandbox that is not to blame begins anew, at most twice."""
-    assert [conclude(ended, attempt, None) for attempt in range(1, MAX_ATTEMPTS)] == [Again(), Again()]
-    assert isinstance(conclude(ended, MAX_ATTEMPTS, None), Broken)
+@pytest.mark.parametrize("acknowledged", [None, PROCEEDING])
+def test_a_sandbox_that_is_not_to_blame_may_begin_anew(
+    ended: Exit, message: str, acknowledged: Checkpoint | None
+) -> None:
+    """With the reason, for the case that this was the last try."""
+    assert conclude(ended, None, acknowledged) == Again(RunError(name="SandboxError", message=message))
 
 
 @pytest.mark.parametrize(
@@ -28,17 +43,60 @@ def test_what_was_lost_tries_again_within_the_bound(ended: Exit) -> None:
         ),
         (Exit(137, Reason.OUT_OF_MEMORY), "OutOfMemory", "the Sandbox ran out of memory (exit code 137)"),
         (Exit(143, Reason.DEADLINE), "Deadline", "the Sandbox reached its deadline (exit code 143)"),
+        (Exit(124, Reason.ERROR), "Deadline", "the Sandbox ended without a final event (exit code 124)"),
+        (Exit(74, Reason.ERROR), "DiskFull", "the Sandbox ended without a final event (exit code 74)"),
+        (Exit(143, Reason.CANCELLED), "Cancelled", "the Sandbox was stopped from outside (exit code 143)"),
     ],
 )
 def test_any_other_end_is_an_error_that_names_its_reason(ended: Exit, name: str, message: str) -> None:
     """No new attempt, and one sentence with code and last words."""
-    verdict = conclude(ended, 1, None)
-    assert isinstance(verdict, Broken)
-    assert (verdict.error.name, verdict.error.message) == (name, message)
+    assert conclude(ended, None, PROCEEDING) == Broken(RunError(name=name, message=message))
 
 
 def test_a_broken_rule_is_never_tried_again() -> None:
     """A Sandbox that broke the agreement ends its Run, however it ended itself."""
-    verdict = conclude(Exit(None, Reason.LOST), 1, "it named a delegate it does not have")
+    verdict = conclude(LOST, "it named a delegate it does not have", PROCEEDING)
     assert isinstance(verdict, Broken)
     assert "it named a delegate it does not have" in verdict.error.message
+
+
+@pytest.mark.parametrize("ended", [LOST, Exit(0, Reason.COMPLETED), Exit(137, Reason.OUT_OF_MEMORY)])
+@pytest.mark.parametrize("violation", [None, "the event spool shrank"])
+def test_a_run_whose_last_checkpoint_is_kept_is_over(ended: Exit, violation: str | None) -> None:
+    """Whatever became of its Sandbox then: nothing is done twice, and only the event about it is missing."""
+    assert conclude(ended, violation, STOPPED) is STOPPED
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "committed"),
+    [
+        (STOPPED, True),
+        (None, False),
+        (PROCEEDING, False),
+        (STOPPED.with_(id="another"), False),
+        (STOPPED.with_(status=Status.STOPPED_BY_ERROR), False),
+    ],
+)
+def test_a_terminal_event_counts_once_its_checkpoint_is_kept(
+    acknowledged: Checkpoint | None, *, committed: bool
+) -> None:
+    """The very checkpoint it names, in the status it names."""
+    assert is_committed(terminal_event(RUN, STOPPED, 1), acknowledged) is committed
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"status": Status.COMPLETED}, "completeRun"),
+        ({"status": Status.STOPPED_BY_DELEGATE}, "stopRunByDelegate"),
+        ({"status": Status.STOPPED_BY_INTERACTIVE_TOOL}, "stopRunByInteractiveTool"),
+        ({"status": Status.STOPPED_BY_EXCEEDED_MAX_STEPS}, "stopRunByExceededMaxSteps"),
+        ({"status": Status.STOPPED_BY_ERROR, "error": RunError(name="E", message="m")}, "stopRunByError"),
+        ({"status": Status.STOPPED_BY_ERROR}, "stopRunByError"),
+    ],
+)
+def test_the_host_tells_each_ending(changes: dict[str, Any], kind: str) -> None:
+    """Of the Run and attempt it is about, without a number of its own and without the conversation."""
+    event = terminal_event(RUN, a_checkpoint(**changes), 7)
+    assert (event.type, event.run_id, event.attempt, event.seq) == (kind, RUN.run_id, RUN.attempt, None)
+    assert event.checkpoint.messages is None

@@ -1,0 +1,216 @@
+"""A job from its start to its end: broker, pool and tree of Runs, and what is written down about it."""
+
+import asyncio
+import itertools
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.attempt import Attempts
+from orchestrator.backends.naming import SANDBOX, instance_labels, job_labels, sandbox_name
+from orchestrator.broker.egress import Access
+from orchestrator.broker.ledger import Ledger
+from orchestrator.broker.proxy import Network
+from orchestrator.broker.server import Broker
+from orchestrator.clock import now
+from orchestrator.collect import Collected
+from orchestrator.continuation import GoOn, go_on
+from orchestrator.delegation import last_text
+from orchestrator.errors import OrchestratorError
+from orchestrator.job_events import JobEvents
+from orchestrator.launching import Place
+from orchestrator.outcome import Outcome, is_stopped, job_status
+from orchestrator.plan import Job
+from orchestrator.pool import Pool
+from orchestrator.prewarm import at_start
+from orchestrator.providers import Provider
+from orchestrator.sandbox import Backend
+from orchestrator.state import job_directory, ordinals
+from orchestrator.store import JobRecords, Store
+from orchestrator.sweep import sweep
+from orchestrator.tree import Tree
+from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.identity import identify
+from orchestrator.wire.job import JobRecord, JobStatus
+from orchestrator.wire.platform_event import ProxyAccess
+from orchestrator.wire.run import Start
+
+_SWEEP_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """What is to be done: work `start`, if there is one, and then go on as `then` says; else it all ended `stopped`.
+
+    A job that is worked `again` may have left Sandboxes behind that still work.
+    """
+
+    start: Start | None
+    then: GoOn | None = None
+    stopped: Checkpoint | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """What drives a job. `note` takes remarks for a log."""
+
+    job: Job
+    backend: Backend
+    store: Store
+    records: JobRecords
+    provider: Callable[[], AbstractAsyncContextManager[Provider]]
+    network: Network
+    note: Callable[[str], None]
+    events: JobEvents
+
+    async def to_the_end(self, record: JobRecord, agenda: Agenda) -> JobRecord | None:
+        """Work what is on the agenda; `record` is the job's, running. Give the record as it was left.
+
+        What becomes of the job, whatever it is, its events tell.
+        """
+        last = agenda.stopped
+        limit = asyncio.timeout(self.job.job_seconds)
+        try:
+            async with limit:
+                if agenda.start is not None:
+                    last = await self._begin(agenda.start, again=agenda.again)
+                if agenda.then is not None and last is not None:
+                    start = following(self.job, self.records, agenda.then, last)
+                    last = last if start is None else await self._begin(start, again=agenda.again)
+        except Exception as error:  # noqa: BLE001 - whoever iterates gets it, whatever it is
+            if limit.expired():
+                return await self._stop_late(record)
+            ended = finished(record, JobStatus.STOPPED_BY_ERROR if last is None else job_status(last), last)
+            await self.records.keep_job(ended)
+            await self.events.close(None, _cause(error))
+            return ended
+        return None if last is None else await self._end(record, last)
+
+    async def _end(self, record: JobRecord, last: Checkpoint) -> JobRecord:
+        status = job_status(last)
+        ended = finished(record, status, last)
+        await self.records.keep_job(ended)
+        cost = None if self.job.price is None else self.job.price.of(last.usage)
+        receipt = replace(self.events.receipt, usage=last.usage, cost=cost, seconds=(now() - self.events.began) / 1000)
+        text = last_text(last) if status is JobStatus.COMPLETED else None
+        error_text = last.error.message if last.error else None
+        await self.events.close(Outcome(status, text, error_text, receipt), None)
+        return ended
+
+    async def _stop_late(self, record: JobRecord) -> JobRecord:
+        # No Run says so, and none is over: what was cut off can be gone on with.
+        ended = finished(record, JobStatus.STOPPED_BY_ERROR, None)
+        await self.records.keep_job(ended)
+        said = f"the job reached its limit of {self.job.job_seconds:g} s; go on with perstack-orch resume {self.job.id}"
+        receipt = replace(self.events.receipt, seconds=(now() - self.events.began) / 1000)
+        await self.events.close(Outcome(JobStatus.STOPPED_BY_ERROR, None, said, receipt), None)
+        return ended
+
+    async def _begin(self, start: Start, *, again: bool) -> Checkpoint:
+        if start not in self.records.starts():
+            await self.records.keep_start(start)
+        with job_directory(self.job.instance, self.job.id, again=again) as directory:
+            async with asyncio.TaskGroup() as tasks:
+
+                def report(access: Access) -> None:
+                    tasks.create_task(self._publish(Collected.made_here(self._proxy_access(access, next(accesses)))))
+
+                accesses = itertools.count(1)
+                async with Broker(self.provider, _ledger(self.records), report, self.network) as broker:
+                    tasks.create_task(broker.prepare())
+                    tasks.create_task(self._sweep())
+                    return await self._work(start, directory, broker, again=again)
+
+    async def _work(self, start: Start, directory: Path, broker: Broker, *, again: bool) -> Checkpoint:
+        used = self._used(directory) if again else {}
+        if again:
+            await self._remove_all_but({ordinal for ordinal, wanted in used.items() if wanted}, directory)
+        numbers = itertools.count(max(used, default=0) + 1)
+        place = Place(self.job, self.backend, broker, self.records, directory, self._publish, self.note, now)
+        async with asyncio.TaskGroup() as sandboxes:
+            spare = at_start(self.job.expert, os.cpu_count() or 1, self.job.prewarm)
+            pool = Pool(place, sandboxes, numbers, spare)
+            if not self.records.sandboxes(start.checkpoint.run_id):
+                pool.prepare(1)
+            attempts = Attempts(place, pool, await self.records.key())
+            tree = Tree(place, attempts, asyncio.Semaphore(self.job.slots))
+            last = await tree.run_expert(start)
+            pool.close()
+            self.events.told.set()
+        if again:
+            await self._remove_all_but(set(), directory)
+        return last
+
+    def _used(self, directory: Path) -> dict[int, bool]:
+        """The numbers of all Sandboxes that this job has had, and whether one may still work on an unfinished Run."""
+        used = dict.fromkeys(ordinals(directory), False)
+        for setting in self.records.settings():
+            used |= dict.fromkeys(setting.sandboxes, False)
+            earlier = self.records.earlier(setting.run_id)
+            told = self.records.is_told(setting.run_id, len(setting.sandboxes))
+            if setting.sandboxes and not (earlier is not None and is_stopped(earlier) and told):
+                used[setting.sandboxes[-1]] = True
+        return used
+
+    async def _remove_all_but(self, wanted: set[int], directory: Path) -> None:
+        names = {sandbox_name(self.job.id, ordinal) for ordinal in wanted}
+        labels = instance_labels(self.job.instance) | job_labels(self.job.id)
+        await self.backend.prune(labels, spare=lambda found: found.get(SANDBOX) in names)
+        for ordinal in ordinals(directory):
+            if ordinal not in wanted:
+                shutil.rmtree(directory / str(ordinal), ignore_errors=True)
+
+    async def _sweep(self) -> None:
+        await self.events.told.wait()
+        try:
+            async with asyncio.timeout(_SWEEP_SECONDS):
+                for name in await sweep(self.backend, self.store, self.job.instance, now() // 1000):
+                    self.note(f"removed Sandbox {name}, for which nobody answered any more")
+        except (OrchestratorError, TimeoutError) as error:
+            self.note(f"Sandboxes that nobody answers for could not be removed: {str(error) or 'it took too long'}")
+
+    async def _publish(self, collected: Collected) -> None:
+        await self.events.put(await self.records.append(collected.event, collected.line))
+
+    def _proxy_access(self, access: Access, ordinal: int) -> ProxyAccess:
+        return ProxyAccess(
+            id=identify(access.run_id, "access", self.events.began, ordinal),
+            timestamp=now(),
+            job_id=self.job.id,
+            run_id=access.run_id,
+            action="allowed" if access.allowed else "blocked",
+            skill_name=access.skill_name,
+            domain=access.host,
+            port=access.port,
+            reason=access.reason,
+        )
+
+
+def following(job: Job, records: JobRecords, how: GoOn, stopped: Checkpoint) -> Start | None:
+    """The Start that follows `stopped`, if there is more to do than to finish.
+
+    Raises:
+        ConfigError: words and checkpoint do not fit together.
+    """
+    return go_on(how, stopped, job.expert, records.generations(stopped.run_id), len(records.starts()))
+
+
+def finished(record: JobRecord, status: JobStatus, last: Checkpoint | None) -> JobRecord:
+    """The record of a job that ended so; `last` is the coordinator's last checkpoint."""
+    changes = {} if last is None else {"total_steps": last.step_number, "usage": last.usage}
+    return record.with_(status=status, finished_at=now(), **changes)
+
+
+def _ledger(records: JobRecords) -> Ledger:
+    return Ledger(records.keep_checkpoint, records.keep_result, records.keep_reply, records.reply)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Find the platform's own error in the groups that concurrency wraps around it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = next((inner for inner in error.exceptions if isinstance(inner, OrchestratorError)), error.exceptions[0])
+    return error

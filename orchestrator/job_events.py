@@ -1,0 +1,63 @@
+"""The events of a job on their way to whoever iterates over them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+from orchestrator.clock import now
+from orchestrator.outcome import Outcome
+from orchestrator.receipt import Receipt
+from orchestrator.store import Recorded
+
+_QUEUE = 1024
+"""Events that wait for whoever iterates; then the collectors wait too."""
+
+
+class JobEvents:
+    """The events of a job in the order of their position, each stored before it is seen.
+
+    `outcome` stands once iteration is over.
+    """
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Recorded | None] = asyncio.Queue(_QUEUE)
+        self._error: BaseException | None = None
+        self.outcome: Outcome | None = None
+        self.began = now()
+        self.receipt = Receipt()
+        self.told = asyncio.Event()
+        """Set with the first event: what nobody waits for may begin."""
+
+    def __aiter__(self) -> AsyncIterator[Recorded]:
+        return self
+
+    async def __anext__(self) -> Recorded:
+        """Give the next event.
+
+        Raises:
+            OrchestratorError: the platform failed.
+        """
+        recorded = await self._queue.get()
+        if recorded is not None:
+            return recorded
+        self._queue.put_nowait(None)
+        if self._error is not None:
+            raise self._error
+        raise StopAsyncIteration
+
+    async def put(self, recorded: Recorded) -> None:
+        """Add an event; waits while nobody reads."""
+        self.receipt = self.receipt.with_event(recorded.event)
+        self.told.set()
+        await self._queue.put(recorded)
+
+    def rest(self) -> Iterator[Recorded]:
+        """Give what is stored and was not taken yet, once the job is over or was left."""
+        while not self._queue.empty():
+            recorded = self._queue.get_nowait()
+            if recorded is not None:
+                yield recorded
+
+    async def close(self, outcome: Outcome | None, error: BaseException | None) -> None:
+        """End the stream."""
+        self.outcome, self._error = outcome, error
+        await self._queue.put(None)

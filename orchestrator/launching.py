@@ -1,0 +1,145 @@
+"""How a job's Sandboxes come to life: launched, or found again after their orchestrator was gone."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.backends.naming import sandbox_name
+from orchestrator.broker.server import Broker
+from orchestrator.broker.session import Session
+from orchestrator.collect import Collected
+from orchestrator.errors import BackendUnavailableError, SandboxLostError
+from orchestrator.plan import Job, sandbox_spec
+from orchestrator.sandbox import Backend, Exit, Reason, Sandbox
+from orchestrator.spool import Spool
+from orchestrator.state import found_directory, state_directory
+from orchestrator.store import JobRecords
+
+READY_SECONDS = 60
+"""How long a Sandbox may take from its launch to its broker."""
+
+_REMEDY = (
+    "the engine must run on this machine and share its file system and unix sockets, "
+    "which remote engines and most desktop products do not"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job's Sandboxes come to life.
+
+    `directory` holds the state directories. `publish` stores an event and shows it, `note` takes remarks for a log.
+    """
+
+    job: Job
+    backend: Backend
+    broker: Broker
+    records: JobRecords
+    directory: Path
+    publish: Callable[[Collected], Awaitable[None]]
+    note: Callable[[str], None]
+    clock: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A Sandbox that has reached its broker, or is expected back; `gone` is set once it is removed."""
+
+    ordinal: int
+    sandbox: Sandbox
+    session: Session
+    spool: Spool
+    gone: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """In place of a Sandbox that is no longer there: only its spool may be left."""
+
+    name: str
+    why: str
+
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        """Give nothing."""
+        nothing: tuple[bytes, ...] = ()
+        for line in nothing:
+            yield line
+
+    async def wait(self) -> Exit:
+        """Say that it is gone.
+
+        Raises:
+            SandboxLostError: always.
+        """
+        raise SandboxLostError(self.why)
+
+
+@asynccontextmanager
+async def launched(place: Place, ordinal: int, gone: asyncio.Event) -> AsyncIterator[Opened]:
+    """Launch the Sandbox of this number; its state directory stands before it, and says that it may exist.
+
+    Raises:
+        BackendError: it could not be started, or does not reach its broker.
+    """
+    user = place.job.workspace.user
+    with state_directory(place.directory, ordinal, user, place.job.events) as (state, spool):
+        spec = sandbox_spec(place.job, ordinal, state, place.clock() // 1000)
+        async with place.broker.listen(state, user) as session, place.backend.launch(spec) as sandbox:
+            await ready(spec.name, session, sandbox)
+            yield Opened(ordinal, sandbox, session, spool, gone)
+
+
+@asynccontextmanager
+async def found(
+    place: Place, ordinal: int, gone: asyncio.Event, expect: Callable[[Session], None]
+) -> AsyncIterator[Opened]:
+    """Take up the Sandbox of this number, which may still work, have ended, or be gone but for its spool.
+
+    `expect` tells its new session what it was given before anybody can connect.
+
+    Raises:
+        BackendError: its socket cannot be made again.
+    """
+    user, name = place.job.workspace.user, sandbox_name(place.job.id, ordinal)
+    with found_directory(place.directory, ordinal, place.job.events) as (state, spool):
+        async with place.broker.listen(state, user) as session, AsyncExitStack() as stack:
+            expect(session)
+            sandbox: Sandbox
+            try:
+                sandbox = await stack.enter_async_context(place.backend.adopt(name))
+            except SandboxLostError as error:
+                sandbox = Absent(name, str(error))
+            yield Opened(ordinal, sandbox, session, spool, gone)
+
+
+async def exit_of(sandbox: Sandbox) -> Exit:
+    """Wait for a Sandbox's end; one that went away is lost."""
+    try:
+        return await sandbox.wait()
+    except SandboxLostError as error:
+        return Exit(None, Reason.LOST, str(error))
+
+
+async def ready(name: str, session: Session, sandbox: Sandbox) -> None:
+    """Wait until a Sandbox has reached its broker.
+
+    Raises:
+        BackendUnavailableError: it has not; says what may be wrong.
+    """
+    try:
+        async with asyncio.timeout(READY_SECONDS), asyncio.TaskGroup() as group:
+            attached = group.create_task(session.ready())
+            gone = group.create_task(exit_of(sandbox))
+            await asyncio.wait((attached, gone), return_when=asyncio.FIRST_COMPLETED)
+            attached.cancel()
+            gone.cancel()
+    except TimeoutError as error:
+        message = f"Sandbox {name} did not reach its broker within {READY_SECONDS} s; {_REMEDY}"
+        raise BackendUnavailableError(message) from error
+    if gone.done() and not gone.cancelled():
+        last = gone.result().detail.strip().splitlines()
+        said = f": {last[-1]}" if last else ""
+        message = f"Sandbox {name} ended before it reached its broker (exit code {gone.result().code}{said}); {_REMEDY}"
+        raise BackendUnavailableError(message)

@@ -1,0 +1,59 @@
+"""A Sandbox's event spool, read on the host: the truth that stdout only hurries ahead of (reliability 3.2)."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SPOOL_BYTES = 1024 * 1024 * 1024
+"""How much of a spool is ever read; a container gone wild cannot fill the store."""
+
+_CHUNK = 256 * 1024
+
+
+@dataclass(slots=True)
+class Spool:
+    """Reads whole lines from a spool as it grows, through a descriptor.
+
+    `tampered` is a sentence once the file is not what it should be: it shrank, or its lines broke the bound.
+    """
+
+    fd: int
+    line_bytes: int
+    offset: int = 0
+    tampered: str | None = None
+    _rest: bytes = field(default=b"", repr=False)
+
+    def lines(self) -> Iterator[bytes]:
+        """Give the lines written since the last call, without newlines. A torn last line waits for its newline."""
+        size = os.fstat(self.fd).st_size
+        if size < self.offset:
+            self.tampered = f"the event spool shrank from {self.offset} to {size} bytes"
+        while self.tampered is None and self.offset < SPOOL_BYTES:
+            chunk = os.pread(self.fd, _CHUNK, self.offset)
+            if not chunk:
+                return
+            self.offset += len(chunk)
+            *whole, self._rest = (self._rest + chunk).split(b"\n")
+            yield from whole
+            if len(self._rest) > self.line_bytes:
+                self.tampered = f"a line of the event spool is over {self.line_bytes} bytes"
+
+
+def made_spool(path: Path) -> int:
+    """Make an empty spool and open it for reading, before anything in a Sandbox can touch it."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def found_spool(path: Path) -> int | None:
+    """Open a spool that a Sandbox may have touched; None where there is no regular file under its name."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None

@@ -1,0 +1,167 @@
+"""The orchestrator is killed; another takes up its Sandboxes where they are."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.request import instance_of
+from orchestrator.state import state_prefix
+from tests.support import engine
+from tests.support.project import ONE, PYTHON, SECONDS, Make, Project, Result, ask, say, use
+
+TEAM = """
+[experts.boss]
+instruction = "Lead."
+delegates = ["left", "right"]
+[experts.left]
+instruction = "Left."
+[experts.right]
+instruction = "Right."
+"""
+WORKING = "import time; open('count', 'a').write('once\\n'); time.sleep(4); open('count', 'a').write('done\\n')"
+
+
+def _working(backend: str) -> tuple[str, dict[str, Any]]:
+    """A command that takes a while and counts how often it is run."""
+    arguments = {"args": ["-c", WORKING], "env": {}, "cwd": ".", "stdout": True, "stderr": True}
+    return ("exec", {"command": PYTHON[backend], **arguments})
+
+
+async def _killed(made: Project, until: Sequence[tuple[str, str]], *arguments: str) -> list[dict[str, Any]]:
+    """Kill the orchestrator, with no chance to clear up, once it told all of `until`: events by type and Expert."""
+    process = await made.start("run", "--backend", made.backend, "--job-id", "j", *arguments)
+    assert process.stdout is not None
+    events: list[dict[str, Any]] = []
+    async with asyncio.timeout(SECONDS):
+        while not set(until) <= {(event["type"], event.get("expertKey", "")) for event in events}:
+            events.append(json.loads(await process.stdout.readline()))
+    process.kill()
+    rest, _ = await process.communicate()
+    return [*events, *(json.loads(line) for line in rest.splitlines())]
+
+
+async def _taken_up(made: Project, before: list[dict[str, Any]]) -> tuple[Result, list[dict[str, Any]]]:
+    """Resume; give the result, and all events of the job, of which none may be missing or there twice."""
+    result = await made.command("resume", "--backend", made.backend, "--verbose", "j")
+    stored = json.loads((await made.command("log", "--job", "j", "--json", "--take", "0")).stdout)["events"]
+    assert [event["position"] for event in stored] == list(range(1, len(stored) + 1))
+    numbered = [(event["runId"], event["attempt"], event["seq"]) for event in stored if "seq" in event]
+    assert len(numbered) == len(set(numbered))
+    shown = [*before, *(json.loads(line) for line in result.stdout.splitlines())]
+    # What the first had stored and not yet shown when it was killed is in the log alone.
+    assert [event for event in stored if event in shown] == shown
+    return result, stored
+
+
+def _attempts(events: list[dict[str, Any]]) -> set[int]:
+    return {event["attempt"] for event in events if "attempt" in event}
+
+
+async def test_a_tool_that_is_at_work_is_not_started_again(project: Make, backend: str) -> None:
+    """The Sandbox goes on while nobody answers, and its result is taken by the next orchestrator: one attempt."""
+    made = project(ONE, {"one": [use(_working(backend)), say("all done")]})
+    before = await _killed(made, [("callTools", "one")], "one", "go")
+    result, events = await _taken_up(made, before)
+    assert result.code == 0, result.stderr
+    assert (made.workspace / "count").read_text() == "once\ndone\n"
+    assert _attempts(events) == {1}
+    assert [event["type"] for event in events].count("startRun") == 1
+    assert events[-1]["text"] == "all done"
+
+
+async def test_children_in_flight_are_taken_up(project: Make, backend: str) -> None:
+    """Both of them, and the coordinator goes on with what both say; nothing of the first orchestrator is left."""
+    replies = {
+        "boss": [use(ask("left", "go"), ask("right", "go")), say("both done")],
+        "left": [use(_working(backend)), say("left done")],
+        "right": [say("right done") | {"delayMs": 3000}],
+    }
+    made = project(TEAM, replies)
+    before = await _killed(made, [("callTools", "left"), ("startGeneration", "right")], "boss", "go")
+    result, events = await _taken_up(made, before)
+    assert result.code == 0, result.stderr
+    assert (made.workspace / "count").read_text() == "once\ndone\n"
+    assert events[-1]["text"] == "both done"
+    ends = [(event["type"], event["expertKey"]) for event in events if event["type"] == "completeRun"]
+    assert sorted(ends) == [("completeRun", "boss"), ("completeRun", "left"), ("completeRun", "right")]
+    assert _attempts(events) == {1}
+
+
+async def test_what_is_gone_begins_a_new_attempt(project: Make, backend: str) -> None:
+    """The Sandbox was killed too while nobody looked: from its last checkpoint, without calls that were answered."""
+    replies = {"one": [use(("writeTextFile", {"path": "x", "text": "y"})), use(_working(backend)), say("all done")]}
+    made = project(ONE, replies)
+    before = await _killed(made, [("continueToNextStep", "one"), ("callTools", "one")], "one", "go")
+    _kill_sandboxes(made)
+    result, events = await _taken_up(made, before)
+    assert result.code == 0, result.stderr
+    assert _attempts(events) == {1, 2}
+    assert [event["type"] for event in events if event.get("attempt") == 2].count("startGeneration") == 2
+    assert events[-1]["text"] == "all done"
+
+
+async def test_a_second_orchestrator_is_refused(project: Make, backend: str) -> None:
+    """While one works on a job no other does, and says which process that is."""
+    made = project(ONE, {"one": [say("done") | {"delayMs": 3000}]})
+    process = await made.start("run", "--backend", backend, "--job-id", "j", "one", "go")
+    assert process.stdout is not None
+    async with asyncio.timeout(SECONDS):
+        await process.stdout.readline()
+        second = await made.command("resume", "--backend", backend, "j")
+        assert (second.code, second.stdout) == (2, b"")
+        assert f"in use by another orchestrator (process {process.pid})" in second.stderr
+        await process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("replaced", ["gone", "a link", "a pipe", "cut"])
+@pytest.mark.parametrize("backend", ["process"])
+async def test_a_spool_that_is_not_what_it_was(project: Make, backend: str, replaced: str) -> None:
+    """Whoever replaced it while nobody watched: the Run ends in an error that names it, and nothing is followed."""
+    made = project(ONE, {"one": [use(_working(backend)), say("all done")]})
+    before = await _killed(made, [("callTools", "one")], "one", "go")
+    _kill_sandboxes(made)
+    spool = _spool(made)
+    secret = made.directory / "secret"
+    secret.write_text('{"type": "canary"}\n')
+    if replaced == "cut":
+        os.truncate(spool, 10)
+    else:
+        spool.unlink()
+    if replaced == "a link":
+        spool.symlink_to(secret)
+    if replaced == "a pipe":
+        os.mkfifo(spool)
+    result, events = await _taken_up(made, before)
+    assert "canary" not in json.dumps(events)
+    if replaced == "cut":
+        # Nothing of it is missing in the records, so nothing shows.
+        assert result.code == 0, result.stderr
+    else:
+        assert result.code == 1, result.stderr
+        assert "the event spool is gone, or is no file any more" in result.stderr
+
+
+def _spool(made: Project) -> Path:
+    return next(Path("/tmp").glob(f"{state_prefix(instance_of(made.store))}*/1/events.jsonl"))
+
+
+def _kill_sandboxes(made: Project) -> None:
+    if made.backend == "docker":
+        for name in engine.containers(instance_of(made.store)):
+            engine.kill(name)
+        return
+    prefix = f"/tmp/{state_prefix(instance_of(made.store))}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if prefix in command:
+            os.killpg(int(process.name), signal.SIGKILL)
