@@ -36,6 +36,7 @@ def test_the_whole_body() -> None:
     assert create_body(SPEC) == {
         "Image": "runtime:1",
         "User": "1000:1001",
+        "Cmd": ["--deadline", "1800000000"],
         "WorkingDir": "/",
         "Env": [],
         "Labels": {"perstack.ai/job": "j"},
@@ -71,7 +72,7 @@ def test_the_whole_body() -> None:
 
 def test_a_command_replaces_the_entrypoint() -> None:
     """Only where one is asked for; else the image says what runs."""
-    assert create_body(SPEC, ("/bin/true",)) == {**create_body(SPEC), "Entrypoint": ["/bin/true"]}
+    assert create_body(SPEC, ("/bin/true",)) == {**create_body(SPEC), "Entrypoint": ["/bin/true"], "Cmd": []}
 
 
 @pytest.mark.parametrize("installs", [True, False])
