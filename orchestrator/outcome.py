@@ -61,7 +61,10 @@ def conclude(ended: Exit, violation: str | None, acknowledged: Checkpoint | None
     if violation is not None:
         return Broken(RunError(name="WireError", message=f"the Sandbox broke a rule and was cut off: {violation}"))
     error = RunError(name=_error_name(ended), message=_sentence(ended))
-    recoverable = ended.reason in {Reason.LOST, Reason.EVICTED} or ended.code == ExitCode.BROKER_GONE
+    recoverable = ended.reason in {Reason.LOST, Reason.EVICTED} or (
+        # Stopped, but not by us: its engine was shut down, or somebody meant well.
+        ended.reason is Reason.ERROR and ended.code in {ExitCode.BROKER_GONE, ExitCode.STOPPED}
+    )
     return Again(error) if recoverable else Broken(error)
 
 

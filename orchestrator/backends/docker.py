@@ -70,7 +70,7 @@ class DockerBackend:
 
     @asynccontextmanager
     async def launch(self, spec: SandboxSpec) -> AsyncIterator[Sandbox]:
-        """Create and start a container.
+        """Create and start a container; an engine that is just being restarted is waited for.
 
         Raises:
             ImageNotFoundError: its image is not there.
@@ -80,7 +80,7 @@ class DockerBackend:
         async with self._removed_after(sandbox):
             # Cut off in the middle, a create would leave a container whose id nobody knows.
             await shielded(self._create(sandbox, spec))
-            async with self._engine.asked(f"start the Sandbox {spec.name}"):
+            async with self._engine.asked(f"start the Sandbox {spec.name}", ANSWER_SECONDS):
                 await sandbox.start()
             yield sandbox
 
@@ -139,9 +139,10 @@ class DockerBackend:
         await shielded(sandbox.remove())
 
     async def _create(self, sandbox: DockerSandbox, spec: SandboxSpec) -> None:
+        body = create_body(spec, self._command)
         async with self._engine.asked(f"create the Sandbox {spec.name}", ANSWER_SECONDS):
             try:
-                await sandbox.create(create_body(spec, self._command))
+                await sandbox.create(body)
             except RefusalError as error:
                 refusal = _refusal(error, spec, self._engine.address)
                 if refusal is None:

@@ -3,11 +3,11 @@
 import asyncio
 import errno
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from orchestrator.backends.docker_http import Answer, BrokenError, RefusalError, request
@@ -22,7 +22,10 @@ OLDEST_API = (1, 40)
 _NEWEST_API = (1, 51)
 """The newest that was read for changes to these calls; engines refuse versions older than some minimum of theirs."""
 
+_PAUSE_SECONDS = 0.2
 _INSTALL = "install it (https://docs.docker.com/engine/install/), or run `make engine` on Debian as root"
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -124,6 +127,23 @@ class Engine:
         except TimeoutError as error:
             message = f"the Docker engine at {self.address} did not {doing} within {seconds:.0f} s: look at its log"
             raise BackendUnavailableError(message) from error
+
+
+async def patiently(call: Callable[[], Awaitable[T]], *, again: bool = False) -> T:
+    """Make a call again while nobody answers at the engine's address: it may be starting. The caller sets the limit.
+
+    One that may be made `again` though it was perhaps carried out is also repeated where the engine left in the middle.
+
+    Raises:
+        BrokenError: the engine left in the middle, and nobody knows what it did.
+    """
+    while True:
+        try:
+            return await call()
+        except BrokenError as error:
+            if error.sent and not again:
+                raise
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def api_version(version: Mapping[str, Any]) -> tuple[int, ...]:

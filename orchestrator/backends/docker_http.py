@@ -33,12 +33,14 @@ class RefusalError(Exception):
 class BrokenError(Exception):
     """The engine could not be reached, or left in the middle of an answer.
 
-    `answered` is whether it had begun to answer; the cause, where there is one, is the system's error.
+    `sent` is whether it may have got the request, `answered` whether it had begun to answer. The cause, where there is
+    one, is the system's error.
     """
 
-    def __init__(self, message: str, *, answered: bool) -> None:
+    def __init__(self, message: str, *, answered: bool, sent: bool = True) -> None:
         super().__init__(message)
         self.answered = answered
+        self.sent = sent
 
 
 @dataclass(slots=True)
@@ -108,7 +110,7 @@ async def _connect(address: str) -> Connection:
             return await asyncio.open_connection(parts.hostname, parts.port)
     except OSError as error:
         message = f"no connection to {address}"
-        raise BrokenError(message, answered=False) from error
+        raise BrokenError(message, answered=False, sent=False) from error
 
 
 async def _begun(protocol: h11.Connection, reader: asyncio.StreamReader) -> Answer:

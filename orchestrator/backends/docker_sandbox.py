@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
-from orchestrator.backends.docker_engine import ANSWER_SECONDS, Engine, is_status
+from orchestrator.backends.docker_engine import ANSWER_SECONDS, Engine, is_status, patiently
 from orchestrator.backends.docker_http import BrokenError, RefusalError
 from orchestrator.backends.docker_log import LogLines, Stream, text_of
 from orchestrator.errors import BackendError, SandboxLostError
@@ -15,10 +16,13 @@ GRACE_SECONDS = 3
 """Between SIGTERM and SIGKILL. The runtime ends at once on SIGTERM; it has nothing to save that the host lacks."""
 
 _DETAIL_BYTES = 4096
-_KILLED = 137
-"""128 and SIGKILL. PID 1 cannot be sent it from inside its container (pid_namespaces(7))."""
-_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Long enough for an engine to restart under its Sandboxes."""
+_KILLED = {137, 255}
+"""128 and SIGKILL, which nobody inside can send to PID 1 (pid_namespaces(7)); 255 where the engine itself lost it."""
+_LOOK_SECONDS = 30.0
+"""How long a wait may be silent before the container is looked at: a connection can die without a word."""
+AWAY_SECONDS = 600.0
+"""How long an engine may be away before its Sandboxes count as lost; they work on meanwhile."""
+_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class DockerSandbox:
@@ -40,12 +44,15 @@ class DockerSandbox:
         return self._name
 
     async def create(self, body: Mapping[str, Any]) -> None:
-        """Create the container, not started; library errors pass."""
-        self._container = await self._engine.create(self._name, body)
+        """Create the container, not started. One that an engine made that left before it said so is taken."""
+        try:
+            self._container = await patiently(lambda: self._engine.create(self._name, body))
+        except BrokenError:
+            self._container = await self._made_after_all() or await self._engine.create(self._name, body)
 
     async def start(self) -> None:
-        """Start the container; library errors pass."""
-        await self._engine.start(self._id)
+        """Start the container, unless it is started already."""
+        await patiently(lambda: self._engine.start(self._id), again=True)
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
         """Follow stdout from its beginning. Ends early where the log is cut; what is missing is in the spool."""
@@ -90,6 +97,14 @@ class DockerSandbox:
                 await self._stop()
             await removed(self._engine, self._container)
 
+    async def _made_after_all(self) -> str | None:
+        try:
+            return str((await patiently(lambda: self._engine.inspect(self._name), again=True))["Id"])
+        except RefusalError as error:
+            if not is_status(error, HTTPStatus.NOT_FOUND):
+                raise
+            return None
+
     @property
     def _id(self) -> str:
         if self._container is None:
@@ -106,20 +121,28 @@ class DockerSandbox:
         self._exit = self._exit or exit_of(state, leaving=True, stderr="")
 
     async def _end(self) -> Exit:
-        for seconds in _RETRY_SECONDS:
+        clock = asyncio.get_running_loop().time
+        answered, pauses = clock(), iter(_PAUSES)
+        while clock() - answered < AWAY_SECONDS:
             try:
-                await self._engine.wait(self._id)
-                state = (await self._engine.inspect(self._id))["State"]
+                state = await self._state_after_waiting()
                 if not state["Running"]:
                     return exit_of(state, leaving=self._leaving, stderr=await self._stderr(state))
+                answered, pauses = clock(), iter(_PAUSES)
             except RefusalError as error:
                 if is_status(error, HTTPStatus.NOT_FOUND):
                     return self._gone(error)
             except (BrokenError, TimeoutError):
                 pass  # the engine may be restarting; the container's state is asked for again
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(next(pauses, _PAUSES[-1]))
         message = f"the Docker engine at {self._engine.address} no longer says how the Sandbox {self._name} is"
         raise SandboxLostError(message)
+
+    async def _state_after_waiting(self) -> Mapping[str, Any]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._engine.wait(self._id)
+        return dict((await self._engine.inspect(self._id))["State"])
 
     def _gone(self, error: RefusalError) -> Exit:
         if self._exit is not None:
@@ -158,7 +181,7 @@ def exit_of(state: Mapping[str, Any], *, leaving: bool, stderr: str) -> Exit:
         return Exit(code, Reason.OUT_OF_MEMORY, stderr)
     if leaving:
         return Exit(code, Reason.CANCELLED, stderr)
-    if code == _KILLED:
+    if code in _KILLED:
         return Exit(code, Reason.LOST, "its container was killed from outside")
     return Exit(code, Reason.ERROR, stderr or state.get("Error", ""))
 

@@ -19,6 +19,7 @@ _KILL_SECONDS = 10.0
 _DETAIL_BYTES = 4096
 _CHUNK = 64 * 1024
 _SIGNALLED = 128
+_KILLED = _SIGNALLED + signal.SIGKILL
 
 
 class Tail(asyncio.Protocol):
@@ -105,6 +106,8 @@ class ProcessSandbox:
             return Exit(0, Reason.COMPLETED)
         if self._leaving:
             return Exit(self._code, Reason.CANCELLED, self._stderr.text)
+        if self._code == _KILLED:
+            return Exit(self._code, Reason.LOST, "its process was killed from outside")
         if self._code is None:
             message = f"the Sandbox {self._name} ended, but only the orchestrator that started it knows how"
             raise SandboxLostError(message)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from orchestrator.runtime import calls, decide
+from orchestrator.runtime.emit import Emitter
 from orchestrator.runtime.link import Link
 from orchestrator.runtime.prompt import system_prompt
 from orchestrator.runtime.skills import Routes, SkillError, route
@@ -63,9 +64,9 @@ async def work(
         await base.close()
         await end_everything_else()
     if last is not None:
-        await link.keep_checkpoint(last.turn.checkpoint)
-        emitter.sync()
+        await _commit(link, emitter, last.turn.checkpoint)
         emitter.emit(last.event, **shown(last.fields, run.events))
+        emitter.sync()
 
 
 class Loop:
@@ -102,7 +103,7 @@ class Loop:
     async def _tell(self, move: Move) -> None:
         checkpoint = move.fields.get("checkpoint")
         if checkpoint is not None:
-            await self._link.keep_checkpoint(checkpoint)
+            await _commit(self._link, self._emitter, checkpoint)
         self._emitter.emit(move.event, **shown(move.fields, self._run.events))
         self._emitter.step_number = move.turn.checkpoint.step_number
         self._pause = move.pause or self._pause
@@ -155,6 +156,9 @@ class Loop:
 
     async def _call_tools(self, turn: Turn) -> Move:
         sorted_calls = calls.sort(turn, self._routes)
+        if sorted_calls.local:
+            # What a tool changes outside must not be unknown to the spool.
+            await asyncio.to_thread(self._emitter.sync)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self._call(call)) for call in sorted_calls.local]
             for refusal in sorted_calls.refused:
@@ -182,6 +186,13 @@ class Loop:
         if not self._base.todos and _TODOS not in before:
             return turn
         return turn.with_checkpoint(metadata=before | {_TODOS: self._base.todos})
+
+
+async def _commit(link: Link, emitter: Emitter, checkpoint: Checkpoint) -> None:
+    """Return once the broker has the checkpoint and the events before it would survive the machine."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(asyncio.to_thread(emitter.sync))
+        tasks.create_task(link.keep_checkpoint(checkpoint))
 
 
 def shown(fields: Mapping[str, Any], detail: EventDetail) -> dict[str, Any]:
