@@ -15,6 +15,7 @@ variables without their values:
     jobs/<job id>/runs/<run id>/results/<hash of the tool call's id>.json
 """
 
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -53,14 +54,26 @@ class Store:
             StoreError: there is a job of this id, its id cannot be a directory, or the disk refuses.
         """
         directory = self._directory(record.id)
-        for above in (self.root, self._jobs):
+        for above in (self.root, self._jobs, directory):
             make_directory(above, exist_ok=True)
-        try:
-            make_directory(directory)
-        except FileExistsError as error:
-            message = f"job {record.id!r} is already in the store {self.root}; choose another --job-id"
-            raise StoreError(message) from error
-        with locked(directory), EventLog(directory) as log, JobRecords(directory, log, mask) as records:
+        self._refuse_known(record.id)
+        with locked(directory):
+            # Another may have made it meanwhile; without a record of the job, somebody was killed while he made it.
+            self._refuse_known(record.id)
+            shutil.rmtree(directory / "starts", ignore_errors=True)
+            async with self._begun(directory, record, start, mask) as records:
+                yield records
+
+    def _refuse_known(self, job_id: str) -> None:
+        if (self._jobs / job_id / "job.json").exists():
+            message = f"job {job_id!r} is already in the store {self.root}; choose another --job-id"
+            raise StoreError(message)
+
+    @asynccontextmanager
+    async def _begun(
+        self, directory: Path, record: JobRecord, start: Start | None, mask: Mask
+    ) -> AsyncIterator[JobRecords]:
+        with EventLog(directory) as log, JobRecords(directory, log, mask) as records:
             if start is not None:
                 await records.keep_start(start)
             await records.keep_job(record)
