@@ -1,6 +1,6 @@
 """Places where Sandboxes run; a file each, imported only when used."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from orchestrator.errors import ConfigError
@@ -29,9 +29,16 @@ def isolates(name: str) -> bool:
 
 @asynccontextmanager
 async def open_backend(
-    name: str, environ: Mapping[str, str], *, image: str, events: EventDetail = EventDetail.DEFAULT
+    name: str,
+    environ: Mapping[str, str],
+    *,
+    image: str,
+    events: EventDetail = EventDetail.DEFAULT,
+    note: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Backend]:
     """Connect to the backend `name`; `environ` says where its engine is, `image` and `events` are a Job's.
+
+    `note` takes remarks for a log.
 
     Raises:
         ConfigError: there is no such backend.
@@ -47,6 +54,6 @@ async def open_backend(
     else:
         from orchestrator.backends import docker  # noqa: PLC0415 - the same; its client is the heaviest import here
 
-        connected = docker.connect(environ, image, line_bytes=line_bytes)
+        connected = docker.connect(environ, image, line_bytes=line_bytes, note=note)
     async with connected as backend:
         yield backend

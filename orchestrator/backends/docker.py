@@ -22,7 +22,7 @@ class DockerBackend:
     """Runs each Sandbox in a container of its own.
 
     `image` is what `check` looks for. `line_bytes` bounds a line of stdout, newline included. `command` replaces the
-    image's entrypoint.
+    image's entrypoint. `note` takes remarks for a log.
     """
 
     def __init__(
@@ -32,7 +32,9 @@ class DockerBackend:
         *,
         line_bytes: int = LINE_BYTES[EventDetail.DEFAULT],
         command: Sequence[str] | None = None,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._note = note
         self._engine = engine
         self._image = image
         self._line_bytes = line_bytes
@@ -76,7 +78,7 @@ class DockerBackend:
             ImageNotFoundError: its image is not there.
             BackendError: it could not be started.
         """
-        sandbox = DockerSandbox(self._engine, spec.name, self._line_bytes)
+        sandbox = DockerSandbox(self._engine, spec.name, self._line_bytes, self._note)
         async with self._removed_after(sandbox):
             # Cut off in the middle, a create would leave a container whose id nobody knows.
             await shielded(self._create(sandbox, spec))
@@ -91,7 +93,7 @@ class DockerBackend:
         Raises:
             SandboxLostError: there is none of that name.
         """
-        sandbox = DockerSandbox(self._engine, name, self._line_bytes, await self._find(name))
+        sandbox = DockerSandbox(self._engine, name, self._line_bytes, self._note, await self._find(name))
         async with self._removed_after(sandbox):
             yield sandbox
 
@@ -170,6 +172,7 @@ async def connect(
     *,
     line_bytes: int = LINE_BYTES[EventDetail.DEFAULT],
     command: Sequence[str] | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[DockerBackend]:
     """Give the engine that DOCKER_HOST, the active context or the usual socket names.
 
@@ -178,7 +181,7 @@ async def connect(
     Raises:
         BackendUnavailableError: the engine named is not on this machine.
     """
-    yield DockerBackend(Engine(engine_address(environ)), image, line_bytes=line_bytes, command=command)
+    yield DockerBackend(Engine(engine_address(environ)), image, line_bytes=line_bytes, command=command, note=note)
 
 
 def _image_not_found(image: str) -> ImageNotFoundError:

@@ -1,7 +1,7 @@
 """One container: its lines, its end, its removal."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -26,10 +26,13 @@ _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class DockerSandbox:
-    """A Sandbox in a container of the Docker engine."""
+    """A Sandbox in a container of the Docker engine. `note` takes remarks for a log."""
 
-    def __init__(self, engine: Engine, name: str, line_bytes: int, container: str | None = None) -> None:
+    def __init__(
+        self, engine: Engine, name: str, line_bytes: int, note: Callable[[str], None], container: str | None = None
+    ) -> None:
         self.dropped = 0
+        self._note = note
         self._name = name
         self._engine = engine
         self._line_bytes = line_bytes
@@ -63,12 +66,12 @@ class DockerSandbox:
                     for line in found.feed(chunk):
                         yield line
                     if found.fault:
-                        _warn("log_failed", self._name, found.fault)
+                        self._note(f"the log of the Sandbox {self._name} failed: {found.fault}")
                         return
             if (rest := found.rest()) is not None:
                 yield rest
         except (BrokenError, RefusalError) as error:
-            _warn("log_cut", self._name, str(error))
+            self._note(f"the log of the Sandbox {self._name} was cut: {error}")
         finally:
             self.dropped += found.dropped
 
@@ -164,12 +167,6 @@ class DockerSandbox:
                 return text_of(log, Stream.STDERR)[-_DETAIL_BYTES:].strip()
         except (BrokenError, RefusalError, TimeoutError, ValueError):
             return ""
-
-
-def _warn(event: str, sandbox: str, reason: str) -> None:
-    import structlog  # noqa: PLC0415 - it takes 100 ms to import, and is seldom needed
-
-    structlog.get_logger().warning(event, sandbox=sandbox, reason=reason)
 
 
 def exit_of(state: Mapping[str, Any], *, leaving: bool, stderr: str) -> Exit:

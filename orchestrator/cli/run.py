@@ -72,7 +72,7 @@ async def _work(
     with report, stoppable(report.say) as stop:
         try:
             async with (
-                open_backend(options.backend, environ, image=job.image, events=job.events) as backend,
+                open_backend(options.backend, environ, image=job.image, events=job.events, note=report.note) as backend,
                 hurrying(stop, backend, job),
                 run_job(
                     job,

@@ -127,7 +127,9 @@ class _Conversation:
         with screen, stoppable(screen.say, stop):
             try:
                 async with (
-                    open_backend(self._options.backend, self._environ, image=job.image, events=job.events) as backend,
+                    open_backend(
+                        self._options.backend, self._environ, image=job.image, events=job.events, note=screen.note
+                    ) as backend,
                     run_job(
                         job,
                         backend=backend,

@@ -1,4 +1,4 @@
-"""The orchestrator is killed at a durable step or at any moment, and the job is taken up. A longer tier: `make soak`."""
+"""The orchestrator is killed at a durable step or at any moment, and the job taken up. A longer tier: `make soak`."""
 
 import random
 from pathlib import Path

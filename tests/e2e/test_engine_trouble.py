@@ -1,11 +1,20 @@
-"""Engines that answer, but cannot run Sandboxes."""
+"""Engines that cannot run Sandboxes, or leave them alone: restarted, frozen, cut off, out of order."""
 
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from orchestrator.wire.state_event import CompleteRun
+from tests.support import engine
+from tests.support.chaos_proxy import Chaos, chaos_proxy
 from tests.support.engine_proxy import engine_without_sockets
-from tests.support.project import ONE, Make, say
+from tests.support.project import ONE, SECONDS, Make, Result, ask, say, use
+from tests.support.second_engine import SecondEngine, second_engine
 
 
 @pytest.mark.docker
@@ -13,9 +22,9 @@ from tests.support.project import ONE, Make, say
 async def test_an_engine_that_shares_no_sockets(project: Make, tmp_path: Path) -> None:
     """A Sandbox that cannot reach its broker ends the job with its name and what the engine must be able to do."""
     made = project(ONE, {"one": [say("done")]})
-    async with engine_without_sockets(tmp_path) as engine:
-        result = await made.run("one", "go", "--job-id", "apart", env={"DOCKER_HOST": engine.address})
-    assert any("name=apart-s1" in target for target in engine.changed)
+    async with engine_without_sockets(tmp_path) as apart:
+        result = await made.run("one", "go", "--job-id", "apart", env={"DOCKER_HOST": apart.address})
+    assert any("name=apart-s1" in target for target in apart.changed)
     assert result.code == 3, result.stderr
     assert result.stdout == b""
     assert "Traceback" not in result.stderr
@@ -24,3 +33,147 @@ async def test_an_engine_that_shares_no_sockets(project: Make, tmp_path: Path) -
     assert "reach" in told[0]
     assert "broker" in told[0]
     assert "share its file system and unix sockets" in told[0]
+
+
+TEAM = """
+[experts.boss]
+instruction = "Lead."
+delegates = ["left", "right"]
+[experts.left]
+instruction = "Left."
+[experts.right]
+instruction = "Right."
+"""
+WORK = {
+    "boss": [use(ask("left", "go"), ask("right", "go")), say("both done")],
+    "left": [use(("listDirectory", {"path": "."})) | {"delayMs": 1500}, say("left done") | {"delayMs": 1500}],
+    "right": [say("right done") | {"delayMs": 3000}],
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def second(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecondEngine]:
+    """An engine that may be stopped."""
+    async with second_engine(tmp_path_factory.mktemp("engine") / "second") as found:
+        yield found
+
+
+def _is_whole(result: Result) -> None:
+    """Every event of every attempt once and in order, and one end for each Run."""
+    assert [event.position for event in result.events] == list(range(1, len(result.events) + 1))
+    numbers: dict[tuple[str, int | None], list[int]] = {}
+    for event in result.events:
+        if event.seq is not None:
+            numbers.setdefault((event.run_id, event.attempt), []).append(event.seq)
+    assert all(found == list(range(1, len(found) + 1)) for found in numbers.values()), numbers
+
+
+@pytest.mark.docker
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("backend", ["docker"])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+async def test_an_engine_that_is_restarted_under_its_sandboxes(
+    project: Make, second: SecondEngine, how: signal.Signals
+) -> None:
+    """It takes them with it; their Runs begin new attempts, and the jobs are done as if nothing had been."""
+    made = project(TEAM, WORK)
+    env = {"DOCKER_HOST": second.address}
+    process = await made.start("run", "--backend", "docker", "boss", "go", env=env)
+    async with asyncio.timeout(SECONDS):
+        assert process.stdout is not None
+        first = [await process.stdout.readline() for _ in range(12)]
+        await second.restarted(how)
+        rest, stderr = await process.communicate()
+    result = Result(process.returncode or 0, b"".join(first) + rest, stderr.decode())
+    assert result.code == 0, result.stderr
+    _is_whole(result)
+    assert [event.text for event in result.of(CompleteRun)][-1] == "both done"
+    assert max(event.attempt or 1 for event in result.events) > 1
+    assert second.docker("ps", "-aq", "--filter", f"label={engine.LABEL}") == ""
+
+
+@pytest.mark.docker
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("backend", ["docker"])
+async def test_an_engine_that_falls_silent(project: Make, second: SecondEngine) -> None:
+    """Connections stay open and nothing comes: a Run's own way out does not lead through the engine, so it goes on."""
+    made = project(ONE, {"one": [use(("listDirectory", {"path": "."})), say("done") | {"delayMs": 500}]})
+    process = await made.start("run", "--backend", "docker", "one", "go", env={"DOCKER_HOST": second.address})
+    assert process.stdout is not None
+    assert second.process is not None
+    async with asyncio.timeout(SECONDS):
+        lines = [await process.stdout.readline()]
+        second.process.send_signal(signal.SIGSTOP)
+        try:
+            while lines[-1] and b'"completeRun"' not in lines[-1]:
+                lines.append(await process.stdout.readline())
+        finally:
+            second.process.send_signal(signal.SIGCONT)
+        rest, stderr = await process.communicate()
+    result = Result(process.returncode or 0, b"".join(lines) + rest, stderr.decode())
+    assert result.code == 0, result.stderr
+    _is_whole(result)
+
+
+@pytest.mark.docker
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("backend", ["docker"])
+async def test_an_image_that_goes_away(project: Make, second: SecondEngine) -> None:
+    """While a job runs: the next Sandbox cannot start, which is said, and when it is back the job goes on."""
+    image = "perstack-orch-test-gone:1"
+    second.docker("tag", engine.runtime_image(), image)
+    made = project(
+        TEAM.replace('"left", "right"', '"left"'),
+        {"boss": [use(ask("left", "go")) | {"delayMs": 1500}, say("done")], "left": [say("left done")]},
+    )
+    env = {"DOCKER_HOST": second.address}
+    options = ("--backend", "docker", "--image", image)
+    process = await made.start("run", *options, "--job-id", "j", "boss", "go", env=env)
+    assert process.stdout is not None
+    async with asyncio.timeout(SECONDS):
+        line = await process.stdout.readline()
+        second.docker("rmi", "--force", image)
+        rest, stderr = await process.communicate()
+    before = Result(process.returncode or 0, line + rest, stderr.decode())
+    if before.code == 0:
+        # All that the job needed was warm already.
+        return
+    assert before.code == 3, before.stderr
+    assert f"the image {image} is not there" in before.stderr
+    second.docker("tag", engine.runtime_image(), image)
+    after = await made.command("resume", *options, "j", env=env)
+    assert after.code == 0, after.stderr
+    assert [event.text for event in after.of(CompleteRun)][-1] == "done"
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
+@pytest.mark.parametrize("what", ["cut", "freeze"])
+async def test_logs_that_break_off(project: Make, tmp_path: Path, what: str) -> None:
+    """Wherever the stream of a Sandbox's output is cut, or falls silent: each event once, in order."""
+    made = project(TEAM, WORK)
+    chance = random.Random(what)  # noqa: S311 - where to cut
+    async with chaos_proxy(tmp_path) as proxy:
+        proxy.chaos = Chaos(lambda target: "/logs" in target)
+        setattr(proxy.chaos, what, lambda: chance.randrange(4000))
+        result = await made.run("boss", "go", env={"DOCKER_HOST": proxy.address})
+    assert proxy.chaos.hits >= 4
+    assert result.code == 0, result.stderr
+    _is_whole(result)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
+@pytest.mark.parametrize("target", ["/wait", "/start", "/containers/create"])
+async def test_an_engine_that_answers_with_errors(project: Make, tmp_path: Path, target: str) -> None:
+    """What is only asked is asked again; what cannot be started is said with the engine's own words, exit 3."""
+    made = project(ONE, {"one": [say("done")]})
+    async with chaos_proxy(tmp_path) as proxy:
+        proxy.chaos = Chaos(lambda asked: target in asked, fail=1)
+        result = await made.run("one", "go", env={"DOCKER_HOST": proxy.address})
+    if target == "/wait":
+        assert result.code == 0, result.stderr
+        return
+    assert result.code == 3, result.stderr
+    assert "no space left on device" in result.stderr
+    assert len([line for line in result.stderr.splitlines() if "perstack-orch:" in line]) == 1
