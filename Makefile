@@ -1,11 +1,11 @@
 # Every target does its own set-up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup engine image orchestrator demo test unit lint types check bench clean
+.PHONY: help setup engine image orchestrator cluster cluster-stop demo test unit lint types check bench clean
 
 BIN := .venv/bin
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 setup: ## Make .venv with the locked dependencies
 	@dev/setup
@@ -18,6 +18,12 @@ image: engine ## Build the image that Sandboxes run, if anything in it changed
 
 orchestrator: engine ## Build the image of the orchestrator itself, for Experts that are shipped as an image
 	@dev/orchestrator-image
+
+cluster: ## Make sure that a Kubernetes cluster answers (Debian as root: builds and starts one; minutes, once)
+	@dev/cluster
+
+cluster-stop: ## Stop the cluster that was started here; nothing of it is left but its files
+	@dev/cluster stop
 
 demo: setup ## Run the fitness example, every Run in a container of its own
 	@dev/demo

@@ -1,22 +1,31 @@
-"""The tier rule: a test that needs an engine fails where one is required, and is loudly skipped elsewhere."""
+"""The tier rule: what needs an engine or a cluster fails where it is required, and is loudly skipped elsewhere."""
 
 import os
+from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.support import engine
+from tests.support import cluster, engine
 
 REQUIRED = "PERSTACK_TEST_REQUIRE"
-"""Comma-separated tiers that must run: `docker`."""
+"""Comma-separated tiers that must run: `docker`, `kubernetes`."""
+
+_TIERS: Mapping[str, tuple[Callable[[], bool], str]] = {
+    "docker": (engine.answers, "no Docker engine answers (make engine)"),
+    "kubernetes": (cluster.answers, "no Kubernetes cluster answers (make cluster)"),
+}
+"""The marker of each, with how to know that it can run and what to say where it cannot."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what needs an engine where none answers, unless that tier is required: then let it fail."""
-    needing = [item for item in items if item.get_closest_marker("docker")]
-    if not needing or "docker" in os.environ.get(REQUIRED, "").split(",") or engine.answers():
-        return
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(f"NO DOCKER ENGINE ANSWERS: {len(needing)} tests are skipped (make engine)", red=True)
-    for item in needing:
-        item.add_marker(pytest.mark.skip(reason="no Docker engine answers (make engine)"))
+    """Skip what needs what does not answer, unless that tier is required: then let it fail."""
+    required = os.environ.get(REQUIRED, "").split(",")
+    for tier, (answers, reason) in _TIERS.items():
+        needing = [item for item in items if item.get_closest_marker(tier)]
+        if not needing or tier in required or answers():
+            continue
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(f"{reason.upper()}: {len(needing)} tests are skipped", red=True)
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason=reason))

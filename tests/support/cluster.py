@@ -1,0 +1,197 @@
+"""A Kubernetes cluster for tests: the one that KUBECONFIG names, else that of dev/cluster; a namespace for each test.
+
+It is asked by `kubectl`: another way than ours.
+"""
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import engine
+
+Manifest = dict[str, Any]
+
+PATIENCE = 60.0
+"""Seconds until a cluster that has not done what it was asked is taken to never do it."""
+
+_LINE = 2**21
+"""Bytes; an object is at most 1.5 MiB."""
+
+_SCRIPT = Path(__file__).parents[2] / "dev" / "cluster"
+
+
+def directory() -> Path:
+    """Where dev/cluster keeps its binaries, state and logs."""
+    return Path(os.environ.get("PERSTACK_CLUSTER_DIR") or "/var/lib/perstack-cluster")
+
+
+def kubeconfig() -> Path:
+    """What to call the cluster by."""
+    return Path(os.environ.get("KUBECONFIG") or directory() / "kubeconfig")
+
+
+def is_ours() -> bool:
+    """Whether it was made by dev/cluster: only such a one may be attacked, restarted or starved."""
+    return kubeconfig() == directory() / "kubeconfig"
+
+
+def answers() -> bool:
+    """Whether a cluster can be used."""
+    return kubeconfig().exists() and _run("get", "--raw", "/readyz").returncode == 0
+
+
+@functools.cache
+def runtime_image() -> str:
+    """The image that tests run in, on the node: taken there from the engine where the cluster is ours."""
+    if not is_ours():
+        return os.environ["PERSTACK_TEST_CLUSTER_IMAGE"]  # one that the named cluster can pull
+    image = engine.runtime_image()
+    control("load", image)
+    return image
+
+
+def outside() -> list[str]:
+    """Addresses beyond the cluster that answer on port 80, one of each family that Pods have."""
+    if not is_ours():
+        return os.environ["PERSTACK_TEST_OUTSIDE"].split()
+    told = _run("get", "configmap", "--namespace=kube-public", "perstack-cluster", "--output=jsonpath={.data.outside}")
+    return told.stdout.split()
+
+
+def control(*arguments: str) -> None:
+    """Have dev/cluster do something to its own cluster: `restart kubelet`, `netpol off`."""
+    done = subprocess.run([_SCRIPT, *arguments], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """One namespace of the cluster, which admits restricted Pods only."""
+
+    name: str
+
+    async def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """Ask, in this namespace unless another is given, and give what is answered."""
+        async with self._asking("--request-timeout=50s", *arguments) as process, asyncio.timeout(PATIENCE):
+            stdout, stderr = await process.communicate(stdin.encode())
+        assert process.returncode == 0, stderr.decode()
+        return stdout.decode()
+
+    async def create(self, *manifests: Manifest) -> None:
+        """Make objects."""
+        objects = {"apiVersion": "v1", "kind": "List", "items": manifests}
+        await self.kubectl("create", "--filename=-", stdin=json.dumps(objects))
+
+    async def read(self, *what: str) -> Manifest:
+        """Give an object, or a list of some: `pod`, `NAME`."""
+        found: Manifest = json.loads(await self.kubectl("get", "--output=json", *what))
+        return found
+
+    async def until(self, holds: Callable[[Manifest], bool], *what: str) -> Manifest:
+        """Watch an object, or some, until one is as it should be, and give that."""
+        last: Manifest = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE), contextlib.aclosing(self.watch(*what)) as objects:
+                async for last in objects:
+                    if holds(last):
+                        return last
+        pytest.fail(f"{' '.join(what)} in {self.name} stays so: {json.dumps(last, indent=1)}")
+
+    async def watch(self, *what: str) -> AsyncGenerator[Manifest]:
+        """Give an object, or some, as they are and whenever they change."""
+        async with self._asking("get", "--watch", "--output=jsonpath={@}{'\\n'}", *what) as process:
+            assert process.stdout is not None
+            async for line in process.stdout:
+                yield json.loads(line)
+            _, stderr = await process.communicate()
+        pytest.fail(f"the watch of {' '.join(what)} ended: {stderr.decode()}")
+
+    async def log_of(self, pod: str) -> str:
+        """Give all that a Pod says, once it has ended."""
+        await self.until(lambda found: found["status"].get("phase") in {"Succeeded", "Failed"}, "pod", pod)
+        return await self.kubectl("logs", pod)
+
+    @asynccontextmanager
+    async def _asking(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        pipe = asyncio.subprocess.PIPE
+        command = _command(f"--namespace={self.name}", *arguments)
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, limit=_LINE)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@asynccontextmanager
+async def namespace() -> AsyncIterator[Namespace]:
+    """Make a namespace, and delete it with all that is in it; the cluster finishes that by itself."""
+    made = Namespace(f"perstack-test-{uuid.uuid4().hex[:12]}")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    await made.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": made.name, "labels": labels}})
+    try:
+        # Pods are refused before their namespace has its account.
+        await made.kubectl("wait", "--for=create", "--timeout=30s", "serviceaccount/default")
+        yield made
+    finally:
+        await made.kubectl("delete", "namespace", made.name, "--wait=false")
+
+
+def pod(name: str, program: str, *, spec: Manifest | None = None, labels: Manifest | None = None) -> Manifest:
+    """Describe a restricted Pod that runs a Python program; `spec` adds to its spec."""
+    metadata = {"name": name, "labels": labels or {}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata} | template(program, spec=spec)
+
+
+def template(program: str, *, spec: Manifest | None = None) -> Manifest:
+    """Describe what a restricted Pod is made from; a volume of `spec` named `v` is at /v."""
+    added = spec or {}
+    container = {
+        "name": "main",
+        "image": runtime_image(),
+        "command": ["/opt/perstack/bin/python", "-I", "-c", program],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [{"name": name, "mountPath": f"/{name}"} for name in _names(added.get("volumes", []))],
+    }
+    user = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    made = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 1,
+        "containers": [container],
+    }
+    return {"spec": made | added | {"securityContext": user | added.get("securityContext", {})}}
+
+
+def _names(volumes: list[Manifest]) -> list[str]:
+    return [volume["name"] for volume in volumes]
+
+
+def _command(*arguments: str) -> list[str]:
+    built = directory() / "bin" / "kubectl"
+    program = str(built) if built.exists() else shutil.which("kubectl") or "kubectl"
+    return [program, f"--kubeconfig={kubeconfig()}", *arguments]
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(_command(*arguments), capture_output=True, text=True, timeout=60, check=False)
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(arguments, 127, "", "")
