@@ -28,7 +28,7 @@ from orchestrator.pool import Pool
 from orchestrator.prewarm import at_start
 from orchestrator.providers import Provider
 from orchestrator.sandbox import Backend
-from orchestrator.state import job_directory, ordinals
+from orchestrator.state import directory_of, job_directory, ordinals, remove_unused
 from orchestrator.store import JobRecords, Store
 from orchestrator.sweep import sweep
 from orchestrator.tree import Tree
@@ -76,7 +76,11 @@ class Drive:
         limit = asyncio.timeout(self.job.job_seconds)
         try:
             async with limit:
-                if agenda.start is not None:
+                if agenda.start is None:
+                    # Whoever worked on it last may have been killed when all was done but the clearing up.
+                    await self._remove_all_but(set(), directory_of(self.job.instance, self.job.id))
+                    remove_unused(directory_of(self.job.instance, self.job.id))
+                else:
                     last = await self._begin(agenda.start, again=agenda.again)
                 if agenda.then is not None and last is not None:
                     start = following(self.job, self.records, agenda.then, last)

@@ -26,7 +26,8 @@ class RunOptions:
     """How a job is to be run.
 
     `timeout_ms` is for one generation. `allow_domain` are SKILL=HOST. `answers` says that the query is the answer to
-    a question. Without `query` a job is only gone on with; both it and the Expert are a command's arguments.
+    a question. Without `query` a job is only gone on with; both it and the Expert are a command's arguments. With
+    `after`, the stored events that follow this position are written first.
     """
 
     config: Annotated[_Text, typer.Option(help="perstack.toml to use; else the nearest one upward.")] = None
@@ -78,6 +79,7 @@ class RunOptions:
     prices: Prices = None
     expert_key: str = ""
     query: str | None = None
+    after: int | None = None
 
 
 def with_options(

@@ -68,16 +68,18 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
 async def _work(
     options: RunOptions, job: Job, how: GoOn | None, report: "Terminal | Log", environ: Mapping[str, str]
 ) -> int:
-    stdout, events = Stdout(), None
+    stdout, events, store = Stdout(), None, Store(Path.cwd() / options.storage)
     with report, stoppable(report.say) as stop:
         try:
+            if options.after is not None:
+                await _repeat(store, job.id, options.after, stdout)
             async with (
                 open_backend(options.backend, environ, image=job.image, events=job.events, note=report.note) as backend,
                 hurrying(stop, backend, job),
                 run_job(
                     job,
                     backend=backend,
-                    store=Store(Path.cwd() / options.storage),
+                    store=store,
                     provider=provider_of(job),
                     go_on=how,
                     note=report.note,
@@ -89,6 +91,7 @@ async def _work(
             if stop.number is None:
                 raise
             # What was stored before the stop is shown, too: whoever reads stdout misses nothing of the records.
+            await stdout.finish()
             for recorded in events.rest() if events else ():
                 await stdout.write(recorded.line)
             return stop.exit_code
@@ -98,6 +101,13 @@ async def _work(
         report.finish(outcome)
     _complain(job, outcome)
     return EXIT_CODES.get(outcome.status, OrchestratorError.exit_code)
+
+
+async def _repeat(store: Store, job_id: str, after: int, stdout: Stdout) -> None:
+    records = store.read(job_id)
+    for recorded in records.events() if records else ():
+        if (recorded.event.position or 0) > after:
+            await stdout.write(recorded.line)
 
 
 async def _follow(events: JobEvents, stdout: Stdout, report: "Terminal | Log") -> Outcome:

@@ -19,23 +19,34 @@ class Stdout:
         self._fd = fd
         self._always_ready: bool | None = None
         self._poll = select.poll()
+        self._rest = memoryview(b"")
 
     async def write(self, line: bytes) -> None:
-        """Write a line; `line` comes without its newline.
+        """Write a line; `line` comes without its newline. Cut off in the middle, the next call writes the rest first.
 
         Raises:
             BrokenPipeError: nobody reads any more.
             OrchestratorError: it cannot be written.
         """
-        rest = memoryview(line + b"\n")
+        await self.finish()
+        self._rest = memoryview(line + b"\n")
+        await self.finish()
+
+    async def finish(self) -> None:
+        """Write what is left of a line whose writing was cut off.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+            OrchestratorError: it cannot be written.
+        """
         try:
-            while rest:
+            while self._rest:
                 if self._is_file():
-                    rest = rest[os.write(self._fd, rest) :]
+                    self._rest = self._rest[os.write(self._fd, self._rest) :]
                     continue
                 if not self._poll.poll(0):
                     await self._writable()
-                rest = rest[os.write(self._fd, rest[: select.PIPE_BUF]) :]
+                self._rest = self._rest[os.write(self._fd, self._rest[: select.PIPE_BUF]) :]
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -12,13 +12,20 @@ _OF_OTHER_COMMANDS = {"job_id", "continue_latest", "continue_job", "resume_from"
 
 
 @with_options(RunOptions, lambda name: name not in _OF_OTHER_COMMANDS)
-def resume(options: RunOptions, job: Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]) -> int:
+def resume(
+    options: RunOptions,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")],
+    *,
+    after: Annotated[
+        int | None, typer.Option(metavar="POSITION", min=0, help="First write the stored events after this one.")
+    ] = None,
+) -> int:
     """Finish JOB where it was cut off or cancelled; its further events go to stdout."""
     from orchestrator.cli.run import run as work  # noqa: PLC0415 - it imports everything
     from orchestrator.cli.unfinished import coordinator  # noqa: PLC0415 - the same
 
     expert_key = coordinator(job, options.storage)
-    return work(replace(options, expert_key=expert_key, continue_job=job), os.environ)
+    return work(replace(options, expert_key=expert_key, continue_job=job, after=after), os.environ)
 
 
 def prune(

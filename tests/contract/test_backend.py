@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.backends import naming
 from orchestrator.errors import BackendError, SandboxLostError
 from orchestrator.sandbox import Exit, Reason, Sandbox
 from tests.support.places import Place, docker_place, process_place
@@ -187,6 +188,17 @@ async def test_cancelled_while_it_starts_nothing_is_left(place: Place, seconds: 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(seconds):
             await hold()
+    assert place.left() == []
+
+
+async def test_pruned_it_is_killed_at_once(place: Place) -> None:
+    """Also one that ignores SIGTERM, whose grace is three seconds when it is left."""
+    loop = asyncio.get_running_loop()
+    async with place.connect(STUBBORN) as backend, backend.launch(place.spec()) as sandbox:
+        assert await first_line(sandbox) == b"up"
+        begun = loop.time()
+        assert await backend.prune(naming.instance_labels(place.instance)) == (sandbox.name,)
+        assert loop.time() - begun < 2.5
     assert place.left() == []
 
 

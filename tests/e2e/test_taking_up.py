@@ -1,6 +1,10 @@
 """Taking up what was cut off, and removing what nobody answers for."""
 
 import asyncio
+import json
+import signal
+
+import pytest
 
 from orchestrator.wire.state_event import CompleteRun
 from tests.support.project import ONE, Make, Project, say, use
@@ -64,3 +68,43 @@ async def test_a_start_removes_what_belongs_to_ended_jobs(project: Make) -> None
     everything = await made.command("prune", "--all", "--backend", made.backend)
     assert (everything.code, everything.stdout) == (0, b""), everything.stderr
     assert (await made.command("resume", "--backend", made.backend, "j")).code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+async def test_a_stopped_job_shows_all_that_it_stored_and_can_be_resumed(project: Make, number: signal.Signals) -> None:
+    """Whoever read stdout misses nothing of the records; nothing runs on; the rest is done by resume."""
+    made = project(ONE, SLOW)
+    process = await made.start("run", "--backend", made.backend, "--job-id", "j", "one", "go")
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        lines = [await process.stdout.readline()]
+        while b'"continueToNextStep"' not in lines[-1]:
+            lines.append(await process.stdout.readline())
+        process.send_signal(number)
+        rest, stderr = await process.communicate()
+    assert process.returncode == 128 + number, stderr.decode()
+    shown = [json.loads(line) for line in (*lines, *rest.splitlines())]
+    log = json.loads((await made.command("log", "--json", "--take", "0")).stdout)
+    assert (log["job"]["status"], log["events"]) == ("cancelled", shown)
+    result = await made.command("resume", "--backend", made.backend, "--after", "0", "j")
+    assert result.code == 0, result.stderr
+    assert [json.loads(line) for line in result.stdout.splitlines()[: len(shown)]] == shown
+    assert [event.text for event in result.of(CompleteRun)] == ["done"]
+
+
+async def test_a_second_signal_stops_at_once(project: Make) -> None:
+    """It is said, and the exit code is that of the first; nothing is left."""
+    made = project(ONE, {"one": [say("late") | {"delayMs": 60_000}]})
+    process = await made.start("run", "--backend", made.backend, "--job-id", "j", "one", "go")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        while b'"startGeneration"' not in await process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        while b"stopping, and removing" not in await process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, stderr = await process.communicate()
+    assert process.returncode == 130, stderr.decode()
+    assert b"stopping at once" in stderr

@@ -54,10 +54,13 @@ def project(directory: Path, backend: str) -> Project:
 async def crashed(made: Project, step: int) -> Killed:
     """Kill the orchestrator at a durable step, and take the job up until it is done."""
     crashing = (sys.executable, "-m", "tests.support.crashing", str(step))
-    code, shown = await _called(made, crashing, *_run(made))
-    if code == 0:
+    process = await _process(made, crashing, *_run(made))
+    async with asyncio.timeout(SECONDS):
+        stdout, stderr = await process.communicate()
+    shown = _events(stdout)
+    if process.returncode == 0:
         return Killed(shown, 0)
-    assert code == KILLED, code
+    assert process.returncode == KILLED, stderr.decode()
     return Killed(shown + await _taken_up(made), 1)
 
 
@@ -137,13 +140,6 @@ def _run(made: Project) -> tuple[str, ...]:
 
 def _resume(made: Project) -> tuple[str, ...]:
     return ("resume", "--backend", made.backend, JOB)
-
-
-async def _called(made: Project, command: Sequence[str], *arguments: str) -> tuple[int, list[Event]]:
-    process = await _process(made, command, *arguments)
-    async with asyncio.timeout(SECONDS):
-        stdout, _ = await process.communicate()
-    return process.returncode or 0, _events(stdout)
 
 
 async def _process(made: Project, command: Sequence[str], *arguments: str) -> asyncio.subprocess.Process:
