@@ -76,7 +76,8 @@ class Attempts:
         return await _settled(ended, opened)
 
     def _session_key(self, run: Run, ordinal: int) -> str:
-        return session_key(self.key, sandbox_name(self.place.job.id, ordinal), run.run_id, run.attempt)
+        job = self.place.job
+        return session_key(self.key, sandbox_name(job.id, ordinal, job.instance), run.run_id, run.attempt)
 
     async def _follow(self, planned: Plan, opened: Opened, fan_out: int, after: int = 0) -> Ended:
         """Publish the events that follow number `after`, until there is a verdict."""

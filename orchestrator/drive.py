@@ -161,7 +161,7 @@ class Drive:
         return used
 
     async def _remove_all_but(self, wanted: set[int], directory: Path) -> None:
-        names = {sandbox_name(self.job.id, ordinal) for ordinal in wanted}
+        names = {sandbox_name(self.job.id, ordinal, self.job.instance) for ordinal in wanted}
         labels = instance_labels(self.job.instance) | job_labels(self.job.id)
         await self.backend.prune(labels, spare=lambda found: found.get(SANDBOX) in names)
         for ordinal in ordinals(directory):

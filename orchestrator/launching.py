@@ -102,7 +102,7 @@ async def found(
     Raises:
         BackendError: its socket cannot be made again.
     """
-    user, name = place.job.workspace.user, sandbox_name(place.job.id, ordinal)
+    user, name = place.job.workspace.user, sandbox_name(place.job.id, ordinal, place.job.instance)
     with found_directory(place.directory, ordinal, place.job.events) as (state, spool):
         async with place.broker.listen(state, user) as session, AsyncExitStack() as stack:
             expect(session)

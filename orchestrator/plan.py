@@ -160,7 +160,7 @@ def check_unchanged(job: Job, before: Mapping[str, str]) -> None:
 
 def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
     """Describe the job's Sandbox number `ordinal`; `now` is Unix seconds. Nothing in it tells which Run it will get."""
-    name = sandbox_name(job.id, ordinal)
+    name = sandbox_name(job.id, ordinal, job.instance)
     deadline = now + DEADLINE_SECONDS
     return SandboxSpec(
         name=name,

@@ -125,7 +125,7 @@ class Pool:
 
     def _fail(self, slot: _Slot, error: Exception) -> None:
         if slot.opened.done():
-            name = sandbox_name(self._place.job.id, slot.ordinal)
+            name = sandbox_name(self._place.job.id, slot.ordinal, self._place.job.instance)
             self._place.note(f"while removing Sandbox {name}: {error}")
             return
         slot.opened.set_exception(error)

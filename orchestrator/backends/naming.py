@@ -3,6 +3,8 @@
 import hashlib
 import re
 
+from orchestrator.wire.identity import is_own_id
+
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "perstack-orch"
 JOB = "perstack.ai/job"
@@ -10,19 +12,23 @@ SANDBOX = "perstack.ai/sandbox"
 INSTANCE = "perstack.ai/instance"
 DEADLINE = "perstack.ai/deadline"
 
-_ROOM = 52
-"""Characters of a name that the job may take: a DNS-1123 label holds 63, `-s` and nine digits are the ordinal's."""
+_ROOM = 45
+"""Characters of a name that the job may take: a DNS-1123 label holds 63, seven tell instances apart, and `-s` and nine
+digits are the ordinal's."""
 _DIGEST = 16
+_APART = 6
 _PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _ENDS_LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{_DIGEST}}}$")
 
 
-def sandbox_name(job: str, ordinal: int) -> str:
-    """Name the Sandbox number `ordinal` of a job.
+def sandbox_name(job: str, ordinal: int, instance: str) -> str:
+    """Name the Sandbox number `ordinal` of a job of an `instance`.
 
-    The name is a valid container name and DNS-1123 label, and no two pairs share one.
+    The name is a valid container name and DNS-1123 label. An id that was drawn is unique; one that a user chose may be
+    that of another's job on the same engine.
     """
-    return f"{_token(job)}-s{ordinal}"
+    apart = "" if is_own_id(job) else f"-{hashlib.sha256(instance.encode(errors='surrogatepass')).hexdigest()[:_APART]}"
+    return f"{_token(job)}{apart}-s{ordinal}"
 
 
 def labels(job: str, *, sandbox: str, instance: str, deadline: int) -> dict[str, str]:

@@ -9,6 +9,7 @@ import re
 _LENGTH = 24
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _ALPHABET = _LETTERS + "0123456789"
+_OWN_ID = re.compile(rf"[a-z][a-z0-9]{{{_LENGTH - 1}}}", re.ASCII)
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 
 
@@ -22,6 +23,11 @@ def identify(*parts: str | int) -> str:
         number, index = divmod(number, len(_ALPHABET))
         characters.append(_ALPHABET[index])
     return "".join(characters)
+
+
+def is_own_id(text: str) -> bool:
+    """Whether `text` has the form of an id that was derived or drawn here, and so is nobody else's."""
+    return _OWN_ID.fullmatch(text) is not None
 
 
 def is_job_id(text: str) -> bool:

@@ -13,17 +13,8 @@ import pytest
 from orchestrator.request import instance_of
 from orchestrator.state import state_prefix
 from tests.support import engine
-from tests.support.project import ONE, PYTHON, SECONDS, Make, Project, Result, ask, say, use
+from tests.support.project import ONE, PYTHON, SECONDS, TEAM, Make, Project, Result, ask, say, use
 
-TEAM = """
-[experts.boss]
-instruction = "Lead."
-delegates = ["left", "right"]
-[experts.left]
-instruction = "Left."
-[experts.right]
-instruction = "Right."
-"""
 WORKING = "import time; open('count', 'a').write('once\\n'); time.sleep(4); open('count', 'a').write('done\\n')"
 
 

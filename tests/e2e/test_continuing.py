@@ -2,13 +2,15 @@
 
 import asyncio
 import signal
-import subprocess
 
 import pytest
 
+from orchestrator.backends.naming import sandbox_name
+from orchestrator.request import instance_of
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.state_event import CompleteRun, StartRun
-from tests.support.project import ONE, Make, Result, ask, ended, say, use
+from tests.support import engine
+from tests.support.project import ONE, TEAM, Make, Result, ask, ended, say, use
 
 ASKING = (
     ONE
@@ -20,15 +22,6 @@ description = "Ask the user."
 inputJsonSchema = '{"type":"object","properties":{"q":{"type":"string"}},"required":["q"]}'
 """
 )
-TEAM = """
-[experts.boss]
-instruction = "Lead."
-delegates = ["left", "right"]
-[experts.left]
-instruction = "Left."
-[experts.right]
-instruction = "Right."
-"""
 
 
 def _refused(result: Result, code: int, *words: str) -> None:
@@ -168,7 +161,7 @@ async def test_a_lost_container_begins_a_new_attempt_from_its_last_step(project:
     async with asyncio.timeout(60):
         while sum(b'"type":"startGeneration"' in line for line in seen) < 3:
             seen.append(await process.stdout.readline())
-    subprocess.run(["docker", "kill", "lost-s1"], check=True, capture_output=True)  # noqa: ASYNC221, S607 # as an operator would
+    engine.kill(sandbox_name("lost", 1, instance_of(made.store)))
     result = await ended(process)
     assert result.code == 0, result.stderr
     later = result.of(StartRun)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.project import COMMAND, ONE, PYTHON, Make, Project, ask, say, use
+from tests.support.project import COMMAND, ONE, PYTHON, TEAM, Make, Project, ask, say, use
 from tests.support.typist import Typist, typist
 
 ASKING = (
@@ -22,15 +22,6 @@ description = "Ask the user."
 inputJsonSchema = '{"type":"object","properties":{"q":{"type":"string"}},"required":["q"]}'
 """
 )
-TEAM = """
-[experts.boss]
-instruction = "Lead."
-delegates = ["left", "right"]
-[experts.left]
-instruction = "Left."
-[experts.right]
-instruction = "Right."
-"""
 OURS = re.compile(rb"\x1b\[(?:A|J|\?2004[hl])")
 """What the command itself and its line editor write to a terminal."""
 

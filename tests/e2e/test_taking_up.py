@@ -6,6 +6,8 @@ import signal
 
 import pytest
 
+from orchestrator.backends.naming import sandbox_name
+from orchestrator.request import instance_of
 from orchestrator.wire.state_event import CompleteRun
 from tests.support.project import ONE, Make, Project, say, use
 
@@ -49,7 +51,8 @@ async def test_a_cut_jobs_sandboxes_wait_for_resume_or_prune_all(project: Make) 
     plain = await made.command("prune", "--backend", made.backend)
     assert (plain.code, plain.stdout) == (0, b""), plain.stderr
     everything = await made.command("prune", "--all", "--backend", made.backend)
-    assert (everything.code, everything.stdout) == (0, b"j-s1\n"), everything.stderr
+    name = sandbox_name("j", 1, instance_of(made.store))
+    assert (everything.code, everything.stdout.decode()) == (0, f"{name}\n"), everything.stderr
     assert (await made.command("resume", "--backend", made.backend, "j")).code == 0
 
 
@@ -64,7 +67,7 @@ async def test_a_start_removes_what_belongs_to_ended_jobs(project: Make) -> None
     record.write_text(record.read_text().replace('"running"', '"cancelled"'))
     result = await made.run("two", "go")
     assert result.code == 0, result.stderr
-    assert "j-s1" in result.stderr
+    assert sandbox_name("j", 1, instance_of(made.store)) in result.stderr
     everything = await made.command("prune", "--all", "--backend", made.backend)
     assert (everything.code, everything.stdout) == (0, b""), everything.stderr
     assert (await made.command("resume", "--backend", made.backend, "j")).code == 0

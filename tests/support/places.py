@@ -38,7 +38,7 @@ class Place:
 
     def spec(self, ordinal: int = 1, *, limits: Limits | None = None, image: str | None = None) -> SandboxSpec:
         """Describe a Sandbox with a workspace and a state directory of its own."""
-        name = naming.sandbox_name(self.instance, ordinal)
+        name = naming.sandbox_name(self.instance, ordinal, self.instance)
         workspace, state = self.root / "workspace", self.root / f"state-{ordinal}"
         for directory in (workspace, state):
             directory.mkdir(mode=0o700, exist_ok=True)

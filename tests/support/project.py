@@ -23,6 +23,17 @@ PYTHON = {"process": sys.executable, "docker": "/opt/perstack/bin/python"}
 ONE = '[experts.one]\ninstruction = "Do it."\n'
 """The smallest project: an Expert that may use the built-in tools."""
 
+TEAM = """
+[experts.boss]
+instruction = "Lead."
+delegates = ["left", "right"]
+[experts.left]
+instruction = "Left."
+[experts.right]
+instruction = "Right."
+"""
+"""A coordinator with two delegates."""
+
 SECONDS = 120
 
 

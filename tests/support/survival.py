@@ -13,19 +13,10 @@ from typing import Any
 from orchestrator.wire.event import TERMINAL_TYPES
 from tests.support.crashing import KILLED
 from tests.support.left_behind import left_behind
-from tests.support.project import COMMAND, PYTHON, SECONDS, Project, ask, say, use
+from tests.support.project import COMMAND, PYTHON, SECONDS, TEAM, Project, ask, say, use
 
 ROOT = Path(__file__).parents[2]
 JOB = "j"
-TOML = """
-[experts.boss]
-instruction = "Lead."
-delegates = ["left", "right"]
-[experts.left]
-instruction = "Left."
-[experts.right]
-instruction = "Right."
-"""
 _COUNT = "import os; os.write(os.open('count', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), b'once\\n')"
 
 Event = dict[str, Any]
@@ -48,7 +39,7 @@ def project(directory: Path, backend: str) -> Project:
         "left": [use(count, text="working"), say("left done")],
         "right": [use(count, text="working"), use(("attemptCompletion", {})), say("right done")],
     }
-    return Project.make(directory, backend, TOML, replies)
+    return Project.make(directory, backend, TEAM, replies)
 
 
 async def crashed(made: Project, step: int) -> Killed:

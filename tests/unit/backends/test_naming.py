@@ -15,31 +15,37 @@ JOBS = st.one_of(
 
 def test_a_plain_job_gives_its_own_name() -> None:
     """Ids as the orchestrator makes them are readable in `docker ps`."""
-    assert naming.sandbox_name("k3jx0qv8a7ydpm2w5c6rtnbz", 7) == "k3jx0qv8a7ydpm2w5c6rtnbz-s7"
+    assert naming.sandbox_name("k3jx0qv8a7ydpm2w5c6rtnbz", 7, "here") == "k3jx0qv8a7ydpm2w5c6rtnbz-s7"
+
+
+def test_a_chosen_id_is_told_from_another_store_s() -> None:
+    """Two people may call their jobs alike on one engine."""
+    assert naming.sandbox_name("nightly", 1, "here") == "nightly-fcec91-s1"
+    assert naming.sandbox_name("nightly", 1, "there") != naming.sandbox_name("nightly", 1, "here")
 
 
 def test_an_odd_job_keeps_a_readable_beginning() -> None:
     """What cannot stand in a name is replaced, and the digest keeps it apart from its likes."""
-    assert naming.sandbox_name("My_Job", 1) == "my-job-1ce4a87065fe9c56-s1"
+    assert naming.sandbox_name("My_Job", 1, "here") == "my-job-1ce4a87065fe9c56-fcec91-s1"
 
 
-@given(job=JOBS, ordinal=st.integers(min_value=1, max_value=999_999_999))
-def test_every_name_is_a_dns_label(job: str, ordinal: int) -> None:
+@given(job=JOBS, ordinal=st.integers(min_value=1, max_value=999_999_999), instance=st.text())
+def test_every_name_is_a_dns_label(job: str, ordinal: int, instance: str) -> None:
     """Whatever the job id, Docker and Kubernetes take the name."""
-    assert DNS_1123.fullmatch(naming.sandbox_name(job, ordinal))
+    assert DNS_1123.fullmatch(naming.sandbox_name(job, ordinal, instance))
 
 
 @given(one=JOBS, other=JOBS, ordinals=st.tuples(st.integers(1, 99), st.integers(1, 99)))
 def test_no_two_pairs_share_a_name(one: str, other: str, ordinals: tuple[int, int]) -> None:
-    """A name belongs to one job and ordinal."""
+    """In one store a name belongs to one job and ordinal."""
     assume((one, ordinals[0]) != (other, ordinals[1]))
-    assert naming.sandbox_name(one, ordinals[0]) != naming.sandbox_name(other, ordinals[1])
+    assert naming.sandbox_name(one, ordinals[0], "i") != naming.sandbox_name(other, ordinals[1], "i")
 
 
 def test_a_job_cannot_take_the_name_of_a_digested_one() -> None:
     """An id that is another's digested form is digested again."""
-    digested = naming.sandbox_name("My_Job", 1).removesuffix("-s1")
-    assert naming.sandbox_name(digested, 1) != naming.sandbox_name("My_Job", 1)
+    digested = "my-job-1ce4a87065fe9c56"
+    assert naming.sandbox_name(digested, 1, "i") != naming.sandbox_name("My_Job", 1, "i")
 
 
 def test_labels_name_job_sandbox_instance_and_deadline() -> None:
