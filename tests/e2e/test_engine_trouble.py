@@ -160,7 +160,7 @@ async def test_an_engine_that_answers_with_errors(project: Make, tmp_path: Path,
     """What is only asked is asked again; what cannot be started is said with the engine's own words, exit 3."""
     made = project(ONE, {"one": [say("done")]})
     async with chaos_proxy(tmp_path) as proxy:
-        proxy.chaos = Chaos(lambda asked: target in asked, fail=1)
+        proxy.chaos = Chaos(lambda asked: target in asked, fail=3)
         result = await made.run("one", "go", env={"DOCKER_HOST": proxy.address})
     if target == "/wait":
         assert result.code == 0, result.stderr
