@@ -1,6 +1,6 @@
 # Every target does its own set-up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup engine image orchestrator cluster cluster-stop demo test unit lint types check bench clean
+.PHONY: help setup engine image orchestrator cluster cluster-stop demo test unit lint types check bench soak clean
 
 BIN := .venv/bin
 
@@ -46,6 +46,9 @@ check: lint types ## All checks that run no code
 
 bench: setup image ## Measure against bare containers; writes bench/RESULTS.md
 	@$(BIN)/python -m bench
+
+soak: setup image ## Let everything go wrong, often, and count what is lost; writes bench/RELIABILITY.md (an hour)
+	@$(BIN)/python -m bench.soak $(if $(SEED),--seed $(SEED)) $(if $(SHARE),--share $(SHARE))
 
 clean: ## Remove what was made here: environment, caches, the demo's files
 	@rm -rf .venv .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -1,0 +1,100 @@
+"""Many events, and many Runs: what they cost the orchestrator, in a process of its own.
+
+python -m bench.soak.flow RUNS COUNT RATE: each Run tells COUNT events, RATE a second at most. What it took is written
+to stdout as JSON.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from bench.soak import scratch
+from bench.soak.telling import command
+from orchestrator import Store, load_config, make_job, provider_of, run_job
+from orchestrator.backends import docker
+from orchestrator.plan import Job
+from orchestrator.sandbox import MIB, Limits
+from tests.support import engine
+from tests.support.project import ONE, Project
+
+LIMITS = Limits(memory=64 * MIB, tmp=MIB, cpus=1.0, pids=16)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Events collected of those told, the seconds between the first and the last, and what the orchestrator used.
+
+    `core` is the share of one core, `megabytes` the most memory, `lag` the median milliseconds from a Sandbox to the
+    store.
+    """
+
+    runs: int
+    told: int
+    collected: int
+    seconds: float
+    core: float
+    megabytes: int
+    lag: float
+
+
+async def flow(directory: Path, runs: int, count: int, rate: float) -> Flow:
+    """Run jobs of one Run each, all at once."""
+    config = load_config(Project.make(directory, "docker", ONE, {"one": []}).directory / "perstack.toml")
+    store = Store(directory / "perstack")
+    job = make_job("one", "go", config=config, env={}, workspace=workspace_in(directory), store=store.root)
+    job = replace(job, limits=LIMITS, prewarm=0, image=engine.runtime_image())
+    starting = asyncio.Semaphore(4)
+    lags: list[int] = []
+    clock: list[float] = []
+
+    async def work(one: Job) -> int:
+        collected = 0
+        async with docker.connect(os.environ, one.image, command=command(count, rate)) as backend:
+            await starting.acquire()
+            async with run_job(one, backend=backend, store=store, provider=provider_of(one)) as events:
+                async for recorded in events:
+                    if not collected:
+                        starting.release()
+                    collected += 1
+                    clock.append(time.monotonic())
+                    lags.append(time.time_ns() // 1_000_000 - recorded.event.timestamp)
+        return collected
+
+    before = _cpu()
+    async with asyncio.TaskGroup() as tasks:
+        working = [tasks.create_task(work(replace(job, id=f"flow-{number}"))) for number in range(runs)]
+    seconds = clock[-1] - clock[0]
+    return Flow(
+        runs,
+        runs * count,
+        sum(task.result() for task in working),
+        round(seconds, 2),
+        round((_cpu() - before) / seconds, 2),
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        sorted(lags)[len(lags) // 2],
+    )
+
+
+def workspace_in(directory: Path) -> Path:
+    """Make a workspace that Sandboxes may write."""
+    workspace = directory / "workspace"
+    workspace.mkdir()
+    if os.geteuid() == 0:
+        os.chown(workspace, 65532, 65532)
+    return workspace
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    with scratch() as root:
+        measured = asyncio.run(flow(root / "project", int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    sys.stdout.write(json.dumps(asdict(measured)))
