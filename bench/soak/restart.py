@@ -27,6 +27,10 @@ REPLIES = {
 }
 
 
+Told = tuple[str, int | None, int | None, str]
+"""An event's Run, attempt, number and type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Restart:
     """How many Runs there were, completed, begun anew; events that were missing or came twice; Sandboxes left."""
@@ -61,8 +65,8 @@ async def _restarted(root: Path, second: SecondEngine, runs: int, how: signal.Si
     job = replace(job, limits=replace(LIMITS, memory=256 * MIB), prewarm=0, image=engine.runtime_image())
     up = asyncio.Semaphore(0)
 
-    async def work(one: Job) -> list[tuple[str, int | None, int | None, str]]:
-        found = []
+    async def work(one: Job) -> list[Told]:
+        found: list[Told] = []
         environ = {"DOCKER_HOST": second.address}
         async with (
             docker.connect(environ, one.image) as backend,
@@ -92,7 +96,7 @@ async def _restarted(root: Path, second: SecondEngine, runs: int, how: signal.Si
     )
 
 
-def _lost(events: list[tuple[str, int | None, int | None, str]]) -> int:
+def _lost(events: list[Told]) -> int:
     """Numbers that are missing between the events of an attempt, and Runs without an end."""
     last: Counter[int | None] = Counter()
     seen: Counter[int | None] = Counter()
