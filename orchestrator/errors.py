@@ -11,6 +11,7 @@ An Expert that fails is a value, an event. A platform that fails is one of these
     │   └── SandboxLostError          a Sandbox went away without saying how it ended
     ├── PackageError               a package that a skill is started from could not be installed (exit 3)
     ├── StoreError                 a job record is missing, damaged, or in use (exit 2)
+    │   └── DiskError              the disk refuses a record: no room, no right (exit 3)
     └── WireError                  what came over the wire is not what was agreed (exit 3)
 
 Each text says what happened, to which object, and what to do next. Errors of libraries are translated where they
@@ -60,6 +61,12 @@ class StoreError(OrchestratorError):
     """A job record is missing, damaged, or in use by somebody else."""
 
     exit_code = 2
+
+
+class DiskError(StoreError):
+    """The disk refuses what the store is to write or read."""
+
+    exit_code = 3
 
 
 class WireError(OrchestratorError):

@@ -158,7 +158,14 @@ class Session:
             stream.abort()
             return
         self._streams.add(stream)
-        _ = self.start(self._serve(stream))
+        serving = self._serve(stream)
+        try:
+            _ = self.start(serving)
+        except RuntimeError:
+            # The broker goes down and takes no tasks any more, but its socket is still open.
+            serving.close()
+            self._streams.discard(stream)
+            stream.abort()
 
     async def _serve(self, stream: Stream) -> None:
         try:

@@ -1,5 +1,6 @@
 """The events of a job: appended to a file per attempt, read back in the order of their position."""
 
+import errno
 import heapq
 import json
 import os
@@ -109,8 +110,7 @@ class EventLog:
                 raise
             if written != len(line):
                 os.ftruncate(fd, size)
-                message = f"no space left to write {path}; free some, or name another store with --storage"
-                raise StoreError(message)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open(self, key: tuple[str, int | None]) -> int:
         path = self._path(*key)

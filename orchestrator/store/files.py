@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import DiskError, StoreError
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.identity import identify
 
@@ -31,7 +31,7 @@ def translated(path: Path) -> Iterator[None]:
     """Say what the disk refused, and about which file.
 
     Raises:
-        StoreError: whenever the disk refuses.
+        DiskError: whenever the disk refuses.
         FileExistsError: as it is, for who must tell it apart.
         FileNotFoundError: the same.
     """
@@ -47,7 +47,7 @@ def translated(path: Path) -> Iterator[None]:
                 message = f"{path} is a symbolic link, which the store never follows; remove it"
             case _:
                 message = f"{path} cannot be used: {error.strerror}; check its owner and mode, or use another --storage"
-        raise StoreError(message) from error
+        raise DiskError(message) from error
 
 
 def is_real_directory(path: Path) -> bool:

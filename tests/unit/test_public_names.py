@@ -10,6 +10,7 @@ NAMES = [
     "BackendUnavailableError",
     "Config",
     "ConfigError",
+    "DiskError",
     "GoOn",
     "ImageNotFoundError",
     "Job",

@@ -1,0 +1,68 @@
+"""No room on the disk of the event spools, or on that of the records: real file systems, of some hundred kilobytes."""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.wire.state_event import CompleteRun
+from tests.support.project import COMMAND, ONE, SECONDS, Project, Result, say, use
+
+TEXT = "x" * 30_000
+REPLIES = {"one": [*(use(("writeTextFile", {"path": "x", "text": TEXT})) for _ in range(12)), say("done")]}
+
+
+@pytest.fixture
+def made() -> Iterator[Project]:
+    """A project outside /tmp, over which one of the tests mounts something."""
+    with tempfile.TemporaryDirectory(prefix="perstack-test-", dir="/var/tmp") as directory:
+        yield Project.make(Path(directory) / "project", "process", ONE, REPLIES)
+
+
+async def _run(made: Project, mount: str, kilobytes: int, *arguments: str) -> Result:
+    """Run the command where `mount` is a small file system of its own; its content is kept for the next time."""
+    kept = f"{made.directory}/../kept"
+    script = (
+        f'mkdir -p "{kept}" "{mount}" && mount -t tmpfs -o size={kilobytes}k tmpfs "{mount}"'
+        f' && cp -a "{kept}/." "{mount}" && "$@"; code=$?; cp -a "{mount}/." "{kept}"; exit $code'
+    )
+    unshare = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)))
+    process = await asyncio.create_subprocess_exec(
+        *unshare, "sh", "-c", script, "sh", *COMMAND, *arguments,
+        cwd=made.directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(SECONDS):
+        stdout, stderr = await process.communicate()
+    return Result(process.returncode or 0, stdout, stderr.decode())
+
+
+async def test_no_room_for_the_spool(made: Project) -> None:
+    """The Run ends with what is full and what to do; all that was told before is there."""
+    result = await _run(made, "/tmp", 400, "run", "--backend", "process", "--job-id", "j", "one", "go")
+    assert result.code == 1, result.stderr
+    assert "the disk that holds the event spool is full; free space" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.types[-1] == "stopRunByError"
+    assert [event.position for event in result.events] == list(range(1, len(result.events) + 1))
+    stored = json.loads((await made.command("log", "--json", "--take", "0")).stdout)["events"]
+    assert [json.loads(line) for line in result.stdout.splitlines()] == stored
+
+
+async def test_no_room_for_the_records(made: Project) -> None:
+    """The command says which file and what to do, exit 3; with room the job goes on, nothing lost and nothing twice."""
+    store = str(made.store)
+    full = await _run(made, store, 600, "run", "--backend", "process", "--job-id", "j", "one", "go")
+    assert full.code == 3, full.stderr
+    assert "no space left to write" in full.stderr
+    assert "--storage" in full.stderr
+    assert "Traceback" not in full.stderr
+    last = full.events[-1].position
+    after = await _run(made, store, 30_000, "resume", "--backend", "process", "--after", str(last), "j")
+    assert after.code == 0, after.stderr
+    positions = [event.position for event in (*full.events, *after.events)]
+    assert positions == list(range(1, len(positions) + 1))
+    assert [event.text for event in after.of(CompleteRun)] == ["done"]
