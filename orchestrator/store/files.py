@@ -5,7 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -84,20 +84,34 @@ def make_directory(path: Path, *, exist_ok: bool = False) -> None:
     is_real_directory(path)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` at `path`: after a crash there is the old content or the new, and what returned is on the disk.
+def write_whole(path: Path, content: bytes, *, synced: bool = True) -> None:
+    """Put `content` at `path`: after a crash there is the old content or the new.
+
+    Where it is `synced`, what returned would also survive the machine; else `sync` sees to that.
 
     Raises:
-        StoreError: the disk refuses; the old content stands.
+        DiskError: the disk refuses; the old content stands.
     """
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         with translated(path):
-            _write_synced(unfinished, content)
+            _write(unfinished, content, synced=synced)
             unfinished.rename(path)
-            _sync_directory(path.parent)
+            if synced:
+                _sync(path.parent, os.O_DIRECTORY)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Return once the file at `path` would survive the machine; one that is gone needs not.
+
+    Raises:
+        DiskError: the disk refuses.
+    """
+    with suppress(FileNotFoundError), translated(path):
+        _sync(path, os.O_NOFOLLOW)
+        _sync(path.parent, os.O_DIRECTORY)
 
 
 def read_value(path: Path, shape: type[V]) -> V:
@@ -119,16 +133,17 @@ def read_value(path: Path, shape: type[V]) -> V:
         raise StoreError(message) from error
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, *, synced: bool) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())
 
 
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(fd)
     finally:

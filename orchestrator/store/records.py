@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 from orchestrator.errors import StoreError
 from orchestrator.keys import KEY_BYTES
 from orchestrator.store.event_log import EventLog, Recorded
-from orchestrator.store.files import make_directory, path_part, read_value, translated, write_whole
+from orchestrator.store.files import make_directory, path_part, read_value, sync, translated, write_whole
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.event import TERMINAL_TYPES, Event
 from orchestrator.wire.frozen import Frozen
@@ -32,7 +32,11 @@ _REQUEST_ID = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 
 class JobRecords:
-    """What is known of one job, held by one orchestrator. What `keep_*` was awaited for is on the disk."""
+    """What is known of one job, held by one orchestrator.
+
+    What `keep_result` and `keep_reply` were awaited for is on the disk: the world has seen it. The rest is written, so
+    that it outlives this process, and on the disk soon after: should the machine lose its power, it follows from those.
+    """
 
     def __init__(self, directory: Path, log: EventLog, mask: Callable[[bytes], bytes]) -> None:
         self._directory = directory
@@ -90,11 +94,11 @@ class JobRecords:
 
     async def keep_result(self, run_id: str, result: ToolResult) -> None:
         """Write what a tool of a Run answered."""
-        await self._keep(self._run(run_id) / "results" / f"{identify(result.id)}.json", result)
+        await self._keep(self._run(run_id) / "results" / f"{identify(result.id)}.json", result, synced=True)
 
     async def keep_reply(self, run_id: str, request_id: str, reply: Reply) -> None:
         """Write what the model replied to a request of a Run."""
-        await self._keep(self._reply_path(run_id, request_id), reply)
+        await self._keep(self._reply_path(run_id, request_id), reply, synced=True)
 
     async def reply(self, run_id: str, request_id: str) -> Reply | None:
         """Read what the model replied to a request, if it did."""
@@ -226,17 +230,20 @@ class JobRecords:
         name = "-".join(match.groups()) if match else identify("request", request_id)
         return self._run(run_id) / "replies" / f"{name}.json"
 
-    async def _keep(self, path: Path, value: Frozen, indent: int | None = None) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._writers, self._write, path, value, indent)
-
-    def _write(self, path: Path, value: Frozen, indent: int | None) -> None:
+    async def _keep(self, path: Path, value: Frozen, indent: int | None = None, *, synced: bool = False) -> None:
         content = self._mask(value.to_json().encode("ascii"))
         if indent is not None:
             content = json.dumps(json.loads(content), indent=indent).encode("ascii") + b"\n"
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._writers, self._write, path, content, synced)
+        if not synced:
+            self._writers.submit(sync, path)
+
+    def _write(self, path: Path, content: bytes, synced: bool) -> None:  # noqa: FBT001 - as an executor passes it
         below = path.parent.relative_to(self._directory)
         for above in reversed((below, *below.parents)):
             make_directory(self._directory / above, exist_ok=True)
-        write_whole(path, content)
+        write_whole(path, content, synced=synced)
 
 
 def _kept_key(path: Path) -> bytes:

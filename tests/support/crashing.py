@@ -22,8 +22,8 @@ from orchestrator.store.event_log import EventLog
 
 KILLED = 9
 STEPS: tuple[tuple[Any, str], ...] = (
-    (orchestrator.store.files, "_write_synced"),
-    (orchestrator.store.files, "_sync_directory"),
+    (orchestrator.store.files, "_write"),
+    (orchestrator.store.files, "_sync"),
     (EventLog, "_write"),
     (orchestrator.state, "made_spool"),
     (docker_engine.Engine, "create"),
