@@ -17,6 +17,7 @@ from orchestrator.wire.line import decode
 
 _OPEN_FILES = 64
 _TAIL = 128 * 1024
+_ATTEMPT = "attempt-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +45,24 @@ class EventLog:
         self._files: OrderedDict[tuple[str, int | None], int] = OrderedDict()
         self._position = 0
         self._last: dict[Path, Last] = {}
+        self._attempts: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         for path in self._paths():
             self._last[path] = last = _mend(path)
             self._position = max(self._position, last.position)
+            if path.parent.name.startswith(_ATTEMPT):
+                run, number = path.parent.parent.name, int(path.parent.name.removeprefix(_ATTEMPT))
+                self._attempts[run] = max(number, self._attempts.get(run, 0))
         return self
 
     def last(self, run_id: str, attempt: int | None) -> Last:
         """What an attempt of a Run had told last when the log was opened; without `attempt`, what the host had told."""
         return self._last.get(self._path(run_id, attempt), Last())
+
+    def attempts(self, run_id: str) -> int:
+        """The highest number of an attempt of a Run that had told anything when the log was opened; 0 if none had."""
+        return self._attempts.get(path_part(run_id), 0)
 
     def told_here(self, run_id: str) -> set[str]:
         """The types of all events that the host made about a Run."""
@@ -125,12 +134,12 @@ class EventLog:
 
     def _path(self, run_id: str, attempt: int | None) -> Path:
         run = self._runs / path_part(run_id)
-        return (run if attempt is None else run / f"attempt-{attempt}") / "events.jsonl"
+        return (run if attempt is None else run / f"{_ATTEMPT}{attempt}") / "events.jsonl"
 
     def _paths(self) -> list[Path]:
         if not is_real_directory(self._runs):
             return []
-        return sorted((*self._runs.glob("*/events.jsonl"), *self._runs.glob("*/attempt-*/events.jsonl")))
+        return sorted((*self._runs.glob("*/events.jsonl"), *self._runs.glob(f"*/{_ATTEMPT}*/events.jsonl")))
 
 
 def _read(path: Path, *, strict: bool = True) -> Iterator[Recorded]:

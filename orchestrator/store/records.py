@@ -80,7 +80,7 @@ class JobRecords:
         if path.exists():
             setting = read_value(path, RunSetting).with_(updated_at=setting.updated_at)
         if sandbox is not None:
-            setting = setting.with_(sandboxes=(*setting.sandboxes, sandbox))
+            setting = setting.with_(sandboxes=(*self.sandboxes(setting.run_id), sandbox))
         await self._keep(path, setting)
 
     async def key(self) -> bytes:
@@ -136,13 +136,16 @@ class JobRecords:
         return self.setting(run_id).generations + len(self.replies(run_id))
 
     def sandboxes(self, run_id: str) -> tuple[int, ...]:
-        """Read the numbers of the Sandboxes that were given a Run, one for each attempt.
+        """Read the numbers of the Sandboxes that were given a Run, one for each attempt; 0 where that is not known.
+
+        It is not where the machine lost its power after an attempt had told something, but before this was on the disk.
 
         Raises:
             StoreError: the Run's record is damaged.
         """
         path = self._run(run_id) / "run-setting.json"
-        return read_value(path, RunSetting).sandboxes if path.exists() else ()
+        known = read_value(path, RunSetting).sandboxes if path.exists() else ()
+        return known + (0,) * (self._log.attempts(run_id) - len(known))
 
     def answered(self, run_id: str) -> dict[str, Usage]:
         """Read what each model call of a Run used that was answered, by its request id; damaged ones are left out."""

@@ -259,6 +259,17 @@ async def test_h1_a_setting_kept_again_only_touches_its_time(tmp_path: Path) -> 
         assert records.setting("run") == _setting(2)
 
 
+async def test_no_attempt_has_the_number_of_one_whose_setting_the_machine_lost(tmp_path: Path) -> None:
+    async with Store(tmp_path).create(JOB) as records:
+        await records.keep_setting(_setting(1), sandbox=7)
+        await records.append(_event(1, attempt=1), _line(1))
+        await records.append(_event(1, attempt=2))
+    async with Store(tmp_path).open(JOB.id) as records:
+        assert records.sandboxes("run") == (7, 0)
+        await records.keep_setting(_setting(2), sandbox=8)
+        assert records.sandboxes("run") == (7, 0, 8)
+
+
 async def test_a_write_that_fails_leaves_the_old_record(tmp_path: Path) -> None:
     """A disk that refuses in the middle of a write costs neither the old record nor a stray file."""
     async with Store(tmp_path).create(JOB) as records:
