@@ -32,8 +32,9 @@ class SecondEngine:
         if self.containerd is None:
             below = ("--root", f"{self.root}/c", "--state", f"{self.root}/s", "--address", self._below)
             self.containerd = self._spawned("containerd", *below)
+        # In a network of its own: without a bridge it would remove docker0, the first engine's.
         self.process = self._spawned(
-            "dockerd", "--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec",
+            "unshare", "--net", "dockerd", "--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec",
             "--pidfile", f"{self.root}/dockerd.pid", "--containerd", self._below, "-H", self.address,
             "--bridge", "none", "--iptables=false", "--ip-masq=false",
         )  # fmt: skip
