@@ -7,11 +7,9 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json
-
 import orchestrator.wire.event  # noqa: F401 - its models are found as subclasses
 from orchestrator.wire.checkpoint import Status
-from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.frozen import Frozen, tag_of
 from orchestrator.wire.generation import FinishReason
 from orchestrator.wire.job import JobStatus
 from orchestrator.wire.run import EventDetail
@@ -78,19 +76,10 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> Iterator[str]:
-    # Writers differ in what they escape: pydantic escapes DEL, the standard library does not.
-    for written in (json.dumps(text), json.dumps(text, ensure_ascii=False), _pydantic(text)):
+    for written in (json.dumps(text), json.dumps(text, ensure_ascii=False)):
         inside = written[1:-1]
         yield inside
         yield inside.replace("/", "\\/")
-
-
-def _pydantic(text: str) -> str:
-    try:
-        return to_json(text, ensure_ascii=True).decode("ascii")
-    except PydanticSerializationError:
-        # A value of the environment that is no text.
-        return json.dumps(text)
 
 
 def _base64_forms(value: bytes) -> Iterator[str]:
@@ -111,6 +100,6 @@ def _words() -> frozenset[str]:
     while waiting:
         model = waiting.pop()
         waiting += model.__subclasses__()
-        for field in model.model_fields.values():
-            words.update(word for word in (field.alias, field.default) if isinstance(word, str))
+        words.update(model.__struct_encode_fields__)
+        words.add(tag_of(model))
     return frozenset(words)

@@ -16,17 +16,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from pydantic import ValidationError
+from msgspec.json import Decoder
 
 from orchestrator.broker.authority import Authority, SkillHosts
 from orchestrator.config.fetching import Fetch, fetch_of
 from orchestrator.config.registries import require_https
 from orchestrator.errand import run_errand
-from orchestrator.errors import PackageError
+from orchestrator.errors import PackageError, WireError
 from orchestrator.plan import Job, Shelf, reachable
 from orchestrator.sandbox import Backend, Exit
 from orchestrator.store.files import make_directory, read_value, translated
 from orchestrator.wire.expert import Expert
+from orchestrator.wire.frozen import read_json
 from orchestrator.wire.identity import identify
 from orchestrator.wire.install import MARKER, Install, Installed, Package, Program
 from orchestrator.wire.skill import StdioSkill
@@ -142,8 +143,8 @@ async def _work(packages: Sequence[Package], job: Job, backend: Backend, under_w
 def _accept(directory: Path, package: Package) -> None:
     """Check what the Sandbox left: it names a program inside the package's own directory."""
     try:
-        installed = Installed.model_validate_json((directory / MARKER).read_bytes())
-    except (OSError, ValidationError) as error:
+        installed = read_json(Decoder(Installed), (directory / MARKER).read_bytes())
+    except (OSError, WireError) as error:
         message = f"package {package.spec!r} was not installed whole; try again"
         raise PackageError(message) from error
     entry = PurePosixPath(installed.entry)

@@ -139,7 +139,7 @@ def check(job: Job) -> None:
 
 def digests(job: Job) -> dict[str, str]:
     """What identifies the Experts that the job can reach, by key: another digest is another Expert."""
-    return {expert.key: identify(expert.to_json()) for expert in reachable(job)}
+    return {expert.key: identify(expert.to_json().decode()) for expert in reachable(job)}
 
 
 def check_unchanged(job: Job, before: Mapping[str, str]) -> None:

@@ -170,7 +170,7 @@ class Session:
     async def _serve(self, stream: Stream) -> None:
         try:
             async with asyncio.timeout(_OPENING_SECONDS):
-                opening = await link.read_frame(stream.reader, link.opening(), _OPENING_BYTES)
+                opening = await link.read_frame(stream.reader, link.OPENING, _OPENING_BYTES)
             refused = self._refusal(opening)
             if refused is not None:
                 await stream.send(link.Opened(refused=refused))
@@ -205,7 +205,7 @@ class Session:
         slots = asyncio.Semaphore(_CALLS_AT_ONCE)
         while True:
             await slots.acquire()
-            call = await link.read_frame(stream.reader, link.call())
+            call = await link.read_frame(stream.reader, link.CALL)
             self.start(self._answer(stream, call)).add_done_callback(lambda _: slots.release())
 
     async def _answer(self, stream: Stream, call: link.Call) -> None:
@@ -221,7 +221,7 @@ class Session:
         if self.violation is not None or given is None:
             raise _BrokenRuleError(self.violation or "a call came before the Run was given")
         if isinstance(given.work, Install) or isinstance(call, link.KeepTools) != given.inspects:
-            message = f"the call {call.call!r} is not for what this Sandbox was given to do"
+            message = f"the call {call.type!r} is not for what this Sandbox was given to do"
             raise _BrokenRuleError(message)
         match call:
             case link.Generate():

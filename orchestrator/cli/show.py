@@ -18,8 +18,9 @@ from orchestrator.history.selection import Criteria, Entry, Page, Selection, sel
 from orchestrator.history.summary import summary
 from orchestrator.providers.prices import Prices
 from orchestrator.store import JobRecords, Store
-from orchestrator.wire.checkpoint import Checkpoint, CheckpointHead
+from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.event import PlatformEvent, StateEvent, StreamingEvent
+from orchestrator.wire.frozen import tag_of
 from orchestrator.wire.job import JobRecord
 from orchestrator.wire.usage import Usage
 
@@ -95,7 +96,7 @@ def _criteria(options: LogOptions) -> Criteria:
 
 def _type_names() -> Iterator[str]:
     for family in (StateEvent, StreamingEvent, PlatformEvent):
-        yield from (str(event.model_fields["type"].default) for event in family.__args__)
+        yield from map(tag_of, family.__args__)
 
 
 def _read(options: LogOptions, job: JobRecord, records: JobRecords, criteria: Criteria) -> _Shown:
@@ -119,7 +120,7 @@ def _show_jobs(options: LogOptions, jobs: Sequence[JobRecord]) -> int:
     if not listed:
         return _write((NO_DATA,))
     if options.json:
-        return _write_json(options, {"jobs": [_json(job) for job in listed], "storagePath": options.storage})
+        return _write_json(options, {"jobs": [job.to_plain() for job in listed], "storagePath": options.storage})
     return _write((*tables.job_table(listed), *_rest(len(listed), len(jobs))))
 
 
@@ -129,7 +130,7 @@ def _show_runs(options: LogOptions, job: JobRecord, nodes: Sequence[RunNode]) ->
     if options.json:
         runs = [node.as_json() for node in nodes]
         dollars = {} if cost is None else {"cost": round(cost, 6)}
-        return _write_json(options, {"job": _json(job), "runs": runs, "usage": _json(total), **dollars})
+        return _write_json(options, {"job": job.to_plain(), "runs": runs, "usage": total.to_plain(), **dollars})
     return _write((tables.job_line(job), "", *tables.run_table(nodes), "", tables.usage_line(total, cost)))
 
 
@@ -141,11 +142,11 @@ def _show_events(shown: _Shown) -> int:
 
 def _object(shown: _Shown) -> dict[str, Any]:
     whole = shown.options.messages
-    found: dict[str, Any] = {"job": _json(shown.job)}
+    found: dict[str, Any] = {"job": shown.job.to_plain()}
     if shown.checkpoint is not None:
-        found["checkpoint"] = _json(shown.checkpoint if whole else shown.checkpoint.head)
+        found["checkpoint"] = (shown.checkpoint if whole else shown.checkpoint.head).to_plain()
     if shown.checkpoints:
-        found["checkpoints"] = [_json(each if whole else each.head) for each in shown.checkpoints]
+        found["checkpoints"] = [(each if whole else each.head).to_plain() for each in shown.checkpoints]
     if not shown.options.summary:
         found["events"] = shown.documents
     return found | {
@@ -183,10 +184,6 @@ def _last(shown: _Shown) -> Checkpoint | None:
 
 def _rest(shown: int, there_are: int) -> Iterable[str]:
     return () if shown == there_are else ("", f"{shown} of {there_are}; see more with --take and --offset")
-
-
-def _json(value: JobRecord | CheckpointHead | Usage) -> Any:
-    return json.loads(value.to_json())
 
 
 def _write_json(options: LogOptions, value: Any) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+import msgspec
 
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.frozen import Frozen
@@ -53,13 +53,14 @@ def lock_document(
 def known_tools(path: Path, experts: Mapping[str, Expert]) -> tuple[dict[str, SkillTools], tuple[str, ...]]:
     """Read a lock: tools by Expert and skill, and notes on what of it cannot be used; without it both are empty."""
     try:
-        lock = _Lock.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        lock = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _Lock)
         found = {
-            key: [_LockedTool.model_validate(tool) for tool in _tools(table)] for key, table in lock.experts.items()
+            key: msgspec.convert(table.get("toolDefinitions", []), list[_LockedTool])
+            for key, table in lock.experts.items()
         }
     except FileNotFoundError:
         return {}, ()
-    except (OSError, ValueError, ValidationError, RecursionError):
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
         return {}, (f"{path} is not a lock that can be read, so it is ignored; perstack-orch install writes a new one",)
     tools: dict[str, SkillTools] = {}
     notes: list[str] = []
@@ -77,14 +78,6 @@ def known_tools(path: Path, experts: Mapping[str, Expert]) -> tuple[dict[str, Sk
     return tools, tuple(notes)
 
 
-def _tools(table: dict[str, Any]) -> list[Any]:
-    tools = table.get("toolDefinitions", [])
-    if not isinstance(tools, list):
-        message = "toolDefinitions is not a list"
-        raise ValueError(message)  # noqa: TRY004 - as pydantic would
-    return tools
-
-
 def _by_skill(expert: Expert, found: list[_LockedTool]) -> SkillTools:
     started = [
         skill.name for skill in expert.skills if skill.name != BASE_SKILL and not isinstance(skill, InteractiveSkill)
@@ -100,7 +93,7 @@ def _by_skill(expert: Expert, found: list[_LockedTool]) -> SkillTools:
 
 
 def _expert_table(expert: Expert) -> dict[str, Any]:
-    table: dict[str, Any] = expert.model_dump(mode="json", by_alias=True)
+    table: dict[str, Any] = expert.to_plain()
     table["skills"] = {skill["name"]: skill for skill in table["skills"]}
     plain: dict[str, Any] = _without_null(table)
     return plain
@@ -116,7 +109,7 @@ def _tool_tables(expert: Expert, tools: SkillTools) -> list[dict[str, Any]]:
         if isinstance(skill, InteractiveSkill)
     }
     return [
-        _without_null({"skillName": skill_name, **tool.model_dump(mode="json", by_alias=True)})
+        _without_null({"skillName": skill_name, **tool.to_plain()})
         for skill_name, definitions in {**tools, **asked}.items()
         for tool in definitions
     ]

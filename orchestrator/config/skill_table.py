@@ -39,6 +39,11 @@ class SkillTable(Table):
     description: str | None = None
     rule: str | None = None
 
+    def values(self) -> dict[str, Any]:
+        """All that it says but its type, as a Skill takes it."""
+        said = self.model_dump(exclude={"type"})
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+
 
 class StdioTable(SkillTable):
     """An MCP server to start."""
@@ -67,7 +72,7 @@ class StdioTable(SkillTable):
 
     def skill(self, name: str) -> StdioSkill:
         """The skill of that name."""
-        return StdioSkill(name=name, **self.model_dump(exclude={"type"}))
+        return StdioSkill(name=name, **self.values())
 
 
 class SseTable(SkillTable):
@@ -81,7 +86,7 @@ class SseTable(SkillTable):
 
     def skill(self, name: str) -> SseSkill:
         """The skill of that name."""
-        return SseSkill(name=name, **self.model_dump(exclude={"type"}))
+        return SseSkill(name=name, **self.values())
 
 
 class ToolTable(Table):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.checkpoint import DelegateTo
-from orchestrator.wire.message import ExpertMessage, Message, TextPart, ToolCall, ToolMessage, UserMessage
+from orchestrator.wire.message import ExpertMessage, Message, TextPart, ToolCall, ToolCallPart, ToolMessage, UserMessage
 from orchestrator.wire.platform_event import (
     DockerBuildProgress,
     DockerContainerStatus,
@@ -83,7 +83,7 @@ def speech(message: Message) -> tuple[str, str]:
     """Give who speaks in a message, and its words; tool calls and results are named."""
     match message:
         case ExpertMessage():
-            called = ", ".join(part.tool_name for part in message.contents if part.type == "toolCallPart")
+            called = ", ".join(part.tool_name for part in message.contents if isinstance(part, ToolCallPart))
             return ("expert", "\n".join(filter(None, (_words(message), called and f"[calls {called}]"))))
         case ToolMessage():
             return ("tool", "\n".join(f"[{part.tool_name}] {_texts(part.contents)}" for part in message.contents))

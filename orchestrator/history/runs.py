@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.delegation import delegated_run
 from orchestrator.providers.prices import Prices
 from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.event import TerminalEvent
 from orchestrator.wire.run import RunSetting
-from orchestrator.wire.state_event import StartGeneration, StartRun
+from orchestrator.wire.state_event import StartGeneration, StartRun, StopRunByDelegate
 from orchestrator.wire.usage import Usage
 
 UNFINISHED = "unfinished"
@@ -64,8 +65,8 @@ class RunNode:
             "ended": self.ended,
             "attempt": self.attempt,
             "steps": self.steps,
-            "usage": self.usage.model_dump(),
-            "subtreeUsage": self.subtree_usage.model_dump(),
+            "usage": self.usage.to_plain(),
+            "subtreeUsage": self.subtree_usage.to_plain(),
             **_dollars("cost", self.cost),
             **_dollars("subtreeCost", self.subtree_cost),
             "seconds": self.seconds,
@@ -74,12 +75,25 @@ class RunNode:
 
 
 def histories(settings: Iterable[RunSetting], events: Iterable[AnyEvent]) -> tuple[RunHistory, ...]:
-    """Give each Run its events, the Runs in the order in which they started."""
+    """Give each Run its events. The Runs are in the order in which they started, those of one reply in its order."""
     by_run: dict[str, list[AnyEvent]] = {}
+    called: dict[str, tuple[str, int]] = {}
     for event in events:
         by_run.setdefault(event.run_id, []).append(event)
-    ordered = sorted(settings, key=lambda setting: (setting.started_at, setting.generations, setting.run_id))
-    return tuple(RunHistory(setting, tuple(by_run.get(setting.run_id, ()))) for setting in ordered)
+        if isinstance(event, StopRunByDelegate):
+            calls = enumerate(event.checkpoint.delegate_to or ())
+            called |= {delegated_run(event.run_id, call.tool_call_id): (event.run_id, place) for place, call in calls}
+    by_start = sorted(settings, key=lambda setting: (setting.started_at, setting.generations, setting.run_id))
+    began: dict[str, int] = {}
+    for setting in by_start:
+        caller, _ = called.get(setting.run_id, (setting.run_id, 0))
+        began.setdefault(caller, setting.started_at)
+
+    def order(setting: RunSetting) -> tuple[int, int]:
+        caller, place = called.get(setting.run_id, (setting.run_id, 0))
+        return began[caller], place
+
+    return tuple(RunHistory(setting, tuple(by_run.get(setting.run_id, ()))) for setting in sorted(by_start, key=order))
 
 
 def tree(runs: Sequence[RunHistory], usages: Mapping[str, Usage], prices: Prices) -> tuple[RunNode, ...]:

@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 
 from orchestrator.errors import ConfigError
 from orchestrator.providers import ModelRequest, OnDelta, Provider, ProviderSetting
-from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.identity import identify
 from orchestrator.wire.message import Message, TextPart, UserMessage
@@ -29,9 +29,9 @@ _DEFAULT_FILE = "replies.json"
 _DELTA_CHARACTERS = 24
 
 
-class _Strict(Frozen):
+class _Strict(BaseModel):
     # A misspelt key would silently change what an Expert does.
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
 
 
 class ScriptedCall(_Strict):

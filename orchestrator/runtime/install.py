@@ -90,7 +90,7 @@ class _Installation:
                     f"package {package.spec!r} cannot be installed from {install.registries[package.kind]}: {error}"
                 )
                 raise PackageError(message) from error
-        (self._directory / MARKER).write_text(installed.to_json(), encoding="utf-8")
+        (self._directory / MARKER).write_bytes(installed.to_json())
 
     @property
     def _directory(self) -> Path:

@@ -6,11 +6,8 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
-
-from pydantic import TypeAdapter
 
 from orchestrator.errors import WireError
 from orchestrator.wire import link as wire
@@ -34,16 +31,6 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 class BrokerGoneError(Exception):
     """The broker stayed away for longer than a Sandbox waits."""
-
-
-@cache
-def _assigned() -> TypeAdapter[wire.Assigned]:
-    return TypeAdapter(wire.Assigned)
-
-
-@cache
-def _opened() -> TypeAdapter[wire.Opened]:
-    return TypeAdapter(wire.Opened)
 
 
 async def dial(state: Path) -> Connection:
@@ -148,7 +135,7 @@ class Link:
         while True:
             with suppress(*_BROKEN):
                 while True:
-                    self._take(await wire.read_frame(self._reader, wire.answer()))
+                    self._take(await wire.read_frame(self._reader, wire.ANSWER))
             self._writer.close()
             self._reader, self._writer = await _persist(self._reattach, self._patience)
 
@@ -218,7 +205,7 @@ async def attach(
         try:
             writer.write(wire.frame(wire.Attach()))
             attached.set()
-            return await wire.read_frame(reader, _assigned()), (reader, writer)
+            return await wire.read_frame(reader, wire.ASSIGNED), (reader, writer)
         except BaseException:
             writer.close()
             raise
@@ -243,7 +230,7 @@ async def attach(
 
 async def _open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, opening: Frozen) -> str | None:
     writer.write(wire.frame(opening))
-    return (await wire.read_frame(reader, _opened())).refused
+    return (await wire.read_frame(reader, wire.OPENED)).refused
 
 
 def _accept(refused: str | None) -> None:
@@ -255,7 +242,7 @@ def _accept(refused: str | None) -> None:
 def _unexpected(answer: wire.Answer) -> WireError:
     if isinstance(answer, wire.Refused):
         return WireError(f"the broker refuses: {answer.reason}")
-    return WireError(f"the broker answered call {answer.id!r} with {answer.answer!r}, which was not asked for")
+    return WireError(f"the broker answered call {answer.id!r} with {answer.type!r}, which was not asked for")
 
 
 async def _persist(attempt: Callable[[], Awaitable[T]], patience: float, absent: float = PATIENCE) -> T:

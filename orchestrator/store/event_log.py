@@ -85,7 +85,7 @@ class EventLog:
             # Thousands of events a second pass here: the line is extended, not written anew.
             line = b'%b,"position":%d}' % (line[:-1], position)
         else:
-            line = placed.to_json().encode("ascii")
+            line = placed.to_json()
         self._write((event.run_id, event.attempt), line + b"\n")
         self._position = position
         return Recorded(placed, line)

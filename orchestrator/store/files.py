@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from pydantic import ValidationError
+from msgspec.json import Decoder
 
-from orchestrator.errors import DiskError, StoreError
-from orchestrator.wire.frozen import Frozen
+from orchestrator.errors import DiskError, StoreError, WireError
+from orchestrator.wire.frozen import Frozen, read_json
 from orchestrator.wire.identity import identify
 
 V = TypeVar("V", bound=Frozen)
@@ -122,14 +122,12 @@ def read_value(path: Path, shape: type[V]) -> V:
     """
     try:
         with translated(path), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            return shape.model_validate_json(file.read())
+            return read_json(Decoder(shape), file.read())
     except FileNotFoundError as error:
         message = f"{path} is not there, so the job's records are incomplete"
         raise StoreError(message) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}"
+    except WireError as error:
+        message = f"{path} is damaged: {error}"
         raise StoreError(message) from error
 
 

@@ -59,7 +59,7 @@ class JobRecords:
         Raises:
             StoreError: the disk refuses; the event is not recorded.
         """
-        whole = line if line is not None else event.to_json().encode("ascii")
+        whole = line if line is not None else event.to_json()
         masked = self._mask(whole)
         return self._log.append(event if masked == whole else decode(masked), masked)
 
@@ -234,7 +234,7 @@ class JobRecords:
         return self._run(run_id) / "replies" / f"{name}.json"
 
     async def _keep(self, path: Path, value: Frozen, indent: int | None = None, *, synced: bool = False) -> None:
-        content = self._mask(value.to_json().encode("ascii"))
+        content = self._mask(value.to_json())
         if indent is not None:
             content = json.dumps(json.loads(content), indent=indent).encode("ascii") + b"\n"
         loop = asyncio.get_running_loop()

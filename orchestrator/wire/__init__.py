@@ -1,1 +1,1 @@
-"""What crosses between host and container, as frozen values; imports pydantic only."""
+"""What crosses between host and container, as frozen values; imports msgspec only."""

@@ -1,9 +1,9 @@
 """What every event has, and the two families (spec 3.1)."""
 
-from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.frozen import Tagged
 
 
-class AnyEvent(Frozen):
+class AnyEvent(Tagged):
     """What all events have.
 
     `timestamp` is Unix milliseconds. `seq` counts from 1 within an attempt and is absent from events made on the host;

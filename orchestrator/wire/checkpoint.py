@@ -86,9 +86,8 @@ class Checkpoint(CheckpointHead):
     @property
     def head(self) -> CheckpointHead:
         """The same without the conversation."""
-        return CheckpointHead.model_construct(
-            **{name: getattr(self, name) for name in CheckpointHead.model_fields if name != "messages"}
-        )
+        fields = CheckpointHead.__struct_fields__
+        return CheckpointHead(**{name: getattr(self, name) for name in fields if name != "messages"})
 
 
 class Step(Frozen):

@@ -1,9 +1,6 @@
 """Every event type in one union, told apart by `type`."""
 
-from typing import Annotated
-
-from pydantic import Field
-
+from orchestrator.wire.frozen import tag_of
 from orchestrator.wire.platform_event import (
     DockerBuildProgress,
     DockerContainerStatus,
@@ -43,7 +40,7 @@ from orchestrator.wire.stream_event import (
 )
 
 TerminalEvent = CompleteRun | StopRunByDelegate | StopRunByInteractiveTool | StopRunByExceededMaxSteps | StopRunByError
-TERMINAL_TYPES = frozenset(str(event.model_fields["type"].default) for event in TerminalEvent.__args__)
+TERMINAL_TYPES = frozenset(map(tag_of, TerminalEvent.__args__))
 
 StateEvent = (
     StartRun
@@ -78,4 +75,4 @@ PlatformEvent = (
     | DockerContainerStatus
     | ProxyAccess
 )
-Event = Annotated[StateEvent | StreamingEvent | PlatformEvent, Field(discriminator="type")]
+Event = StateEvent | StreamingEvent | PlatformEvent

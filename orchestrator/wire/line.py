@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from msgspec.json import Decoder
 
 from orchestrator.errors import WireError
 from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.event import Event
+from orchestrator.wire.frozen import ascii_json, read_json
 from orchestrator.wire.run import EventDetail
 
 LINE_BYTES = {EventDetail.DEFAULT: 64 * 1024, EventDetail.FULL: 64 * 1024 * 1024}
@@ -21,8 +22,8 @@ _MARK = " [cut: {} characters in all]"
 
 
 @cache
-def _adapter() -> TypeAdapter[Event]:
-    return TypeAdapter(Event)
+def _decoder() -> Decoder[Event]:
+    return Decoder(Event)
 
 
 def encode(event: AnyEvent, detail: EventDetail = EventDetail.DEFAULT) -> bytes:
@@ -33,15 +34,15 @@ def encode(event: AnyEvent, detail: EventDetail = EventDetail.DEFAULT) -> bytes:
     limit = LINE_BYTES[detail]
     line = event.to_json()
     if len(line) < limit:
-        return line.encode("ascii") + b"\n"
+        return line + b"\n"
     whole = json.loads(line)
     for cap in _CAPS:
-        line = _dump(_cut(whole, cap))
-        if len(line) < limit:
-            return line.encode("ascii") + b"\n"
+        cut = ascii_json(_cut(whole, cap))
+        if len(cut) < limit:
+            return cut + b"\n"
     # Not text but sheer numbers break the bound: keep what says which event it was, and that something is missing.
     head = {name: whole[name] for name in _HEAD if name in whole}
-    return _dump(head | {"cut": len(event.to_json())}).encode("ascii") + b"\n"
+    return ascii_json(head | {"cut": len(line)}) + b"\n"
 
 
 def decode(line: bytes | str) -> Event:
@@ -51,16 +52,10 @@ def decode(line: bytes | str) -> Event:
         WireError: it is not an event.
     """
     try:
-        return _adapter().validate_json(line)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        message = f"not an event: {path + ': ' if path else ''}{first['msg']}"
+        return read_json(_decoder(), line)
+    except WireError as error:
+        message = f"not an event: {error}"
         raise WireError(message) from error
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
 
 
 def _cut(value: Any, cap: int) -> Any:

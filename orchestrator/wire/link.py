@@ -6,14 +6,13 @@ a tunnel carries one frame each way and then raw bytes.
 
 import asyncio
 from collections.abc import Mapping
-from functools import cache
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from msgspec.json import Decoder
 
 from orchestrator.errors import WireError
 from orchestrator.wire.checkpoint import Checkpoint
-from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.frozen import Frozen, Tagged, read_json
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply, ToolDefinition
 from orchestrator.wire.install import Install
 from orchestrator.wire.message import ToolResult
@@ -33,23 +32,19 @@ _PREFIX = 4
 T = TypeVar("T")
 
 
-class Attach(Frozen):
+class Attach(Tagged):
     """First connection of a Sandbox: it is up, and asks for its Run."""
 
-    open: Literal["attach"] = "attach"
 
-
-class Reattach(Frozen):
+class Reattach(Tagged):
     """A Sandbox that lost its broker comes back."""
 
-    open: Literal["reattach"] = "reattach"
     session_key: str
 
 
-class Tunnel(Frozen):
+class Tunnel(Tagged):
     """One proxied connection; `credential` says for which skill, and so to which hosts."""
 
-    open: Literal["tunnel"] = "tunnel"
     session_key: str
     credential: str
     host: str
@@ -74,99 +69,87 @@ class Opened(Frozen):
     refused: str | None = None
 
 
-class Generate(Frozen):
+class Generate(Tagged):
     """Call the model."""
 
-    call: Literal["generate"] = "generate"
     id: str
     request: GenerationRequest
 
 
-class KeepCheckpoint(Frozen):
+class KeepCheckpoint(Tagged):
     """Store a checkpoint; answered once it is safe."""
 
-    call: Literal["checkpoint"] = "checkpoint"
     id: str
     checkpoint: Checkpoint
 
 
-class KeepResult(Frozen):
+class KeepResult(Tagged):
     """Store a tool's result before its event is written; answered once it is safe."""
 
-    call: Literal["result"] = "result"
     id: str
     result: ToolResult
 
 
-class KeepTools(Frozen):
+class KeepTools(Tagged):
     """Tell the tools of each skill, by its name: what an inspection is for."""
 
-    call: Literal["tools"] = "tools"
     id: str
     tools: Mapping[str, tuple[ToolDefinition, ...]]
 
 
-class Delta(Frozen):
+class Delta(Tagged):
     """A piece of a reply on its way."""
 
-    answer: Literal["delta"] = "delta"
     id: str
     kind: Literal["reasoning", "text"]
     text: str
 
 
-class Generated(Frozen):
+class Generated(Tagged):
     """The whole reply."""
 
-    answer: Literal["reply"] = "reply"
     id: str
     reply: Reply
 
 
-class Failed(Frozen):
+class Failed(Tagged):
     """The model could not be called."""
 
-    answer: Literal["failure"] = "failure"
     id: str
     failure: Failure
 
 
-class Kept(Frozen):
+class Kept(Tagged):
     """What was to be stored is safe."""
 
-    answer: Literal["kept"] = "kept"
     id: str
 
 
-class Refused(Frozen):
+class Refused(Tagged):
     """The call breaks a rule; the Sandbox must end."""
 
-    answer: Literal["refused"] = "refused"
     id: str
     reason: str
 
 
-Opening = Annotated[Attach | Reattach | Tunnel, Field(discriminator="open")]
-Call = Annotated[Generate | KeepCheckpoint | KeepResult | KeepTools, Field(discriminator="call")]
-Answer = Annotated[Delta | Generated | Failed | Kept | Refused, Field(discriminator="answer")]
+Opening = Attach | Reattach | Tunnel
+Call = Generate | KeepCheckpoint | KeepResult | KeepTools
+Answer = Delta | Generated | Failed | Kept | Refused
 
+OPENING: Decoder[Opening] = Decoder(Opening)
+"""Reads a connection's first frame."""
 
-@cache
-def opening() -> TypeAdapter[Opening]:
-    """How to read a connection's first frame."""
-    return TypeAdapter(Opening)
+CALL: Decoder[Call] = Decoder(Call)
+"""Reads what a Sandbox asks for."""
 
+ANSWER: Decoder[Answer] = Decoder(Answer)
+"""Reads what the broker says to a call."""
 
-@cache
-def call() -> TypeAdapter[Call]:
-    """How to read a call."""
-    return TypeAdapter(Call)
+ASSIGNED = Decoder(Assigned)
+"""Reads what the broker says to Attach."""
 
-
-@cache
-def answer() -> TypeAdapter[Answer]:
-    """How to read an answer."""
-    return TypeAdapter(Answer)
+OPENED = Decoder(Opened)
+"""Reads what the broker says to Reattach and Tunnel."""
 
 
 def frame(value: Frozen) -> bytes:
@@ -175,14 +158,14 @@ def frame(value: Frozen) -> bytes:
     Raises:
         WireError: it would be larger than FRAME_BYTES.
     """
-    body = value.to_json().encode("ascii")
+    body = value.to_json()
     if len(body) > FRAME_BYTES:
         message = f"a frame of {len(body)} bytes is over the limit of {FRAME_BYTES}"
         raise WireError(message)
     return len(body).to_bytes(_PREFIX) + body
 
 
-async def read_frame(reader: asyncio.StreamReader, shape: TypeAdapter[T], limit: int = FRAME_BYTES) -> T:
+async def read_frame(reader: asyncio.StreamReader, decoder: Decoder[T], limit: int = FRAME_BYTES) -> T:
     """Read one frame of at most `limit` bytes.
 
     Raises:
@@ -195,7 +178,7 @@ async def read_frame(reader: asyncio.StreamReader, shape: TypeAdapter[T], limit:
         raise WireError(message)
     body = await reader.readexactly(size)
     try:
-        return shape.validate_json(body)
-    except ValidationError as error:
-        message = f"a frame is not what was agreed: {error.error_count()} problems"
+        return read_json(decoder, body)
+    except WireError as error:
+        message = f"a frame is not what was agreed: {error}"
         raise WireError(message) from error

@@ -8,7 +8,6 @@ from orchestrator.wire.any_event import RuntimeEvent
 class InitializeRuntime(RuntimeEvent):
     """A segment's Sandbox took its Run. `expert_name` names the Expert, `experts` all known keys."""
 
-    type: Literal["initializeRuntime"] = "initializeRuntime"
     runtime_version: str
     runtime: str | None = None
     expert_name: str
@@ -24,7 +23,6 @@ class InitializeRuntime(RuntimeEvent):
 class SkillStarting(RuntimeEvent):
     """A stdio skill is about to be started."""
 
-    type: Literal["skillStarting"] = "skillStarting"
     skill_name: str
     command: str
     args: tuple[str, ...]
@@ -33,7 +31,6 @@ class SkillStarting(RuntimeEvent):
 class SkillStderr(RuntimeEvent):
     """A stdio skill wrote to its stderr."""
 
-    type: Literal["skillStderr"] = "skillStderr"
     skill_name: str
     message: str
 
@@ -41,7 +38,6 @@ class SkillStderr(RuntimeEvent):
 class SkillConnected(RuntimeEvent):
     """A skill's tools are known; durations are milliseconds."""
 
-    type: Literal["skillConnected"] = "skillConnected"
     skill_name: str
     server_info: dict[str, str] | None = None
     spawn_duration_ms: float | None = None
@@ -54,14 +50,12 @@ class SkillConnected(RuntimeEvent):
 class SkillDisconnected(RuntimeEvent):
     """A skill is closed."""
 
-    type: Literal["skillDisconnected"] = "skillDisconnected"
     skill_name: str
 
 
 class DockerBuildProgress(RuntimeEvent):
     """An image is being built."""
 
-    type: Literal["dockerBuildProgress"] = "dockerBuildProgress"
     stage: Literal["pulling", "building", "complete", "error"]
     service: str
     message: str
@@ -71,7 +65,6 @@ class DockerBuildProgress(RuntimeEvent):
 class DockerContainerStatus(RuntimeEvent):
     """A Sandbox changed state; only with `--verbose`."""
 
-    type: Literal["dockerContainerStatus"] = "dockerContainerStatus"
     status: Literal["starting", "running", "healthy", "unhealthy", "stopped", "error"]
     service: str
     message: str | None = None
@@ -80,7 +73,6 @@ class DockerContainerStatus(RuntimeEvent):
 class ProxyAccess(RuntimeEvent):
     """A skill asked for a host. `reason` says why not, and what would allow it."""
 
-    type: Literal["proxyAccess"] = "proxyAccess"
     action: Literal["allowed", "blocked"]
     skill_name: str | None = None
     domain: str

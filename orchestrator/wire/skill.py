@@ -1,19 +1,16 @@
 """Skills as declared in perstack.toml (spec 1.5), each carrying its name."""
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from orchestrator.wire.frozen import Frozen
+from orchestrator.wire.frozen import Frozen, Tagged
 
 BASE_SKILL = "@perstack/base"
 """The reserved name of the built-in tools."""
 
 
-class StdioSkill(Frozen):
+class StdioSkill(Tagged, tag="mcpStdioSkill"):
     """An MCP server started as a child process. Exactly one of `package_name` and non-empty `args` is given."""
 
-    type: Literal["mcpStdioSkill"] = "mcpStdioSkill"
     name: str
     description: str | None = None
     rule: str | None = None
@@ -27,10 +24,9 @@ class StdioSkill(Frozen):
     lazy_init: bool = False
 
 
-class SseSkill(Frozen):
+class SseSkill(Tagged, tag="mcpSseSkill"):
     """An MCP server behind a public https endpoint."""
 
-    type: Literal["mcpSseSkill"] = "mcpSseSkill"
     name: str
     description: str | None = None
     rule: str | None = None
@@ -48,14 +44,13 @@ class InteractiveTool(Frozen):
     input_schema: dict[str, Any]
 
 
-class InteractiveSkill(Frozen):
+class InteractiveSkill(Tagged):
     """Tools that stop the Run until the user answers."""
 
-    type: Literal["interactiveSkill"] = "interactiveSkill"
     name: str
     description: str | None = None
     rule: str | None = None
     tools: tuple[InteractiveTool, ...]
 
 
-Skill = Annotated[StdioSkill | SseSkill | InteractiveSkill, Field(discriminator="type")]
+Skill = StdioSkill | SseSkill | InteractiveSkill

@@ -1,7 +1,5 @@
 """Events of the agent loop (spec 3.2)."""
 
-from typing import Literal
-
 from orchestrator.wire.any_event import RunEvent
 from orchestrator.wire.checkpoint import CheckpointHead, RunError, Step
 from orchestrator.wire.message import ExpertMessage, Message, ToolCall, ToolMessage, ToolResult
@@ -11,7 +9,6 @@ from orchestrator.wire.usage import Usage
 class StartRun(RunEvent):
     """A segment begins."""
 
-    type: Literal["startRun"] = "startRun"
     initial_checkpoint: CheckpointHead
     input_messages: tuple[Message, ...]
 
@@ -19,14 +16,12 @@ class StartRun(RunEvent):
 class StartGeneration(RunEvent):
     """The model is about to be called; `messages` only with full detail."""
 
-    type: Literal["startGeneration"] = "startGeneration"
     messages: tuple[Message, ...] | None = None
 
 
 class ResumeToolCalls(RunEvent):
     """Calls of an earlier segment are still unanswered."""
 
-    type: Literal["resumeToolCalls"] = "resumeToolCalls"
     pending_tool_calls: tuple[ToolCall, ...]
     partial_tool_results: tuple[ToolResult, ...]
 
@@ -34,14 +29,12 @@ class ResumeToolCalls(RunEvent):
 class FinishAllToolCalls(RunEvent):
     """All calls of an earlier segment are answered."""
 
-    type: Literal["finishAllToolCalls"] = "finishAllToolCalls"
     new_messages: tuple[ToolMessage, ...]
 
 
 class Retry(RunEvent):
     """The reply could not be used; `reason` is JSON text of an error and a message."""
 
-    type: Literal["retry"] = "retry"
     reason: str
     new_messages: tuple[Message, ...]
     tool_calls: tuple[ToolCall, ...] | None = None
@@ -52,7 +45,6 @@ class Retry(RunEvent):
 class CallTools(RunEvent):
     """The model asked for tools; calls are sorted MCP, delegates, interactive."""
 
-    type: Literal["callTools"] = "callTools"
     new_message: ExpertMessage
     tool_calls: tuple[ToolCall, ...]
     usage: Usage
@@ -61,7 +53,6 @@ class CallTools(RunEvent):
 class CallDelegate(RunEvent):
     """The calls among them that go to other Experts."""
 
-    type: Literal["callDelegate"] = "callDelegate"
     new_message: ExpertMessage
     tool_calls: tuple[ToolCall, ...]
     usage: Usage
@@ -70,7 +61,6 @@ class CallDelegate(RunEvent):
 class CallInteractiveTool(RunEvent):
     """The first call among them that the user must answer."""
 
-    type: Literal["callInteractiveTool"] = "callInteractiveTool"
     new_message: ExpertMessage
     tool_call: ToolCall
     usage: Usage
@@ -79,28 +69,24 @@ class CallInteractiveTool(RunEvent):
 class ResolveToolResults(RunEvent):
     """All tools of this step answered."""
 
-    type: Literal["resolveToolResults"] = "resolveToolResults"
     tool_results: tuple[ToolResult, ...]
 
 
 class AttemptCompletion(RunEvent):
     """The Expert says it is done, and no todo is open."""
 
-    type: Literal["attemptCompletion"] = "attemptCompletion"
     tool_result: ToolResult
 
 
 class FinishToolCall(RunEvent):
     """Results joined the conversation."""
 
-    type: Literal["finishToolCall"] = "finishToolCall"
     new_messages: tuple[ToolMessage, ...]
 
 
 class ContinueToNextStep(RunEvent):
     """A step is over and the next begins."""
 
-    type: Literal["continueToNextStep"] = "continueToNextStep"
     checkpoint: CheckpointHead
     step: Step
     next_checkpoint: CheckpointHead
@@ -109,7 +95,6 @@ class ContinueToNextStep(RunEvent):
 class StopRunByExceededMaxSteps(RunEvent):
     """Terminal: the job's step limit is reached; resumable."""
 
-    type: Literal["stopRunByExceededMaxSteps"] = "stopRunByExceededMaxSteps"
     checkpoint: CheckpointHead
     step: Step
 
@@ -117,7 +102,6 @@ class StopRunByExceededMaxSteps(RunEvent):
 class StopRunByInteractiveTool(RunEvent):
     """Terminal: waits for the user; resumable."""
 
-    type: Literal["stopRunByInteractiveTool"] = "stopRunByInteractiveTool"
     checkpoint: CheckpointHead
     step: Step
 
@@ -125,7 +109,6 @@ class StopRunByInteractiveTool(RunEvent):
 class StopRunByDelegate(RunEvent):
     """Terminal: hands work to other Experts; their results start the next segment."""
 
-    type: Literal["stopRunByDelegate"] = "stopRunByDelegate"
     checkpoint: CheckpointHead
     step: Step
 
@@ -133,7 +116,6 @@ class StopRunByDelegate(RunEvent):
 class StopRunByError(RunEvent):
     """Terminal: the Expert cannot go on."""
 
-    type: Literal["stopRunByError"] = "stopRunByError"
     checkpoint: CheckpointHead
     step: Step
     error: RunError
@@ -142,7 +124,6 @@ class StopRunByError(RunEvent):
 class CompleteRun(RunEvent):
     """Terminal: done; `text` is the result, `usage` that of the last generation."""
 
-    type: Literal["completeRun"] = "completeRun"
     checkpoint: CheckpointHead
     step: Step
     text: str

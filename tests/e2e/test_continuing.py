@@ -54,7 +54,7 @@ async def test_d9_an_answer_completes_the_job(project: Make) -> None:
     assert answered.code == 0, answered.stderr
     start: StartRun = answered.of(StartRun)[0]
     assert start.initial_checkpoint.status is Status.STOPPED_BY_INTERACTIVE_TOOL
-    assert "yes" in start.model_dump_json()
+    assert b"yes" in start.to_json()
     assert answered.of(CompleteRun)[0].text == "then go"
 
 

@@ -87,4 +87,4 @@ async def test_a_tool_call_and_an_answer(made: Project) -> None:
     assert (made.workspace / "x").read_text() == "y"
     answered = fake.received[1].body["messages"][-1]["content"]
     assert [(part["type"], part["tool_use_id"]) for part in answered] == [("tool_result", "toolu_1")]
-    assert result.events[-1].to_json().count("all done") > 0
+    assert result.events[-1].to_json().count(b"all done") > 0

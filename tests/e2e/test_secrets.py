@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.wire.state_event import ResolveToolResults
 from tests.support import engine
 from tests.support.project import PYTHON, Project, ask, ended, say, use
 
@@ -90,12 +91,12 @@ async def test_a_delegate_is_given_nothing_of_its_coordinator_s(tmp_path: Path, 
     made = _project(tmp_path / "project", backend)
     result = await made.run("one", QUERY, "--events", "full", "--env", "OWN_NOTE", env=FROM_ENVIRONMENT)
     assert result.code == 0, result.stderr
-    told = {key: [event for event in result.events if event.type == "resolveToolResults" and event.expert_key == key]
+    told = {key: [event for event in result.events if isinstance(event, ResolveToolResults) and event.expert_key == key]
             for key in ("one", "two")}  # fmt: skip
-    assert any("OWN_NOTE" in event.model_dump_json() for event in told["one"])
+    assert any(b"OWN_NOTE" in event.to_json() for event in told["one"])
     assert len(told["two"]) == 1
     for name in (*FROM_ENVIRONMENT, *FROM_FILE):
-        assert name not in told["two"][0].model_dump_json()
+        assert name.encode() not in told["two"][0].to_json()
 
 
 @pytest.mark.docker

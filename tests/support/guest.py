@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from pydantic import TypeAdapter
+from msgspec.json import Decoder
 
 from orchestrator.wire import link
 from orchestrator.wire.frozen import Frozen
@@ -45,13 +45,13 @@ class Guest:
     async def read(self, shape: type[T]) -> T:
         """Read one frame of a shape."""
         async with asyncio.timeout(SECONDS):
-            return await link.read_frame(self.reader, TypeAdapter(shape))
+            return await link.read_frame(self.reader, Decoder(shape))
 
     async def answer(self) -> link.Answer:
         """Read the next answer to a call that is not a piece of a reply."""
         while True:
             async with asyncio.timeout(SECONDS):
-                answer = await link.read_frame(self.reader, link.answer())
+                answer = await link.read_frame(self.reader, link.ANSWER)
             if not isinstance(answer, link.Delta):
                 return answer
 

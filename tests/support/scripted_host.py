@@ -95,8 +95,8 @@ class ScriptedHost:
         """Serve one connection."""
         self.writers.append(writer)
         with suppress(OSError, asyncio.IncompleteReadError):
-            opening = await link.read_frame(reader, link.opening())
-            self.openings.append(opening.open)
+            opening = await link.read_frame(reader, link.OPENING)
+            self.openings.append(opening.type)
             if isinstance(opening, link.Attach):
                 writer.write(link.frame(link.Assigned(run=self.run, session_key=KEY)))
             else:
@@ -104,7 +104,7 @@ class ScriptedHost:
                 refused = self.refused_tunnel if isinstance(opening, link.Tunnel) else refused
                 writer.write(link.frame(link.Opened(refused=refused)))
             while True:
-                call = await link.read_frame(reader, link.call())
+                call = await link.read_frame(reader, link.CALL)
                 if call.id in self.break_calls:
                     self.break_calls.discard(call.id)
                     break

@@ -130,9 +130,9 @@ async def test_pieces_arrive_before_the_reply(world: World) -> None:
     async with world.running() as (_, guest, _):
         guest.send(generate())
         texts = {"text": "", "reasoning": ""}
-        while (frame := (await guest.read(dict[str, Any])))["answer"] == "delta":
+        while (frame := (await guest.read(dict[str, Any])))["type"] == "delta":
             texts[frame["kind"]] += frame["text"]
-    assert frame["answer"] == "reply"
+    assert frame["type"] == "generated"
     assert texts == {"text": "a" * 100, "reasoning": "b" * 100}
 
 

@@ -1,6 +1,7 @@
 """Events fold into what a person sees."""
 
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,7 @@ def _head(expert: ExpertId, tokens: int, by: DelegatedBy | None = None) -> Check
     )
 
 
-def _common(run_id: str, expert: ExpertId, step: int) -> dict[str, object]:
+def _common(run_id: str, expert: ExpertId, step: int) -> dict[str, Any]:
     return {
         "id": "e",
         "timestamp": 1000,
@@ -44,8 +45,8 @@ def _common(run_id: str, expert: ExpertId, step: int) -> dict[str, object]:
 
 
 def _start(run_id: str, expert: ExpertId, by: DelegatedBy | None = None, tokens: int = 0, step: int = 1) -> StartRun:
-    return StartRun.model_validate(
-        _common(run_id, expert, step) | {"initial_checkpoint": _head(expert, tokens, by), "input_messages": ()}
+    return StartRun(
+        **_common(run_id, expert, step) | {"initial_checkpoint": _head(expert, tokens, by), "input_messages": ()}
     )
 
 
@@ -53,15 +54,13 @@ def _calls(run_id: str, expert: ExpertId, step: int, tool: str, tokens: int) -> 
     call = ToolCall(id="t", skill_name="s", tool_name=tool, args={})
     message = ExpertMessage(id="m", contents=())
     usage = Usage(total_tokens=tokens)
-    return CallTools.model_validate(
-        _common(run_id, expert, step) | {"new_message": message, "tool_calls": (call,), "usage": usage}
-    )
+    return CallTools(**_common(run_id, expert, step), new_message=message, tool_calls=(call,), usage=usage)
 
 
 def _end(run_id: str, expert: ExpertId, tokens: int, kind: type[StopRunByDelegate | CompleteRun]) -> Event:
     step = Step(step_number=1, started_at=1)
-    fields = {"checkpoint": _head(expert, tokens), "step": step, "text": "done", "usage": Usage()}
-    return kind.model_validate(_common(run_id, expert, 1) | fields)
+    done: dict[str, Any] = {} if kind is StopRunByDelegate else {"text": "done", "usage": Usage()}
+    return kind(**_common(run_id, expert, 1), checkpoint=_head(expert, tokens), step=step, **done)
 
 
 BY = DelegatedBy(expert=BOSS, tool_call_id="t", tool_name="aide", checkpoint_id="c", run_id="r1")
@@ -110,7 +109,7 @@ def test_tokens_are_counted_once() -> None:
 def test_folding_leaves_the_old_view_alone() -> None:
     """A View is a value."""
     before = _fold(_start("r1", BOSS))
-    after = before.with_event(StartGeneration.model_validate(_common("r1", BOSS, 2)))
+    after = before.with_event(StartGeneration(**_common("r1", BOSS, 2)))
     assert before.working == {"r1": Work(("boss",), 1, "starting")}
     assert after.working == {"r1": Work(("boss",), 2, "asking the model")}
 

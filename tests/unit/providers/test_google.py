@@ -12,6 +12,7 @@ from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply
 from orchestrator.wire.identity import identify
 from orchestrator.wire.message import (
     ExpertMessage,
+    ExpertPart,
     ImageInlinePart,
     Message,
     TextPart,
@@ -76,7 +77,7 @@ async def test_signatures_survive_the_round_trip() -> None:
         usage=Usage(input_tokens=10, output_tokens=7, reasoning_tokens=3, total_tokens=117, cached_input_tokens=100),
         finish_reason=FinishReason.TOOL_CALLS,
     )
-    parts = (
+    parts: tuple[ExpertPart, ...] = (
         *(ThinkingPart(id="p", thinking=one.text, signature=one.signature) for one in outcome.reasoning),
         TextPart(id="p", text=outcome.text),
         *(ToolCallPart(id="p", tool_call_id=one.id, tool_name=one.name, args=one.args) for one in outcome.tool_calls),

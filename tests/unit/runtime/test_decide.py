@@ -270,7 +270,7 @@ def test_c17_unknown_tool_is_answered() -> None:
     """A tool that nobody offers gets an error result that names those there are."""
     refused = calls.sort(_called(("think", {}), ("read", {})), ROUTES).refused
     assert [(result.id, result.is_error) for result in refused] == [("c0", True)]
-    assert "ask, attemptCompletion, pro, read" in refused[0].to_json()
+    assert b"ask, attemptCompletion, pro, read" in refused[0].to_json()
 
 
 def test_c17_siblings_of_completion_are_answered() -> None:

@@ -96,9 +96,9 @@ async def test_a_refusal_is_a_wire_error(tmp_path: Path) -> None:
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
-            await wire.read_frame(reader, wire.opening())
+            await wire.read_frame(reader, wire.OPENING)
             writer.write(wire.frame(wire.Assigned(run=a_run(), session_key="k")))
-            call = await wire.read_frame(reader, wire.call())
+            call = await wire.read_frame(reader, wire.CALL)
             writer.write(wire.frame(wire.Refused(id=call.id, reason="not your delegate")))
             await reader.read()
 
@@ -115,7 +115,7 @@ async def test_tunnels(refusal: str | None, got: bytes, tmp_path: Path) -> None:
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
-            opening = await wire.read_frame(reader, wire.opening())
+            opening = await wire.read_frame(reader, wire.OPENING)
             if isinstance(opening, wire.Attach):
                 writer.write(wire.frame(wire.Assigned(run=a_run(), session_key="k")))
                 await reader.read()

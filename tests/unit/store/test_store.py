@@ -260,6 +260,7 @@ async def test_h1_a_setting_kept_again_only_touches_its_time(tmp_path: Path) -> 
 
 
 async def test_no_attempt_has_the_number_of_one_whose_setting_the_machine_lost(tmp_path: Path) -> None:
+    """Its events are there, so another attempt of its number would be taken for it."""
     async with Store(tmp_path).create(JOB) as records:
         await records.keep_setting(_setting(1), sandbox=7)
         await records.append(_event(1, attempt=1), _line(1))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import WireError
 from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.event import PlatformEvent, StateEvent, StreamingEvent
+from orchestrator.wire.frozen import tag_of
 from orchestrator.wire.line import LINE_BYTES, decode, encode
 from orchestrator.wire.message import TextPart, ToolResult
 from orchestrator.wire.run import EventDetail
@@ -21,7 +22,7 @@ BOUND = LINE_BYTES[EventDetail.DEFAULT]
 
 
 def _types(union: object) -> set[str]:
-    return {kind.model_fields["type"].default for kind in get_args(union)}
+    return set(map(tag_of, get_args(union)))
 
 
 def _result(text: str) -> ResolveToolResults:
