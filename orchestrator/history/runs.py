@@ -86,14 +86,17 @@ def histories(settings: Iterable[RunSetting], events: Iterable[AnyEvent]) -> tup
     by_start = sorted(settings, key=lambda setting: (setting.started_at, setting.generations, setting.run_id))
     began: dict[str, int] = {}
     for setting in by_start:
-        caller, _ = called.get(setting.run_id, (setting.run_id, 0))
-        began.setdefault(caller, setting.started_at)
+        if setting.run_id in called:
+            began.setdefault(called[setting.run_id][0], setting.started_at)
 
     def order(setting: RunSetting) -> tuple[int, int]:
-        caller, place = called.get(setting.run_id, (setting.run_id, 0))
+        if setting.run_id not in called:
+            return setting.started_at, 0
+        caller, place = called[setting.run_id]
         return began[caller], place
 
-    return tuple(RunHistory(setting, tuple(by_run.get(setting.run_id, ()))) for setting in sorted(by_start, key=order))
+    ordered = sorted(by_start, key=order)
+    return tuple(RunHistory(setting, tuple(by_run.get(setting.run_id, ()))) for setting in ordered)
 
 
 def tree(runs: Sequence[RunHistory], usages: Mapping[str, Usage], prices: Prices) -> tuple[RunNode, ...]:
