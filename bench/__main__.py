@@ -20,7 +20,7 @@ from bench.measure import Figures, elapsed, interleave, table
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "examples" / "fitness"
 COMMAND = str(Path(sys.executable).with_name("perstack-orch"))
-IMAGE = f"perstack-orch-runtime:{version('perstack-orch')}"
+IMAGE = os.environ.get("PERSTACK_RUNTIME_IMAGE") or f"perstack-orch-runtime:{version('perstack-orch')}"
 QUERY = "Start today's session"
 RUNS = 3
 

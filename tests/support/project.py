@@ -34,6 +34,9 @@ instruction = "Right."
 """
 """A coordinator with two delegates."""
 
+FROM_HERE = ("PATH", "HOME", "LANG", "DOCKER_HOST", "PERSTACK_RUNTIME_IMAGE")
+"""All that a command under test takes from this environment."""
+
 SECONDS = 120
 
 
@@ -114,7 +117,7 @@ class Project:
 
     async def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
         """Start the command without waiting for it."""
-        clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "DOCKER_HOST") if name in os.environ}
+        clean = {name: os.environ[name] for name in FROM_HERE if name in os.environ}
         return await asyncio.create_subprocess_exec(
             *COMMAND,
             *arguments,
