@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.backends.naming import labels, sandbox_name
-from orchestrator.broker.authority import Authority, SkillHosts
+from orchestrator.broker.authority import Authority, EgressLimits, SkillHosts
 from orchestrator.config import Config, reasoning_tokens
 from orchestrator.config.fetching import Fetch, fetch_of
 from orchestrator.config.registries import Registries
@@ -49,10 +49,11 @@ class Job:
 
     `env` holds the values of all variables that may be granted, `env_names` are those of `--env`, `secrets` are the
     values that no record may show. `allowed` are the hosts of `--allow-domain` by skill; where somebody `asks` about
-    others, every skill has a proxy. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work at once,
-    `prewarm` how many more are kept warm, None to decide by what the Experts may need. `run_seconds` bounds one attempt
-    of a Run, `job_seconds` everything from now on; None is no bound. Packages of skills are fetched from `registries`,
-    for the backend `platform`; `shelf` says where they are installed. `price` is the model's, where it is known.
+    others, every skill has a proxy. `limits` are each Sandbox's, `egress` each skill's in a Run. `timeout_ms` is of one
+    generation. `slots` is how many Sandboxes may work at once, `prewarm` how many more are kept warm, None to decide by
+    what the Experts may need. `run_seconds` bounds one attempt of a Run, `job_seconds` everything from now on; None is
+    no bound. Packages of skills are fetched from `registries`, for the backend `platform`; `shelf` says where they are
+    installed. `price` is the model's, where it is known.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Job:
     allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asks: bool = False
     limits: Limits = Limits()
+    egress: EgressLimits = EgressLimits()
     slots: int = 8
     prewarm: int | None = None
     events: EventDetail = EventDetail.DEFAULT
@@ -251,6 +253,7 @@ def plan(job: Job, start: Start, key: bytes, now: int) -> Plan:
         generations=start.generations,
         max_generations=_GENERATIONS_PER_STEP * job.max_steps + job.max_retries,
         hosts={credential: SkillHosts(name, hosts[name]) for name, credential in keys.items()},
+        egress=job.egress,
     )
     parent = start.checkpoint.delegated_by
     setting = RunSetting(

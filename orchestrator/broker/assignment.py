@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.broker.authority import Authority
 from orchestrator.broker.gateway import Gateway
+from orchestrator.broker.tunnels import Tunnels
 from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.identity import identify
@@ -28,12 +29,13 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The work as it is handed over in `frame`, what it may do, the model for it, and tokens used before."""
+    """The work as it is handed over in `frame`, what it may do, the model and the tunnels for it, tokens used before."""
 
     work: Run | Install
     authority: Authority
     frame: link.Assigned
     gateway: Gateway
+    tunnels: Tunnels
     before: Usage
 
     @property

@@ -13,8 +13,10 @@ from orchestrator.broker.claims import as_known, false_claim
 from orchestrator.broker.egress import Access
 from orchestrator.broker.gateway import Gateway, Means
 from orchestrator.broker.ledger import Ledger
-from orchestrator.broker.proxy import Network, Traffic, reach, relay
+from orchestrator.broker.proxy import Network
+from orchestrator.broker.relay import Traffic
 from orchestrator.broker.stream import Pieces, Stream
+from orchestrator.broker.tunnels import Tunnels
 from orchestrator.errors import WireError
 from orchestrator.keys import KEY_BYTES
 from orchestrator.wire import link
@@ -30,7 +32,6 @@ _OPENING_BYTES = 64 * 1024
 _OPENING_SECONDS = 10
 _CONNECTIONS = 256
 _CALLS_AT_ONCE = 16
-_HOST_CHARACTERS = 253
 
 T = TypeVar("T")
 
@@ -68,8 +69,6 @@ class Session:
         """What an inspection found."""
         self.violation: str | None = None
         """The first rule that the container broke; from then on it is refused everything."""
-        self.traffic = Traffic()
-        """What its tunnels have moved."""
 
     @property
     def usage(self) -> Usage:
@@ -80,6 +79,11 @@ class Session:
     def generations(self) -> int:
         """Model calls of this Run, as counted on the host."""
         return self._assignment.gateway.generations if self._assignment else 0
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes that its skills sent to hosts and received from them."""
+        return self._assignment.tunnels.traffic if self._assignment else Traffic()
 
     async def ready(self) -> None:
         """Wait until the Sandbox has attached. If it ends before, this waits for ever: watch its exit beside it."""
@@ -121,7 +125,8 @@ class Session:
         if past is None:
             past = Past(work.checkpoint.usage) if isinstance(work, Run) else Past()
         gateway = Gateway(self._common.means(self), run_id(work), authority, past.answered)
-        self._assignment = Assignment(work, authority, frame, gateway, past.usage)
+        tunnels = Tunnels(run_id(work), authority, self._common.network, self._common.report)
+        self._assignment = Assignment(work, authority, frame, gateway, tunnels, past.usage)
         self.checkpoint = past.checkpoint
         return frame
 
@@ -174,9 +179,9 @@ class Session:
             refused = self._refusal(opening)
             if refused is not None:
                 await stream.send(link.Opened(refused=refused))
-            elif isinstance(opening, link.Tunnel):
-                await self._tunnel(stream, opening)
-            else:
+            elif isinstance(opening, link.Tunnel) and self._assignment is not None:
+                await self._assignment.tunnels.carry(stream, opening)
+            elif not isinstance(opening, link.Tunnel):
                 await self._link(stream, opening)
         except (WireError, OSError, asyncio.IncompleteReadError):
             # That connection's end and nothing else's: a Sandbox that is in earnest comes back with its key.
@@ -256,32 +261,6 @@ class Session:
         if isinstance(answer, Reply):
             return link.Generated(id=call.id, reply=answer)
         return link.Failed(id=call.id, failure=answer)
-
-    async def _tunnel(self, stream: Stream, tunnel: link.Tunnel) -> None:
-        given = self._assignment
-        if given is None:
-            return
-        outside = await reach(tunnel, given.authority, self._common.network)
-        reason = outside if isinstance(outside, str) else None
-        hosts = given.authority.hosts.get(tunnel.credential)
-        self._common.report(
-            Access(
-                run_id=given.run_id,
-                skill_name=hosts.skill_name if hosts else None,
-                host=tunnel.host[:_HOST_CHARACTERS],
-                port=tunnel.port,
-                allowed=reason is None,
-                reason=reason,
-            )
-        )
-        if isinstance(outside, str):
-            await stream.send(link.Opened(refused=outside))
-            return
-        try:
-            await stream.send(link.Opened())
-            self.traffic += await relay(stream, outside, self._common.network.idle_seconds)
-        finally:
-            await outside.close()
 
 
 def _fresh_key() -> str:
