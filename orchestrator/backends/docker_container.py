@@ -5,10 +5,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator.sandbox import SandboxSpec
+from orchestrator.wire.link import GATE_NAME
 
 WORKSPACE = PurePosixPath("/workspace")
 STATE = PurePosixPath("/run/perstack")
 PACKAGES = PurePosixPath("/packages")
+
+_TEMPORARY = ("/tmp", "/run/skills")  # noqa: S108 - the container's own
+"""In memory: what commands share, and where each skill has a place of its own that commands cannot reach."""
 
 _NANO = 1_000_000_000
 _STOP_SECONDS = 10
@@ -51,7 +55,7 @@ def _host_config(spec: SandboxSpec) -> dict[str, Any]:
         "MemorySwap": limits.memory,
         "NanoCpus": round(limits.cpus * _NANO),
         "Ulimits": [_ulimit("nofile", limits.files), _ulimit("core", 0)],
-        "Tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"},  # noqa: S108 # the container's own
+        "Tmpfs": dict.fromkeys(_TEMPORARY, f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"),
         "Mounts": _mounts(spec),
         "LogConfig": _LOG,
         "RestartPolicy": {"Name": "no"},
@@ -67,6 +71,8 @@ def _mounts(spec: SandboxSpec) -> list[dict[str, Any]]:
     return [
         _bind(spec.workspace, WORKSPACE, read_only=False),
         _bind(spec.state, STATE, read_only=False),
+        # Its owner may be the user inside, who cannot open it again: nothing changes a mode in a read-only mount.
+        _bind(spec.state / GATE_NAME, STATE / GATE_NAME, read_only=True),
         *([] if spec.packages is None else [_bind(spec.packages, PACKAGES, read_only=not spec.installs)]),
         *(_bind(spec.workspace / file, WORKSPACE / file, read_only=True) for file in spec.read_only),
         *(_bind(Path("/dev/null"), WORKSPACE / file, read_only=True) for file in spec.hidden),

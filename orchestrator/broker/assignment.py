@@ -29,7 +29,7 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The work as it is handed over in `frame`, what it may do, the model and the tunnels for it, tokens used before."""
+    """The work as it is handed over in `frame`, what it may do, its model and its tunnels, and tokens used before."""
 
     work: Run | Install
     authority: Authority

@@ -52,10 +52,14 @@ class Common:
 
 
 class Session:
-    """One Sandbox: attached once, given one Run, revoked when that Run has ended."""
+    """One Sandbox: attached once, given one Run, revoked when that Run has ended.
 
-    def __init__(self, common: Common) -> None:
+    `came_in` is called whenever the Sandbox has come, before it is given anything to do.
+    """
+
+    def __init__(self, common: Common, came_in: Callable[[], None] = lambda: None) -> None:
         self._common = common
+        self._came_in = came_in
         self._streams: set[Stream] = set()
         self._running: set[asyncio.Task[Any]] = set()
         self._attached = asyncio.Event()
@@ -199,6 +203,7 @@ class Session:
         return None
 
     async def _link(self, stream: Stream, opening: link.Attach | link.Reattach) -> None:
+        self._came_in()
         before, self._main = self._main, stream
         self._attached.set()
         if isinstance(opening, link.Reattach):

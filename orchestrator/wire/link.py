@@ -19,8 +19,11 @@ from orchestrator.wire.install import Install
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Run
 
-SOCKET_NAME = "broker.sock"
-"""The broker's socket in the state directory."""
+GATE_NAME = "gate"
+"""The directory in the state directory that leads to the broker's socket; shut once the Sandbox has come in."""
+
+SOCKET_NAME = "in/broker.sock"
+"""The broker's socket, seen from the gate: one directory further, which whoever came in before keeps open."""
 
 SPOOL_NAME = "events.jsonl"
 """The event spool in the state directory."""

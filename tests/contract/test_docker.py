@@ -60,6 +60,7 @@ async def test_the_engine_did_what_was_asked(place: Place) -> None:
     assert {(mount["Source"], mount["Destination"], mount["RW"]) for mount in found["Mounts"]} == {
         (str(spec.workspace), "/workspace", True),
         (str(spec.state), "/run/perstack", True),
+        (str(spec.state / "gate"), "/run/perstack/gate", False),
     }
     assert set(found["NetworkSettings"]["Networks"]) <= {"none"}
 

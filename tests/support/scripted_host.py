@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.broker.gate import make_gate
 from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import Expert
@@ -155,7 +156,7 @@ async def scripted_host(
     (directory / "workspace").mkdir(exist_ok=True)
     (state / link.SPOOL_NAME).touch()
     host = ScriptedHost(state, run, replies, **options)
-    server = await asyncio.start_unix_server(host.serve, state / link.SOCKET_NAME)
+    server = await asyncio.start_unix_server(host.serve, make_gate(state))
     try:
         yield host
     finally:

@@ -25,7 +25,7 @@ TOOLS = {"kit": (ToolDefinition(name="echo", input_schema={"type": "object"}),)}
 @pytest.mark.parametrize("call", [generate(), KeepTools(id="tools", tools=TOOLS)])
 async def test_an_install_makes_no_call(world: World, call: Call) -> None:
     """Neither of the model nor of anything else; the Sandbox is refused from then on."""
-    async with world.session() as session, await Guest.connect(world.state) as guest:
+    async with world.session() as session, await Guest.connect(world.door) as guest:
         guest.send(Attach())
         await session.ready()
         await session.assign_install(INSTALL, Authority.of_install("way-out", HOSTS))
@@ -51,12 +51,12 @@ async def test_an_install_reaches_its_registries_alone_even_in_a_private_network
     async with await asyncio.start_server(end, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         world.network = Network(resolve=lookup)
-        async with world.session() as session, await Guest.connect(world.state) as guest:
+        async with world.session() as session, await Guest.connect(world.door) as guest:
             guest.send(Attach())
             await session.ready()
             await session.assign_install(INSTALL, Authority.of_install("way-out", HOSTS))
             key = (await guest.read(Assigned)).session_key
-            async with await Guest.connect(world.state) as tunnel:
+            async with await Guest.connect(world.door) as tunnel:
                 tunnel.send(Tunnel(session_key=key, credential="way-out", host=host, port=443))
                 refused = (await tunnel.read(Opened)).refused
     said = f"{host} is no host of a package registry, and an install reaches nothing else"
@@ -65,7 +65,7 @@ async def test_an_install_reaches_its_registries_alone_even_in_a_private_network
 
 async def test_an_inspection_tells_tools_and_calls_no_model(world: World) -> None:
     """What it tells is in the session; a model call after it breaks a rule."""
-    async with world.session() as session, await Guest.connect(world.state) as guest:
+    async with world.session() as session, await Guest.connect(world.door) as guest:
         guest.send(Attach())
         await session.ready()
         await session.assign_inspection(RUN, AUTHORITY)

@@ -71,7 +71,7 @@ async def test_bytes_pass_both_ways_and_either_end_may_be_done_first(world: Worl
     async with server() as port:
         world.network = known(("127.0.0.1", port))
         async with world.running() as (session, guest, key):
-            async with await Guest.connect(world.state) as skill:
+            async with await Guest.connect(world.door) as skill:
                 assert await skill.open(tunnel(key)) is None
 
                 async def write() -> None:
@@ -96,7 +96,7 @@ async def test_next_address_is_tried(world: World) -> None:
         closed = taken.getsockname()[1]
     async with server(greeting=b"hello") as port:
         world.network = known(("127.0.0.1", closed), ("127.0.0.1", port))
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
             skill.writer.write(HELLO)
             skill.writer.write_eof()
@@ -105,7 +105,7 @@ async def test_next_address_is_tried(world: World) -> None:
 
 async def refused(world: World, host: str = HOST) -> str | None:
     """Ask for a host; give the refusal, which is also what was reported."""
-    async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+    async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
         reason = await skill.open(tunnel(key, host))
         assert await skill.ended() == b""
     assert world.accesses == [Access("run", "web", host, 443, allowed=False, reason=reason)]
@@ -125,7 +125,7 @@ async def test_only_the_public_addresses_of_a_name_are_used(world: World) -> Non
     async with server() as port:
         lookup = known(("10.0.0.8", 443), ("127.0.0.1", port)).resolve
         world.network = Network(resolve=lookup, refusal=lambda ip: "private" if ip.startswith("10.") else None)
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             async with asyncio.timeout(SECONDS):
                 assert await skill.open(tunnel(key)) is None
 
@@ -154,7 +154,7 @@ async def test_a_host_that_nobody_declared_is_asked_about_first(world: World, *,
 
     async with server(greeting=b"hello") as port:
         world.network = replace(known(("127.0.0.1", port)), consent=consent)
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             refusal = await skill.open(tunnel(key, "other.net"))
             hello = openssl_hello("other.net") if yes else b""
             skill.writer.write(hello)
@@ -239,7 +239,7 @@ async def test_who_asks_for_another_host_is_cut_off(world: World, said: bytes, r
 
     async with await asyncio.start_server(listen, "127.0.0.1", 0) as listening:
         world.network = known(("127.0.0.1", listening.sockets[0].getsockname()[1]))
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
             skill.writer.write(said)
             skill.writer.write_eof()
@@ -252,7 +252,7 @@ async def test_a_name_in_other_letters_is_the_same(world: World) -> None:
     """Names are compared as names are."""
     async with server() as port:
         world.network = known(("127.0.0.1", port))
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
             said = openssl_hello("API.Example.COM")
             skill.writer.write(said)
@@ -275,7 +275,7 @@ async def test_a_limit_closes_the_connection_and_is_named(world: World, limits: 
     world.allow(egress=limits)
     async with server() as port:
         world.network = known(("127.0.0.1", port))
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
             await greet(skill)
             skill.writer.write(b"x" * 9)
@@ -300,7 +300,7 @@ async def test_a_silent_client_is_cut_off(world: World) -> None:
     world.allow(egress=EgressLimits(hello_seconds=0.05))
     async with server() as port:
         world.network = known(("127.0.0.1", port))
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
             assert await skill.ended() == UNRECOGNIZED_NAME
     assert [access.reason for access in world.accesses] == [
@@ -316,17 +316,17 @@ async def test_connections_at_once_are_bounded_for_each_skill(world: World) -> N
     async with server() as port:
         world.network = known(("127.0.0.1", port))
         async with world.running() as (_, _, key):
-            async with await Guest.connect(world.state) as first, await Guest.connect(world.state) as second:
+            async with await Guest.connect(world.door) as first, await Guest.connect(world.door) as second:
                 assert await first.open(tunnel(key)) is None
                 assert await second.open(tunnel(key)) == (
                     "1 connections are open, as many as a skill may have at once; close some"
                 )
-                async with await Guest.connect(world.state) as others:
+                async with await Guest.connect(world.door) as others:
                     assert await others.open(tunnel(key).with_(credential="other")) is None
                 first.writer.write(HELLO)
                 first.writer.write_eof()
                 await first.ended()
-            async with await Guest.connect(world.state) as third:
+            async with await Guest.connect(world.door) as third:
                 assert await third.open(tunnel(key)) is None
 
 
@@ -336,7 +336,7 @@ async def test_a_skill_gone_wild_does_not_fill_the_records(world: World) -> None
     async with world.running() as (_, _, key):
         for _ in range(5):
             for credential in ("credential", "guessed", "guessed again"):
-                async with await Guest.connect(world.state) as skill:
+                async with await Guest.connect(world.door) as skill:
                     asked = tunnel(key, "undeclared.net").with_(credential=credential)
                     assert await skill.open(asked) is not None
     assert len(world.accesses) == 2 * 3
@@ -351,7 +351,7 @@ async def test_busy_connection_lives_on(world: World) -> None:
     world.allow(egress=EgressLimits(idle_seconds=idle))
     async with server() as port:
         world.network = known(("127.0.0.1", port))
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
             await greet(skill)
             clock = asyncio.get_running_loop().time
@@ -365,7 +365,7 @@ async def test_revoking_ends_tunnels(world: World) -> None:
     """When the Run is over its open connections are too."""
     async with server() as port:
         world.network = known(("127.0.0.1", port))
-        async with world.running() as (session, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (session, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
             session.revoke()
             assert await skill.ended() == b""
