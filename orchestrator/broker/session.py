@@ -21,6 +21,7 @@ from orchestrator.errors import WireError
 from orchestrator.keys import KEY_BYTES
 from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.facts import Facts
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Reply, ToolDefinition
 from orchestrator.wire.install import Install
@@ -67,6 +68,8 @@ class Session:
         self._assignment: Assignment | None = None
         self._revoked = False
         self._keeping = asyncio.Lock()
+        self.facts: Facts | None = None
+        """What the Sandbox found around itself, told before it had anything of an Expert's to run."""
         self.checkpoint: Checkpoint | None = None
         """The latest checkpoint that was acknowledged."""
         self.tools: Mapping[str, tuple[ToolDefinition, ...]] | None = None
@@ -204,6 +207,8 @@ class Session:
 
     async def _link(self, stream: Stream, opening: link.Attach | link.Reattach) -> None:
         self._came_in()
+        if isinstance(opening, link.Attach):
+            self.facts = opening.facts
         before, self._main = self._main, stream
         self._attached.set()
         if isinstance(opening, link.Reattach):

@@ -14,6 +14,7 @@ from orchestrator.errors import WireError
 from orchestrator.runtime.gate import Connection, Gate
 from orchestrator.wire import link as wire
 from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.facts import Facts
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply, ToolDefinition
 from orchestrator.wire.message import ToolResult
@@ -183,9 +184,13 @@ async def _nothing() -> None:
 
 @asynccontextmanager
 async def attach(
-    state: Path, patience: float = PATIENCE, meanwhile: Callable[[], Coroutine[None, None, None]] = _nothing
+    state: Path,
+    facts: Facts | None = None,
+    *,
+    patience: float = PATIENCE,
+    meanwhile: Callable[[], Coroutine[None, None, None]] = _nothing,
 ) -> AsyncIterator[tuple[wire.Assigned, Link]]:
-    """Tell the broker in `state` that this Sandbox is up, and wait for its Run: a warm one waits long.
+    """Tell the broker in `state` that this Sandbox is up, and what it found; wait for its Run: a warm one waits long.
 
     `meanwhile` is done between the two, and dropped where it is not finished when the Run comes.
 
@@ -197,7 +202,7 @@ async def attach(
     async def once() -> tuple[wire.Assigned, Connection]:
         reader, writer = await gate.dial()
         try:
-            writer.write(wire.frame(wire.Attach()))
+            writer.write(wire.frame(wire.Attach(facts=facts)))
             attached.set()
             return await wire.read_frame(reader, _assigned()), (reader, writer)
         except BaseException:

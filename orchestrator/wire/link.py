@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from orchestrator.errors import WireError
 from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.facts import Facts
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply, ToolDefinition
 from orchestrator.wire.install import Install
@@ -37,9 +38,10 @@ T = TypeVar("T")
 
 
 class Attach(Frozen):
-    """First connection of a Sandbox: it is up, and asks for its Run."""
+    """First connection of a Sandbox: it is up, says what it found around itself, and asks for its Run."""
 
     open: Literal["attach"] = "attach"
+    facts: Facts | None = None
 
 
 class Reattach(Frozen):

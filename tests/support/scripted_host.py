@@ -83,6 +83,7 @@ class ScriptedHost:
     replies: Sequence[Reply | Failure]
     break_calls: set[str] = field(default_factory=set)
     openings: list[str] = field(default_factory=list)
+    attached: list[link.Attach] = field(default_factory=list)
     requests: list[GenerationRequest] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     results: list[ToolResult] = field(default_factory=list)
@@ -99,6 +100,7 @@ class ScriptedHost:
             opening = await link.read_frame(reader, link.opening())
             self.openings.append(opening.open)
             if isinstance(opening, link.Attach):
+                self.attached.append(opening)
                 writer.write(link.frame(link.Assigned(run=self.run, session_key=KEY)))
             else:
                 refused = self.refusal if opening.session_key == KEY else "wrong session key"

@@ -59,7 +59,7 @@ async def test_broker_gone_for_good(tmp_path: Path) -> None:
     """A broker that stays away ends the wait after its patience, whoever is waiting."""
 
     async def ask_one_who_leaves(state: Path) -> None:
-        async with attach(state, PATIENCE) as (_, link):
+        async with attach(state, patience=PATIENCE) as (_, link):
             make_gate(state).unlink()
             await _generate(link)
 
@@ -72,7 +72,7 @@ async def test_broker_gone_for_good(tmp_path: Path) -> None:
 async def test_no_broker_at_all(tmp_path: Path) -> None:
     """Where nobody listens from the start, the wait ends as well."""
     with pytest.raises(BaseExceptionGroup) as raised:
-        async with asyncio.timeout(SECONDS), attach(tmp_path, PATIENCE):
+        async with asyncio.timeout(SECONDS), attach(tmp_path, patience=PATIENCE):
             pytest.fail("nobody is there")
     assert raised.group_contains(BrokerGoneError)
 
