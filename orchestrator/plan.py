@@ -1,6 +1,6 @@
 """From a Job to what runs it, purely: what each Sandbox is, and what each Run is granted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -118,6 +118,22 @@ def check(job: Job) -> None:
         ConfigError: `--allow-domain` names a skill that no reachable Expert has.
     """
     experts = reachable(job)
+    check_environment(job, experts)
+    known = {skill.name for expert in experts for skill in expert.skills}
+    unknown = sorted(set(job.allowed) - known)
+    if unknown:
+        message = (
+            f"--allow-domain names no skill of this job: {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+        )
+        raise ConfigError(message)
+
+
+def check_environment(job: Job, experts: Iterable[Expert]) -> None:
+    """See that all variables have a value that the skills of `experts` and `--env` declare.
+
+    Raises:
+        MissingEnvError: some have none; names each with its skill.
+    """
     missing = [
         f"{name} (skill {skill.name!r} of Expert {expert.key!r})"
         for expert in experts
@@ -130,13 +146,6 @@ def check(job: Job) -> None:
     if missing:
         message = f"environment variables without a value: {', '.join(missing)}; set them or write them to .env"
         raise MissingEnvError(message)
-    known = {skill.name for expert in experts for skill in expert.skills}
-    unknown = sorted(set(job.allowed) - known)
-    if unknown:
-        message = (
-            f"--allow-domain names no skill of this job: {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-        )
-        raise ConfigError(message)
 
 
 def digests(job: Job) -> dict[str, str]:

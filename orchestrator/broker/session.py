@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from orchestrator.broker.assignment import Assignment, Past, run_id
+from orchestrator.broker.assignment import Assignment, Attend, Past, Work, run_id
 from orchestrator.broker.authority import Authority
 from orchestrator.broker.claims import as_known, false_claim
 from orchestrator.broker.egress import Access
@@ -26,6 +26,7 @@ from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Reply, ToolDefinition
 from orchestrator.wire.install import Install
 from orchestrator.wire.run import Run
+from orchestrator.wire.shell import Shell
 from orchestrator.wire.usage import Usage
 
 # Before a connection has shown the session key, it may cost the host no more than this.
@@ -66,6 +67,7 @@ class Session:
         self._attached = asyncio.Event()
         self._main: Stream | None = None
         self._assignment: Assignment | None = None
+        self._attend: Attend | None = None
         self._revoked = False
         self._keeping = asyncio.Lock()
         self.facts: Facts | None = None
@@ -123,9 +125,16 @@ class Session:
         """Have it install packages; it may open connections and make no call."""
         await self._send(self._keep(install, authority, link.Assigned(install=install, session_key=_fresh_key())))
 
-    def _keep(
-        self, work: Run | Install, authority: Authority, frame: link.Assigned, past: Past | None = None
-    ) -> link.Assigned:
+    async def assign_shell(self, shell: Shell, authority: Authority, attend: Attend) -> None:
+        """Have it start a program for a person, whose terminal `attend` serves; it calls no model.
+
+        Raises:
+            WireError: the Run does not fit a frame.
+        """
+        self._attend = attend
+        await self._send(self._keep(shell, authority, link.Assigned(shell=shell, session_key=_fresh_key())))
+
+    def _keep(self, work: Work, authority: Authority, frame: link.Assigned, past: Past | None = None) -> link.Assigned:
         if self._assignment is not None:
             message = "a Sandbox is given one Run"
             raise RuntimeError(message)
@@ -188,6 +197,8 @@ class Session:
                 await stream.send(link.Opened(refused=refused))
             elif isinstance(opening, link.Tunnel) and self._assignment is not None:
                 await self._assignment.tunnels.carry(stream, opening)
+            elif isinstance(opening, link.Terminal):
+                await self._show(stream)
             elif not isinstance(opening, link.Tunnel):
                 await self._link(stream, opening)
         except (WireError, OSError, asyncio.IncompleteReadError):
@@ -204,6 +215,13 @@ class Session:
         if key is None or not hmac.compare_digest(key.encode(), opening.session_key.encode()):
             return "the session key is not right"
         return None
+
+    async def _show(self, stream: Stream) -> None:
+        if self._attend is None:
+            await stream.send(link.Opened(refused="this Sandbox was given no shell to start"))
+            return
+        await stream.send(link.Opened())
+        await self._attend(stream)
 
     async def _link(self, stream: Stream, opening: link.Attach | link.Reattach) -> None:
         self._came_in()
@@ -235,7 +253,7 @@ class Session:
         given = self._assignment
         if self.violation is not None or given is None:
             raise _BrokenRuleError(self.violation or "a call came before the Run was given")
-        if isinstance(given.work, Install) or isinstance(call, link.KeepTools) != given.inspects:
+        if not isinstance(given.work, Run) or isinstance(call, link.KeepTools) != given.inspects:
             message = f"the call {call.call!r} is not for what this Sandbox was given to do"
             raise _BrokenRuleError(message)
         match call:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -74,6 +75,11 @@ def configure(options: RunOptions, cwd: Path) -> Config:
         max_retries=options.max_retries,
         timeout_ms=options.timeout_ms,
     )
+
+
+def without_model(config: Config) -> Config:
+    """The same for what calls no model, so that no provider needs its key."""
+    return replace(config, provider_name="scripted", provider_setting={})
 
 
 def environment(options: RunOptions, config: Config, environ: Mapping[str, str], cwd: Path) -> Environment:

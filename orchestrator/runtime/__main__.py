@@ -119,6 +119,11 @@ async def _do(assigned: Assigned, link: Link, place: _Place, event_fd: int) -> N
         await loop.work(assigned.run, link, surroundings(assigned.run), reap.end_everything_else)
     elif assigned.inspection is not None:
         await inspect(assigned.inspection, link, surroundings(assigned.inspection))
+    elif assigned.shell is not None:
+        from orchestrator.runtime import shell  # noqa: PLC0415 - no Run waits for what a terminal needs
+
+        await shell.work(assigned.shell, link, surroundings(assigned.shell.run))
+        await reap.end_everything_else()
 
 
 def _stop(task: "asyncio.Task[None]") -> None:

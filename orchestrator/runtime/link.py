@@ -120,6 +120,21 @@ class Link:
         writer.close()
         return refused
 
+    async def open_terminal(self) -> Connection:
+        """Open the connection of a shell to the person it is for.
+
+        Raises:
+            OSError, asyncio.IncompleteReadError: the broker is not there.
+            WireError: it refuses.
+        """
+        reader, writer = await self._gate.dial()
+        try:
+            _accept(await _open(reader, writer, wire.Terminal(session_key=self._session_key)))
+        except BaseException:
+            writer.close()
+            raise
+        return reader, writer
+
     async def serve(self) -> None:
         """Hand answers to those who wait for them, for as long as the broker is there; never returns.
 

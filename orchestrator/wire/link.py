@@ -19,6 +19,7 @@ from orchestrator.wire.generation import Failure, GenerationRequest, Reply, Tool
 from orchestrator.wire.install import Install
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Run
+from orchestrator.wire.shell import Shell
 
 GATE_NAME = "gate"
 """The directory in the state directory that leads to the broker's socket; shut once the Sandbox has come in."""
@@ -61,20 +62,29 @@ class Tunnel(Frozen):
     port: int
 
 
+class Terminal(Frozen):
+    """The connection of a shell to the person it is for; what crosses it is in `wire.shell`."""
+
+    open: Literal["terminal"] = "terminal"
+    session_key: str
+
+
 class Assigned(Frozen):
     """The answer to Attach: one thing to do, and the key that every later connection presents (hex, 256 bits).
 
-    A `run` is worked; of an `inspection` only the skills are started, to learn their tools; an `install` is done.
+    A `run` is worked; of an `inspection` only the skills are started, to learn their tools; an `install` is done; a
+    `shell` is started for a person.
     """
 
     run: Run | None = None
     inspection: Run | None = None
     install: Install | None = None
+    shell: Shell | None = None
     session_key: str
 
 
 class Opened(Frozen):
-    """The answer to Reattach and Tunnel; `refused` is a sentence, absent if all is well."""
+    """The answer to Reattach, Tunnel and Terminal; `refused` is a sentence, absent if all is well."""
 
     refused: str | None = None
 
@@ -151,7 +161,7 @@ class Refused(Frozen):
     reason: str
 
 
-Opening = Annotated[Attach | Reattach | Tunnel, Field(discriminator="open")]
+Opening = Annotated[Attach | Reattach | Tunnel | Terminal, Field(discriminator="open")]
 Call = Annotated[Generate | KeepCheckpoint | KeepResult | KeepTools, Field(discriminator="call")]
 Answer = Annotated[Delta | Generated | Failed | Kept | Refused, Field(discriminator="answer")]
 
