@@ -7,12 +7,13 @@ from pathlib import Path
 
 from orchestrator.broker.assignment import Attend
 from orchestrator.broker.egress import Access
+from orchestrator.checks import check_environment
 from orchestrator.clock import now
 from orchestrator.errand import drained, errand
 from orchestrator.errors import BackendError, ConfigError
 from orchestrator.keys import KEY_BYTES
 from orchestrator.packages import with_packages
-from orchestrator.plan import DEADLINE_SECONDS, Job, check_environment, first, plan
+from orchestrator.plan import DEADLINE_SECONDS, Job, first, plan
 from orchestrator.sandbox import Backend
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.shell import Screen, Shell

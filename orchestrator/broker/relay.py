@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from orchestrator.broker.authority import EgressLimits
 from orchestrator.broker.stream import Stream
+from orchestrator.units import amount
 
 CHUNK = 64 * 1024
-
-_UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +118,3 @@ async def _both_ways(inside: Stream, outside: Stream, meter: Meter, moved: Calla
         pass
     if reached is not None:
         raise reached
-
-
-def amount(size: int) -> str:
-    """Write a number of bytes in the largest unit that leaves it whole, or nearly."""
-    for unit, name in _UNITS:
-        if size >= unit:
-            return f"{size / unit:g} {name}"
-    return f"{size} bytes"
