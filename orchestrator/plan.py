@@ -49,11 +49,11 @@ class Job:
 
     `env` holds the values of all variables that may be granted, `env_names` are those of `--env`, `secrets` are the
     values that no record may show. `allowed` are the hosts of `--allow-domain` by skill; where somebody `asks` about
-    others, every skill has a proxy. `limits` are each Sandbox's, `egress` each skill's in a Run. `timeout_ms` is of one
-    generation. `slots` is how many Sandboxes may work at once, `prewarm` how many more are kept warm, None to decide by
-    what the Experts may need. `run_seconds` bounds one attempt of a Run, `job_seconds` everything from now on; None is
-    no bound. Packages of skills are fetched from `registries`, for the backend `platform`; `shelf` says where they are
-    installed. `price` is the model's, where it is known.
+    others, every skill has a proxy. `runtime_class` and `limits` are each Sandbox's, `egress` is each skill's in a Run.
+    `timeout_ms` is for one generation. `slots` is how many Sandboxes may work at once, `prewarm` how many more are kept
+    warm, None to decide by what the Experts may need. `run_seconds` bounds one attempt of a Run, `job_seconds`
+    everything from now on; None is no bound. Packages of skills are fetched from `registries`, for the backend
+    `platform`; `shelf` says where they are installed. `price` is the model's, where it is known.
     """
 
     id: str
@@ -75,6 +75,7 @@ class Job:
     env_names: tuple[str, ...] = ()
     allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asks: bool = False
+    runtime_class: str | None = None
     limits: Limits = Limits()
     egress: EgressLimits = EgressLimits()
     slots: int = 8
@@ -126,6 +127,7 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
         read_only=job.workspace.read_only,
         hidden=job.workspace.hidden,
         packages=job.shelf.directory,
+        runtime_class=job.runtime_class,
     )
 
 

@@ -37,7 +37,8 @@ class SandboxSpec:
     which is mounted read-only.
     `read_only` and `hidden` are files below the workspace, relative to it: mounted read-only, and shown empty.
     `packages` is mounted at /packages, read-only but for the Sandbox that installs.
-    `deadline` is Unix seconds; past it the Sandbox may be removed by anybody of its instance.
+    `deadline` is Unix seconds; past it the Sandbox may be removed by anybody of its instance. `runtime_class` names
+    what runs it in place of the engine's own choice: a kernel of its own, as gVisor or Kata give it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class SandboxSpec:
     hidden: tuple[Path, ...] = ()
     packages: Path | None = None
     installs: bool = False
+    runtime_class: str | None = None
 
 
 class Reason(StrEnum):

@@ -10,6 +10,8 @@ from orchestrator.errors import BackendUnavailableError
 
 DEFAULT = "unix:///var/run/docker.sock"
 
+_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock", "/run/crio/crio.sock")
+
 
 def engine_address(environ: Mapping[str, str]) -> str:
     """Find the engine's address: `unix://PATH`, or `tcp://HOST:PORT` on this machine.
@@ -24,6 +26,18 @@ def engine_address(environ: Mapping[str, str]) -> str:
     if context and context != "default":
         return _local(_context_address(context), f"the Docker context {context!r}")
     return _usual_socket(environ)
+
+
+def engine_sockets(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """List the sockets of engines on this machine, whichever is used: who may speak to one of them is root here."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    named = urlsplit(environ.get("DOCKER_HOST", ""))
+    places = (
+        *((named.path,) if named.scheme == "unix" and named.path else ()),
+        *_SOCKETS,
+        *((f"{runtime}/docker.sock", f"{runtime}/podman/podman.sock") if runtime else ()),
+    )
+    return tuple(dict.fromkeys(Path(place).resolve() for place in places if Path(place).exists()))
 
 
 def _local(address: str, origin: str) -> str:

@@ -60,6 +60,7 @@ def _host_config(spec: SandboxSpec) -> dict[str, Any]:
         "LogConfig": _LOG,
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
+        **({} if spec.runtime_class is None else {"Runtime": spec.runtime_class}),
     }
 
 

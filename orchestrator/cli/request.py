@@ -35,6 +35,8 @@ def check(options: RunOptions) -> None:
         _refuse("--runtime", "local", "that would run without isolation; if you mean it, say --backend process")
     if options.backend not in BACKENDS:
         _refuse("--backend", options.backend, f"use one of {', '.join(BACKENDS)}")
+    if options.runtime_class is not None and options.backend == "process":
+        _refuse("--runtime-class", options.runtime_class, "plain processes have no runtime; leave it out")
     if options.job_id is not None and not is_job_id(options.job_id):
         _refuse("--job-id", options.job_id, "use 1 to 63 lower-case letters, digits and inner hyphens")
     if options.events not in set(EventDetail):
@@ -110,6 +112,7 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         env_names=options.env,
         allowed=_allowed(options.allow_domain),
         image=options.image,
+        runtime_class=options.runtime_class,
         run_as=_user(options.run_as),
         events=EventDetail(options.events),
         verbose=options.verbose,

@@ -8,7 +8,10 @@ import typer
 
 from orchestrator.cli.options import RunOptions, with_options
 
-_TAKEN = {"config", "strict", "workspace", "storage", "backend", "env", "env_path", "allow_domain", "image", "run_as"}
+_TAKEN = {
+    *("config", "strict", "workspace", "storage", "backend", "env", "env_path", "allow_domain"),
+    *("image", "runtime_class", "run_as"),
+}
 
 
 @with_options(RunOptions, _TAKEN.__contains__)
