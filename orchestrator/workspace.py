@@ -120,9 +120,11 @@ def _refuse_too_much(real: Path, sockets: Iterable[Path]) -> None:
 
 def _whose_home(real: Path) -> str | None:
     """Name the user whose home a directory is or holds: where keys and settings are, whose they are matters little."""
-    homes = [(entry.pw_name, Path(entry.pw_dir)) for entry in pwd.getpwall()]
-    homes.append((str(os.geteuid()), Path.home()))
-    return next((name for name, home in homes if home.is_dir() and home.resolve().is_relative_to(real)), None)
+    homes = [(entry.pw_name, entry.pw_dir) for entry in pwd.getpwall()]
+    homes.append((str(os.geteuid()), str(Path.home())))
+    # Not all may be looked at; one that is not there is nobody's.
+    there = ((name, Path(os.path.realpath(home))) for name, home in homes if os.path.isdir(home))  # noqa: PTH112 - no error
+    return next((name for name, home in there if home.is_relative_to(real)), None)
 
 
 def _may_write(status: os.stat_result, user: User) -> bool:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -37,7 +38,8 @@ def engine_sockets(environ: Mapping[str, str]) -> tuple[Path, ...]:
         *_SOCKETS,
         *((f"{runtime}/docker.sock", f"{runtime}/podman/podman.sock") if runtime else ()),
     )
-    return tuple(dict.fromkeys(Path(place).resolve() for place in places if Path(place).exists()))
+    # Most of these may not be looked at, and need not be there.
+    return tuple(dict.fromkeys(Path(os.path.realpath(place)) for place in places))
 
 
 def _local(address: str, origin: str) -> str:
