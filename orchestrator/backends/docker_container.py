@@ -1,6 +1,7 @@
 """A SandboxSpec as the Engine API's create body; pure."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,6 +41,17 @@ def create_body(spec: SandboxSpec, command: Sequence[str] | None = None) -> dict
     if command is not None:
         body |= {"Entrypoint": list(command), "Cmd": []}
     return body
+
+
+def mounted(spec: SandboxSpec) -> Iterator[tuple[str, str, str]]:
+    """Give each path of the Sandbox's own, what is there, and how: read-write, read-only, empty or memory."""
+    host = _host_config(spec)
+    for mount in host["Mounts"]:
+        mode = "read-only" if mount["ReadOnly"] else "read-write"
+        yield mount["Target"], mount["Source"], "empty" if mount["Source"] == os.devnull else mode
+    for path in host["Tmpfs"]:
+        yield path, "tmpfs", "memory"
+    yield "/", spec.image, "read-only"
 
 
 def _host_config(spec: SandboxSpec) -> dict[str, Any]:

@@ -11,6 +11,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 62
 """Version 1 of control groups writes a number near the largest where there is no limit."""
 _FILTER = "2"
+_SELINUX_PARTS = 4
 _CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 
@@ -20,7 +21,7 @@ def find() -> Facts:
     return Facts(
         landlock=landlock.abi(),
         seccomp=status.get("Seccomp") == _FILTER,
-        apparmor="(enforce)" in _text(Path("/proc/self/attr/apparmor/current")),
+        profile=_is_confining(_text(Path("/proc/self/attr/current"))),
         no_new_privileges=status.get("NoNewPrivs") == "1",
         capabilities=any(int(status.get(name, "1"), 16) for name in _CAPABILITY_SETS),
         uid=os.getuid(),
@@ -28,6 +29,11 @@ def find() -> Facts:
         pids=_limit("pids/pids.max", "pids.max"),
         cpus=_cpus(),
     )
+
+
+def _is_confining(label: str) -> bool:
+    """Whether a security label is a profile's: AppArmor writes `name (enforce)`, SELinux `user:role:type:level`."""
+    return "(enforce)" in label or (label.count(":") >= _SELINUX_PARTS - 1 and "unconfined" not in label)
 
 
 def _status() -> dict[str, str]:

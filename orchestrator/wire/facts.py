@@ -16,13 +16,14 @@ _SINCE = (
 class Facts(Frozen):
     """What holds in one Sandbox, as it was found there.
 
-    `landlock` is the ABI that can be used, 0 for none; `apparmor` whether a profile is enforced. `capabilities` says
-    whether its processes have any, or could get some. `memory` is bytes, `cpus` cores; None is no limit.
+    `landlock` is the ABI that can be used, 0 for none; `profile` whether AppArmor or SELinux enforces one.
+    `capabilities` says whether its processes have any, or could get some. `memory` is bytes, `cpus` cores; None is no
+    limit.
     """
 
     landlock: int = 0
     seccomp: bool = False
-    apparmor: bool = False
+    profile: bool = False
     no_new_privileges: bool = False
     capabilities: bool = True
     uid: int = 0
