@@ -132,3 +132,15 @@ async def test_somebody_else_behind_the_socket(tmp_path: Path) -> None:
     async with server, docker.connect({"DOCKER_HOST": f"unix://{tmp_path}/d.sock"}, "x:1") as backend:
         with pytest.raises(BackendUnavailableError, match="does not answer"):
             await backend.check()
+
+
+async def test_another_runtime_runs_it_where_asked(place: Place) -> None:
+    """By its name in the engine; one that the engine does not have is a sentence that lists those it has."""
+    chosen = "io.containerd.runc.v2"
+    async with place.connect(SLEEP) as backend:
+        async with backend.launch(replace(place.spec(), runtime_class=chosen)) as sandbox:
+            found = await asyncio.to_thread(inspect, "container", sandbox.name)
+        assert found["HostConfig"]["Runtime"] == chosen
+        with pytest.raises(BackendUnavailableError, match=rf"has no runtime 'runsx' .*; it has .*{chosen}.*runc"):
+            async with backend.launch(replace(place.spec(), runtime_class="runsx")):
+                pass
