@@ -10,7 +10,7 @@ import pytest
 from orchestrator.backends import docker
 from orchestrator.errors import BackendUnavailableError, ImageNotFoundError, SandboxLostError
 from orchestrator.sandbox import MIB, Limits, Reason, Sandbox
-from tests.support.inspected import command_line
+from tests.support.inspected import command_line, inspect
 from tests.support.places import Place, docker_place
 
 pytestmark = pytest.mark.docker
