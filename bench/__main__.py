@@ -16,11 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.measure import Figures, elapsed, interleave, table
+from orchestrator.broker.gate import make_gate
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "examples" / "fitness"
 COMMAND = str(Path(sys.executable).with_name("perstack-orch"))
-IMAGE = f"perstack-orch-runtime:{version('perstack-orch')}"
+IMAGE = os.environ.get("PERSTACK_RUNTIME_IMAGE") or f"perstack-orch-runtime:{version('perstack-orch')}"
 QUERY = "Start today's session"
 RUNS = 3
 
@@ -99,7 +100,7 @@ def memory() -> int:
         import socket  # noqa: PLC0415 - one use
 
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(f"{state}/broker.sock")
+            listener.bind(str(make_gate(Path(state))))
             listener.listen()
             listener.settimeout(30)
             (Path(state) / "events.jsonl").touch()

@@ -1,4 +1,4 @@
-"""A Sandbox that is given something other than a Run, with an empty workspace, and awaited."""
+"""A Sandbox that is given something other than a Run."""
 
 import asyncio
 import os
@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Never
 
+from orchestrator.backends.naming import errand_labels
+from orchestrator.broker.egress import Access
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
@@ -16,11 +18,48 @@ from orchestrator.errors import WireError
 from orchestrator.launching import exit_of, ready
 from orchestrator.plan import Job, sandbox_spec
 from orchestrator.providers import Provider
-from orchestrator.sandbox import Backend, Exit, Sandbox
+from orchestrator.sandbox import Backend, Exit, Sandbox, User
 from orchestrator.state import job_directory, state_directory
+from orchestrator.workspace import Workspace
 
 _ORDINAL = 0
 """The number of such a Sandbox in its job; those of Runs begin at 1."""
+
+
+@asynccontextmanager
+async def errand(  # noqa: PLR0913 - what a Sandbox needs beside a job
+    job: Job,
+    backend: Backend,
+    *,
+    seconds: int,
+    packages: Path | None,
+    installs: bool = False,
+    workspace: Workspace | None = None,
+    report: Callable[[Access], None] = lambda _: None,
+) -> AsyncIterator[tuple[Session, Sandbox]]:
+    """Start a Sandbox and wait until it is there; leaving the block removes it.
+
+    `packages` is mounted at /packages, to be written to if it `installs`. Without a `workspace` it gets an empty one.
+    After `seconds` anybody of its instance may remove it. `report` hears every decision of the proxy.
+
+    Raises:
+        BackendError: it could not be started.
+    """
+    user = job.workspace.user
+    with job_directory(job.instance, f"{job.id}/errand/{os.getpid()}") as above:
+        found = workspace or _empty(above, user)
+        with state_directory(above, _ORDINAL, user, job.events) as (state, _):
+            now = int(time.time())
+            spec = sandbox_spec(replace(job, workspace=found), _ORDINAL, state, now)
+            labels = errand_labels(spec.labels, now + seconds)
+            spec = replace(spec, packages=packages, installs=installs, labels=labels, deadline=now + seconds)
+            async with (
+                Broker(_no_model, _NO_LEDGER, report) as broker,
+                broker.listen(state, user) as session,
+                backend.launch(spec) as sandbox,
+            ):
+                await ready(spec.name, session, sandbox)
+                yield session, sandbox
 
 
 async def run_errand(  # noqa: PLR0913 - the errand, and what it needs beside a job
@@ -28,45 +67,32 @@ async def run_errand(  # noqa: PLR0913 - the errand, and what it needs beside a 
     backend: Backend,
     assign: Callable[[Session], Awaitable[None]],
     *,
-    seconds: float,
+    seconds: int,
     packages: Path | None,
     installs: bool = False,
 ) -> tuple[Exit, Session]:
     """Start a Sandbox, `assign` it its errand, wait for its end; give that and what its session holds.
 
-    `packages` is mounted at /packages, to be written to if it `installs`.
-
     Raises:
         TimeoutError: it took longer than `seconds`.
         BackendError: it could not be started.
     """
-    user = job.workspace.user
-    with job_directory(job.instance, f"{job.id}/errand/{os.getpid()}") as above:
-        workspace = above / "workspace"
-        workspace.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            os.chown(workspace, user.uid, user.gid)
-        with state_directory(above, _ORDINAL, user, job.events) as (state, _):
-            spec = replace(
-                sandbox_spec(job, _ORDINAL, state, int(time.time())),
-                workspace=workspace,
-                read_only=(),
-                hidden=(),
-                packages=packages,
-                installs=installs,
-            )
-            async with (
-                Broker(_no_model, _NO_LEDGER, lambda _: None) as broker,
-                broker.listen(state, user) as session,
-                backend.launch(spec) as sandbox,
-            ):
-                await ready(spec.name, session, sandbox)
-                await assign(session)
-                async with asyncio.timeout(seconds):
-                    return await _ended(sandbox), session
+    async with errand(job, backend, seconds=seconds, packages=packages, installs=installs) as (session, sandbox):
+        await assign(session)
+        async with asyncio.timeout(seconds):
+            return await drained(sandbox), session
 
 
-async def _ended(sandbox: Sandbox) -> Exit:
+def _empty(above: Path, user: User) -> Workspace:
+    path = above / "workspace"
+    path.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(path, user.uid, user.gid)
+    return Workspace(path, user)
+
+
+async def drained(sandbox: Sandbox) -> Exit:
+    """Wait for a Sandbox's end, whatever it writes."""
     # Somebody must read what it writes, or it waits for that for ever.
     async for _ in sandbox.lines():
         pass

@@ -3,12 +3,13 @@
 import secrets
 from dataclasses import replace
 
+from orchestrator.checks import check
 from orchestrator.clock import now
 from orchestrator.config.lock import SkillTools
 from orchestrator.errand import run_errand
 from orchestrator.errors import PackageError
 from orchestrator.keys import KEY_BYTES
-from orchestrator.plan import Job, check, first, plan
+from orchestrator.plan import Job, first, plan
 from orchestrator.sandbox import Backend
 
 INSPECTION_SECONDS = 300

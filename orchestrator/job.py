@@ -6,13 +6,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from orchestrator.broker.egress import Wanted
 from orchestrator.broker.proxy import Network, nobody_consents
+from orchestrator.checks import check, check_unchanged, digests
 from orchestrator.clock import now
 from orchestrator.continuation import GoOn, reached
 from orchestrator.drive import Agenda, Drive, finished, following
 from orchestrator.job_events import JobEvents
 from orchestrator.masking import mask
 from orchestrator.packages import with_packages
-from orchestrator.plan import Job, check, check_unchanged, digests, first
+from orchestrator.plan import Job, first
 from orchestrator.providers import Provider
 from orchestrator.sandbox import Backend
 from orchestrator.store import JobRecords, Store

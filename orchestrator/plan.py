@@ -6,21 +6,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.backends.naming import labels, sandbox_name
-from orchestrator.broker.authority import Authority, SkillHosts
+from orchestrator.broker.authority import Authority, EgressLimits, SkillHosts
 from orchestrator.config import Config, reasoning_tokens
 from orchestrator.config.fetching import Fetch, fetch_of
 from orchestrator.config.registries import Registries
-from orchestrator.errors import ConfigError, MissingEnvError
 from orchestrator.keys import proxy_credential
 from orchestrator.providers.prices import Price
 from orchestrator.sandbox import Limits, SandboxSpec
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import Expert
+from orchestrator.wire.granted import Bounds, Granted, Reach
 from orchestrator.wire.identity import identify
 from orchestrator.wire.install import Program
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Delegate, EventDetail, Grant, Run, RunSetting, Start
-from orchestrator.wire.skill import BASE_SKILL, SseSkill, StdioSkill
+from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, SseSkill, StdioSkill
 from orchestrator.wire.usage import Usage
 from orchestrator.workspace import Workspace
 
@@ -49,10 +49,11 @@ class Job:
 
     `env` holds the values of all variables that may be granted, `env_names` are those of `--env`, `secrets` are the
     values that no record may show. `allowed` are the hosts of `--allow-domain` by skill; where somebody `asks` about
-    others, every skill has a proxy. `timeout_ms` is for one generation. `slots` is how many Sandboxes may work at once,
-    `prewarm` how many more are kept warm, None to decide by what the Experts may need. `run_seconds` bounds one attempt
-    of a Run, `job_seconds` everything from now on; None is no bound. Packages of skills are fetched from `registries`,
-    for the backend `platform`; `shelf` says where they are installed. `price` is the model's, where it is known.
+    others, every skill has a proxy. `runtime_class` and `limits` are each Sandbox's, `egress` is each skill's in a Run.
+    `timeout_ms` is for one generation. `slots` is how many Sandboxes may work at once, `prewarm` how many more are kept
+    warm, None to decide by what the Experts may need. `run_seconds` bounds one attempt of a Run, `job_seconds`
+    everything from now on; None is no bound. Packages of skills are fetched from `registries`, for the backend
+    `platform`; `shelf` says where they are installed. `price` is the model's, where it is known.
     """
 
     id: str
@@ -74,7 +75,9 @@ class Job:
     env_names: tuple[str, ...] = ()
     allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asks: bool = False
+    runtime_class: str | None = None
     limits: Limits = Limits()
+    egress: EgressLimits = EgressLimits()
     slots: int = 8
     prewarm: int | None = None
     events: EventDetail = EventDetail.DEFAULT
@@ -108,56 +111,6 @@ def reachable(job: Job) -> tuple[Expert, ...]:
     return tuple(found.values())
 
 
-def check(job: Job) -> None:
-    """Find what would fail later, before anything is started.
-
-    Raises:
-        MissingEnvError: variables that skills or `--env` declare have no value; names each with its skill.
-        ConfigError: `--allow-domain` names a skill that no reachable Expert has.
-    """
-    experts = reachable(job)
-    missing = [
-        f"{name} (skill {skill.name!r} of Expert {expert.key!r})"
-        for expert in experts
-        for skill in expert.skills
-        if isinstance(skill, StdioSkill)
-        for name in skill.required_env
-        if not job.env.get(name)
-    ]
-    missing += [f"{name} (--env)" for name in job.env_names if not job.env.get(name)]
-    if missing:
-        message = f"environment variables without a value: {', '.join(missing)}; set them or write them to .env"
-        raise MissingEnvError(message)
-    known = {skill.name for expert in experts for skill in expert.skills}
-    unknown = sorted(set(job.allowed) - known)
-    if unknown:
-        message = (
-            f"--allow-domain names no skill of this job: {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-        )
-        raise ConfigError(message)
-
-
-def digests(job: Job) -> dict[str, str]:
-    """What identifies the Experts that the job can reach, by key: another digest is another Expert."""
-    return {expert.key: identify(expert.to_json().decode()) for expert in reachable(job)}
-
-
-def check_unchanged(job: Job, before: Mapping[str, str]) -> None:
-    """See that a job goes on with the Experts it began with, of which `before` are the digests.
-
-    Raises:
-        ConfigError: some were changed; names them.
-    """
-    now = digests(job)
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if changed:
-        message = (
-            f"job {job.id!r} began with other definitions of {', '.join(changed)}; "
-            "restore perstack.toml to go on, or start a new job"
-        )
-        raise ConfigError(message)
-
-
 def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
     """Describe the job's Sandbox number `ordinal`; `now` is Unix seconds. Nothing in it tells which Run it will get."""
     name = sandbox_name(job.id, ordinal, job.instance)
@@ -174,6 +127,7 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
         read_only=job.workspace.read_only,
         hidden=job.workspace.hidden,
         packages=job.shelf.directory,
+        runtime_class=job.runtime_class,
     )
 
 
@@ -191,6 +145,32 @@ def first(job: Job) -> Start:
         usage=Usage(),
     )
     return Start(checkpoint=checkpoint, query=job.query)
+
+
+def granted(job: Job, expert: Expert) -> Granted:
+    """What each Run of an Expert is granted, wherever in the tree it stands: all of it its own, and named."""
+    own = job.env_names if expert.key == job.expert_key else ()
+    skills = {skill.name: _reach(job, skill, own) for skill in expert.skills if not isinstance(skill, InteractiveSkill)}
+    limits, user = job.limits, job.workspace.user
+    return Granted(
+        exec=skills.pop(BASE_SKILL, Reach(env=own)),
+        skills=skills,
+        delegates=expert.delegates,
+        image=job.image,
+        user=f"{user.uid}:{user.gid}",
+        read_only=tuple(map(str, job.workspace.read_only)),
+        hidden=tuple(map(str, job.workspace.hidden)),
+        bounds=Bounds(memory=limits.memory, tmp=limits.tmp, cpus=limits.cpus, pids=limits.pids, files=limits.files),
+        run_seconds=job.run_seconds,
+    )
+
+
+def _reach(job: Job, skill: StdioSkill | SseSkill, own: tuple[str, ...]) -> Reach:
+    allowed = (*skill.allowed_domains, *job.allowed.get(skill.name, ()))
+    if isinstance(skill, SseSkill):
+        # It runs nowhere here, so no variable would reach it.
+        return Reach(hosts=tuple(dict.fromkeys((urlsplit(skill.endpoint).hostname or "", *allowed))))
+    return Reach(env=tuple(dict.fromkeys((*own, *skill.required_env))), hosts=tuple(dict.fromkeys(allowed)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,18 +191,22 @@ def plan(job: Job, start: Start, key: bytes, now: int) -> Plan:
     """Plan the Run that begins at `start`; secrets derive from the job's `key`, `now` is Unix milliseconds."""
     run_id = start.checkpoint.run_id
     expert = _with_base(job.config.expert(start.checkpoint.expert.key), job.config.base_skill_command)
-    hosts = {skill.name: _hosts(job, skill) for skill in expert.skills if isinstance(skill, StdioSkill | SseSkill)}
-    keys = {name: proxy_credential(key, run_id, name) for name, patterns in hosts.items() if patterns or job.asks}
-    own = {name: job.env[name] for name in job.env_names} if expert.key == job.expert_key else {}
+    given = granted(job, expert)
+    reaches = {BASE_SKILL: given.exec, **given.skills}
+    keys = {
+        name: proxy_credential(key, run_id, name)
+        for name, reach in reaches.items()
+        if reach.hosts or (job.asks and name in {skill.name for skill in expert.skills})
+    }
+    programs = {skill.name: job.shelf.program(skill) for skill in expert.skills if isinstance(skill, StdioSkill)}
     grants = {
-        skill.name: Grant(
-            env=own | {name: job.env[name] for name in skill.required_env},
-            proxy_credential=keys.get(skill.name),
-            program=job.shelf.program(skill),
+        name: Grant(
+            env={name: job.env[name] for name in reach.env},
+            proxy_credential=keys.get(name),
+            program=programs.get(name),
         )
-        for skill in expert.skills
-        if isinstance(skill, StdioSkill)
-    } | {skill.name: Grant(proxy_credential=keys[skill.name]) for skill in expert.skills if isinstance(skill, SseSkill)}
+        for name, reach in reaches.items()
+    }
     run = Run(
         job_id=job.id,
         run_id=run_id,
@@ -239,7 +223,7 @@ def plan(job: Job, start: Start, key: bytes, now: int) -> Plan:
         started_at=now,
         grants={name: grant for name, grant in grants.items() if name != BASE_SKILL},
         known_tools=job.config.known_tools.get(expert.key, {}),
-        exec_grant=grants.get(BASE_SKILL, Grant(env=own)),
+        exec_grant=grants[BASE_SKILL],
         events=job.events,
     )
     authority = Authority(
@@ -250,7 +234,8 @@ def plan(job: Job, start: Start, key: bytes, now: int) -> Plan:
         timeout_seconds=job.timeout_ms / 1000,
         generations=start.generations,
         max_generations=_GENERATIONS_PER_STEP * job.max_steps + job.max_retries,
-        hosts={credential: SkillHosts(name, hosts[name]) for name, credential in keys.items()},
+        hosts={credential: SkillHosts(name, reaches[name].hosts) for name, credential in keys.items()},
+        egress=job.egress,
     )
     parent = start.checkpoint.delegated_by
     setting = RunSetting(
@@ -266,6 +251,7 @@ def plan(job: Job, start: Start, key: bytes, now: int) -> Plan:
         max_retries=job.max_retries,
         timeout_ms=job.timeout_ms,
         env=tuple(sorted({name for grant in grants.values() for name in grant.env})),
+        granted=given,
         generations=start.generations,
         started_at=now,
         updated_at=now,
@@ -285,11 +271,6 @@ def _with_base(expert: Expert, command: tuple[str, ...] | None) -> Expert:
             for skill in expert.skills
         )
     )
-
-
-def _hosts(job: Job, skill: StdioSkill | SseSkill) -> tuple[str, ...]:
-    implied = (urlsplit(skill.endpoint).hostname or "",) if isinstance(skill, SseSkill) else ()
-    return (*implied, *skill.allowed_domains, *job.allowed.get(skill.name, ()))
 
 
 def _delegate(expert: Expert) -> Delegate:

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from orchestrator.backends import isolates, require_known_backend
+from orchestrator.backends.docker_address import engine_sockets
 from orchestrator.config import Config
 from orchestrator.config.config import DEFAULT_MODEL
 from orchestrator.config.credentials import check_credentials
@@ -22,7 +23,7 @@ from orchestrator.sandbox import User
 from orchestrator.wire.identity import identify, is_job_id
 from orchestrator.wire.run import EventDetail
 from orchestrator.wire.skill import StdioSkill
-from orchestrator.workspace import prepare, refuse_store_inside
+from orchestrator.workspace import keep_store_apart, prepare
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?:^|_)(?:PAT|PWD)$", re.IGNORECASE)
 
@@ -40,6 +41,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     env_names: tuple[str, ...] = (),
     allowed: Mapping[str, tuple[str, ...]] | None = None,
     image: str | None = None,
+    runtime_class: str | None = None,
     run_as: User | None = None,
     events: EventDetail = EventDetail.DEFAULT,
     verbose: bool = False,
@@ -52,8 +54,8 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     `env` holds the provider's key and the values of variables that skills declare; `env_names` are those of it that
     the Expert's skills and `exec` get besides. Without `workspace` it is ./workspace, made if it is not there.
     `store` is where the job's records will be. `allowed` are hosts by skill, beside those that skills declare.
-    `image` is the runtime image, `run_as` goes before the workspace's owner. `run_seconds` and `job_seconds`
-    are limits, `prices` those of models.
+    `image` is the runtime image, `runtime_class` what runs it in the engine, `run_as` goes before the workspace's
+    owner. `run_seconds` and `job_seconds` are limits, `prices` those of models.
 
     Raises:
         ConfigError: there is no such Expert, provider or backend, or the id, workspace or store cannot be used.
@@ -69,7 +71,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     directory = workspace or Path("workspace")
     isolated = isolates(backend)
     if isolated:
-        refuse_store_inside(directory, store)
+        keep_store_apart(directory, store)
     model = config.model or DEFAULT_MODEL
     return Job(
         id=job_id or identify(secrets.token_hex(16)),
@@ -77,7 +79,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         config=config,
         expert_key=expert_key,
         query=query,
-        workspace=prepare(directory, run_as, make=workspace is None, isolated=isolated),
+        workspace=prepare(directory, run_as, make=workspace is None, isolated=isolated, sockets=engine_sockets(env)),
         image=image or f"perstack-orch-runtime:{metadata.version('perstack-orch')}",
         provider_name=config.provider_name,
         model=model,
@@ -90,6 +92,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         secrets=tuple(dict.fromkeys(_secrets(config, env, env_names))),
         env_names=env_names,
         allowed=allowed or {},
+        runtime_class=runtime_class,
         events=events,
         verbose=verbose,
         run_seconds=run_seconds,

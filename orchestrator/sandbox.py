@@ -12,7 +12,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one Sandbox may use: bytes of memory (swap included) and of /tmp, cores, processes, open files each."""
+    """What one Sandbox may use: bytes of memory (swap included) and of each tmpfs, cores, processes, open files."""
 
     memory: int = 2048 * MIB
     tmp: int = 512 * MIB
@@ -33,10 +33,12 @@ class User:
 class SandboxSpec:
     """All there is to know about a Sandbox before it is given a Run: no Expert, no query, no environment.
 
-    `state` is the host directory mounted at /run/perstack; it holds the broker's socket and the spool.
+    `state` is the host directory mounted at /run/perstack; the spool is in it, and the gate to the broker's socket,
+    which is mounted read-only.
     `read_only` and `hidden` are files below the workspace, relative to it: mounted read-only, and shown empty.
     `packages` is mounted at /packages, read-only but for the Sandbox that installs.
-    `deadline` is Unix seconds; past it the Sandbox may be removed by anybody of its instance.
+    `deadline` is Unix seconds; past it the Sandbox may be removed by anybody of its instance. `runtime_class` names
+    what runs it in place of the engine's own choice: a kernel of its own, as gVisor or Kata give it.
     """
 
     name: str
@@ -51,6 +53,7 @@ class SandboxSpec:
     hidden: tuple[Path, ...] = ()
     packages: Path | None = None
     installs: bool = False
+    runtime_class: str | None = None
 
 
 class Reason(StrEnum):

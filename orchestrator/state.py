@@ -1,4 +1,4 @@
-"""State directories: private to one Sandbox, at /run/perstack inside; they hold the broker's socket and the spool.
+"""State directories: private to one Sandbox, at /run/perstack inside; the broker's socket and the spool are in them.
 
 They are made before their Sandboxes and removed after them, so after a crash they say which Sandboxes there may be.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from orchestrator.broker.gate import unlock
 from orchestrator.errors import BackendError
 from orchestrator.sandbox import User
 from orchestrator.spool import Spool, found_spool, made_spool
@@ -67,7 +68,7 @@ def job_directory(instance: str, job: str, *, again: bool = False) -> Iterator[P
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        _remove(directory)
         os.close(lock)
 
 
@@ -87,10 +88,16 @@ def remove_unused(directory: Path) -> bool:
     except BlockingIOError:
         return False
     else:
-        shutil.rmtree(directory, ignore_errors=True)
+        _remove(directory)
         return True
     finally:
         os.close(lock)
+
+
+def _remove(directory: Path) -> None:
+    for state in directory.glob("*/"):
+        unlock(state)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def ordinals(above: Path) -> list[int]:

@@ -5,7 +5,7 @@ An instance is a store: only its own Sandboxes are ever looked at. Those of a jo
 
 from collections.abc import Callable, Mapping
 
-from orchestrator.backends.naming import DEADLINE, JOB, instance_labels, job_labels, job_token
+from orchestrator.backends.naming import DEADLINE, ERRAND, JOB, instance_labels, job_labels, job_token
 from orchestrator.errors import StoreError
 from orchestrator.sandbox import Backend
 from orchestrator.state import directories, directory_of, remove_unused
@@ -16,7 +16,8 @@ from orchestrator.wire.job import JobStatus
 async def sweep(backend: Backend, store: Store, instance: str, now: int) -> tuple[str, ...]:
     """Remove the instance's Sandboxes that are past their deadline or belong to jobs that ended; give their names.
 
-    `now` is Unix seconds. A job that the store does not know has ended; one whose record is damaged may not have.
+    `now` is Unix seconds. A job that the store does not know has ended; one whose record is damaged may not have. An
+    errand, which no store knows, has until its deadline.
 
     Raises:
         BackendError: some could not be removed; the others are.
@@ -52,7 +53,7 @@ async def sweep_cut(backend: Backend, store: Store, instance: str) -> tuple[str,
 def _still_wanted(store: Store, now: int) -> Callable[[Mapping[str, str]], bool]:
     def still_wanted(labels: Mapping[str, str]) -> bool:
         # Asked after the Sandbox was found: a job that goes on says so in its record before it launches any.
-        return _deadline(labels) > now and _is_running(store, labels.get(JOB, ""))
+        return _deadline(labels) > now and (ERRAND in labels or _is_running(store, labels.get(JOB, "")))
 
     return still_wanted
 

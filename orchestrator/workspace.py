@@ -1,7 +1,9 @@
 """The user's files: which directory, whose, and what in it no Expert may change or see."""
 
 import os
+import pwd
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +31,13 @@ class Workspace:
     absent: bool = False
 
 
-def prepare(path: Path, run_as: User | None, *, make: bool = False, isolated: bool = True) -> Workspace:
+def prepare(
+    path: Path, run_as: User | None, *, make: bool = False, isolated: bool = True, sockets: Iterable[Path] = ()
+) -> Workspace:
     """Look at the directory at `path`; with `make` it may be absent, and is the caller's then, or nobody's if root's.
 
     Sandboxes run as its owner, and never as root. Where nothing is isolated they run as the caller, whoever that is.
+    `sockets` are those of engines, which no Expert may be handed.
 
     Raises:
         ConfigError: it is not there, not a directory, not ours to mount, or belongs to root without `run_as`.
@@ -51,7 +56,7 @@ def prepare(path: Path, run_as: User | None, *, make: bool = False, isolated: bo
     if not stat.S_ISDIR(status.st_mode):
         message = f"workspace {path} is not a directory; name one with --workspace"
         raise ConfigError(message)
-    _refuse_too_much(real)
+    _refuse_too_much(real, sockets)
     user = run_as or User(status.st_uid, status.st_gid)
     if user.uid == 0 and isolated:
         message = (
@@ -85,21 +90,41 @@ def ensure(workspace: Workspace) -> None:
         raise ConfigError(message) from error
 
 
-def refuse_store_inside(workspace: Path, store: Path) -> None:
-    """Keep job records out of every Expert's reach.
+def keep_store_apart(workspace: Path, store: Path) -> None:
+    """Keep job records out of every Expert's reach, and an Expert's files out of the records.
 
     Raises:
-        ConfigError: `store` is in `workspace`, or is it.
+        ConfigError: one is in the other, or they are the same.
     """
-    if store.resolve().is_relative_to(workspace.resolve()):
-        message = f"the store {store} is inside the workspace {workspace}; name another with --storage or --workspace"
+    files, records = workspace.resolve(), store.resolve()
+    if records.is_relative_to(files) or files.is_relative_to(records):
+        inner, outer = (f"the store {store}", f"the workspace {workspace}")
+        if not records.is_relative_to(files):
+            inner, outer = outer, inner
+        message = f"{inner} is inside {outer}; name another with --storage or --workspace"
         raise ConfigError(message)
 
 
-def _refuse_too_much(real: Path) -> None:
-    if real == Path("/") or real == Path.home().resolve():
-        message = f"workspace {real} is too much to hand to an Expert; name a directory of its own with --workspace"
+def _refuse_too_much(real: Path, sockets: Iterable[Path]) -> None:
+    what = None
+    if real == Path("/"):
+        what = "all of this machine"
+    elif (socket := next((each for each in sockets if each.is_relative_to(real)), None)) is not None:
+        what = f"the engine's socket {socket}, by which this machine can be taken over"
+    elif (owner := _whose_home(real)) is not None:
+        what = f"the home directory of user {owner}"
+    if what is not None:
+        message = f"workspace {real} holds {what}; name a directory of its own with --workspace"
         raise ConfigError(message)
+
+
+def _whose_home(real: Path) -> str | None:
+    """Name the user whose home a directory is or holds: where keys and settings are, whose they are matters little."""
+    homes = [(entry.pw_name, entry.pw_dir) for entry in pwd.getpwall()]
+    homes.append((str(os.geteuid()), str(Path.home())))
+    # Not all may be looked at; one that is not there is nobody's.
+    there = ((name, Path(os.path.realpath(home))) for name, home in homes if os.path.isdir(home))  # noqa: PTH112 - no error
+    return next((name for name, home in there if home.is_relative_to(real)), None)
 
 
 def _may_write(status: os.stat_result, user: User) -> bool:

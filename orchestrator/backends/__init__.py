@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from orchestrator.backends.ground import PROCESSES, Ground
 from orchestrator.errors import ConfigError
 from orchestrator.sandbox import Backend
 from orchestrator.wire.line import LINE_BYTES
@@ -25,6 +26,22 @@ def require_known_backend(name: str) -> None:
 def isolates(name: str) -> bool:
     """Whether Sandboxes of that backend are kept apart from the orchestrator's own files."""
     return name != "process"
+
+
+async def look(name: str, environ: Mapping[str, str]) -> Ground:
+    """Ask the place where Sandboxes of the backend `name` run what it can do.
+
+    Raises:
+        ConfigError: there is no such backend.
+        BackendUnavailableError: its engine cannot be used.
+    """
+    require_known_backend(name)
+    if name == "process":
+        return PROCESSES
+    from orchestrator.backends import docker  # noqa: PLC0415 - each backend only where it is used
+
+    async with docker.connect(environ, image="") as backend:
+        return await backend.ground()
 
 
 @asynccontextmanager

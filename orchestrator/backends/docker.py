@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
 
 from orchestrator.backends import naming
@@ -11,6 +12,7 @@ from orchestrator.backends.docker_container import create_body
 from orchestrator.backends.docker_engine import ANSWER_SECONDS, OLDEST_API, Engine, api_version, is_status
 from orchestrator.backends.docker_http import RefusalError
 from orchestrator.backends.docker_sandbox import DockerSandbox, removed
+from orchestrator.backends.ground import Ground, require_runtime, user_inside
 from orchestrator.backends.shielded import shielded
 from orchestrator.errors import BackendError, BackendUnavailableError, ImageNotFoundError, SandboxLostError
 from orchestrator.sandbox import Sandbox, SandboxSpec
@@ -51,8 +53,19 @@ class DockerBackend:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._check_version())
                 tasks.create_task(self._check_image())
+                # Nothing can be wrong with it; the first Sandbox need not wait for it.
+                tasks.create_task(self.ground())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
+
+    async def ground(self) -> Ground:
+        """Say what the engine can do and whose it is.
+
+        Raises:
+            BackendUnavailableError: it cannot be reached.
+        """
+        async with self._engine.asked("tell what it can do"):
+            return await self._engine.ground()
 
     async def _check_version(self) -> None:
         async with self._engine.asked("tell its version"):
@@ -141,7 +154,9 @@ class DockerBackend:
         await shielded(sandbox.remove())
 
     async def _create(self, sandbox: DockerSandbox, spec: SandboxSpec) -> None:
-        body = create_body(spec, self._command)
+        ground = await self.ground()
+        require_runtime(spec.runtime_class, ground)
+        body = create_body(replace(spec, user=user_inside(spec.user, ground)), self._command)
         async with self._engine.asked(f"create the Sandbox {spec.name}", ANSWER_SECONDS):
             try:
                 await sandbox.create(body)

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 from orchestrator.errors import BackendUnavailableError
 
 DEFAULT = "unix:///var/run/docker.sock"
+
+_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock", "/run/crio/crio.sock")
 
 
 def engine_address(environ: Mapping[str, str]) -> str:
@@ -24,6 +27,19 @@ def engine_address(environ: Mapping[str, str]) -> str:
     if context and context != "default":
         return _local(_context_address(context), f"the Docker context {context!r}")
     return _usual_socket(environ)
+
+
+def engine_sockets(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """List the sockets of engines on this machine, whichever is used: who may speak to one of them is root here."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    named = urlsplit(environ.get("DOCKER_HOST", ""))
+    places = (
+        *((named.path,) if named.scheme == "unix" and named.path else ()),
+        *_SOCKETS,
+        *((f"{runtime}/docker.sock", f"{runtime}/podman/podman.sock") if runtime else ()),
+    )
+    # Most of these may not be looked at, and need not be there.
+    return tuple(dict.fromkeys(Path(os.path.realpath(place)) for place in places))
 
 
 def _local(address: str, origin: str) -> str:

@@ -1,14 +1,19 @@
 """A SandboxSpec as the Engine API's create body; pure."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator.sandbox import SandboxSpec
+from orchestrator.wire.link import GATE_NAME
 
 WORKSPACE = PurePosixPath("/workspace")
 STATE = PurePosixPath("/run/perstack")
 PACKAGES = PurePosixPath("/packages")
+
+_TEMPORARY = ("/tmp", "/run/skills")  # noqa: S108 - the container's own
+"""In memory: what commands share, and where each skill has a place of its own that commands cannot reach."""
 
 _NANO = 1_000_000_000
 _STOP_SECONDS = 10
@@ -38,6 +43,17 @@ def create_body(spec: SandboxSpec, command: Sequence[str] | None = None) -> dict
     return body
 
 
+def mounted(spec: SandboxSpec) -> Iterator[tuple[str, str, str]]:
+    """Give each path of the Sandbox's own, what is there, and how: read-write, read-only, empty or memory."""
+    host = _host_config(spec)
+    for mount in host["Mounts"]:
+        mode = "read-only" if mount["ReadOnly"] else "read-write"
+        yield mount["Target"], mount["Source"], "empty" if mount["Source"] == os.devnull else mode
+    for path in host["Tmpfs"]:
+        yield path, "tmpfs", "memory"
+    yield "/", spec.image, "read-only"
+
+
 def _host_config(spec: SandboxSpec) -> dict[str, Any]:
     limits = spec.limits
     return {
@@ -51,11 +67,12 @@ def _host_config(spec: SandboxSpec) -> dict[str, Any]:
         "MemorySwap": limits.memory,
         "NanoCpus": round(limits.cpus * _NANO),
         "Ulimits": [_ulimit("nofile", limits.files), _ulimit("core", 0)],
-        "Tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"},  # noqa: S108 # the container's own
+        "Tmpfs": dict.fromkeys(_TEMPORARY, f"rw,nosuid,nodev,exec,size={limits.tmp},mode=1777"),
         "Mounts": _mounts(spec),
         "LogConfig": _LOG,
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
+        **({} if spec.runtime_class is None else {"Runtime": spec.runtime_class}),
     }
 
 
@@ -67,6 +84,8 @@ def _mounts(spec: SandboxSpec) -> list[dict[str, Any]]:
     return [
         _bind(spec.workspace, WORKSPACE, read_only=False),
         _bind(spec.state, STATE, read_only=False),
+        # Its owner may be the user inside, who cannot open it again: nothing changes a mode in a read-only mount.
+        _bind(spec.state / GATE_NAME, STATE / GATE_NAME, read_only=True),
         *([] if spec.packages is None else [_bind(spec.packages, PACKAGES, read_only=not spec.installs)]),
         *(_bind(spec.workspace / file, WORKSPACE / file, read_only=True) for file in spec.read_only),
         *(_bind(Path("/dev/null"), WORKSPACE / file, read_only=True) for file in spec.hidden),

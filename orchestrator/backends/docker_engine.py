@@ -3,14 +3,17 @@
 import asyncio
 import errno
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from orchestrator.backends.docker_http import Answer, BrokenError, RefusalError, request
+from orchestrator.backends.ground import Ground, docker_ground
 from orchestrator.errors import BackendError, BackendUnavailableError
 
 ANSWER_SECONDS = 30.0
@@ -34,6 +37,7 @@ class Engine:
 
     address: str
     _version: Mapping[str, Any] | None = None
+    _ground: Ground | None = None
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def version(self) -> Mapping[str, Any]:
@@ -42,6 +46,22 @@ class Engine:
             if self._version is None:
                 self._version = dict(await self._ask("GET", "/version"))
             return self._version
+
+    async def ground(self) -> Ground:
+        """Ask for what it can do and whose it is, once."""
+        version, path = await self.version(), await self._path("/info")
+        async with self._asking:
+            if self._ground is None:
+                self._ground = docker_ground(await self._ask("GET", path), version, self._owner())
+            return self._ground
+
+    def _owner(self) -> int:
+        """Whose the engine is, as far as its socket tells."""
+        parts = urlsplit(self.address)
+        with suppress(OSError):
+            if parts.scheme == "unix":
+                return Path(parts.path).stat().st_uid
+        return os.geteuid()
 
     async def image(self, name: str) -> Mapping[str, Any]:
         """Ask for all that is known of an image."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 
 from orchestrator.wire.identity import is_own_id
 
@@ -11,6 +12,7 @@ JOB = "perstack.ai/job"
 SANDBOX = "perstack.ai/sandbox"
 INSTANCE = "perstack.ai/instance"
 DEADLINE = "perstack.ai/deadline"
+ERRAND = "perstack.ai/errand"
 
 _ROOM = 45
 """Characters of a name that the job may take: a DNS-1123 label holds 63, seven tell instances apart, and `-s` and nine
@@ -40,6 +42,11 @@ def labels(job: str, *, sandbox: str, instance: str, deadline: int) -> dict[str,
         INSTANCE: instance,
         DEADLINE: str(deadline),
     }
+
+
+def errand_labels(labels: Mapping[str, str], deadline: int) -> dict[str, str]:
+    """Give the labels of a Sandbox that works no job of a store; it is its own reason to be until `deadline`."""
+    return {**labels, ERRAND: "true", DEADLINE: str(deadline)}
 
 
 def job_labels(job: str) -> dict[str, str]:

@@ -1,16 +1,24 @@
 """What a Sandbox was given to do."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.broker.authority import Authority
 from orchestrator.broker.gateway import Gateway
+from orchestrator.broker.stream import Stream
+from orchestrator.broker.tunnels import Tunnels
 from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.identity import identify
 from orchestrator.wire.install import Install
 from orchestrator.wire.run import Run
+from orchestrator.wire.shell import Shell
 from orchestrator.wire.usage import Usage
+
+Work = Run | Install | Shell
+
+Attend = Callable[[Stream], Awaitable[None]]
+"""Serves the connection of a shell: see `wire.shell`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +36,13 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The work as it is handed over in `frame`, what it may do, the model for it, and tokens used before."""
+    """The work as it is handed over in `frame`, what it may do, its model and its tunnels, and tokens used before."""
 
-    work: Run | Install
+    work: Work
     authority: Authority
     frame: link.Assigned
     gateway: Gateway
+    tunnels: Tunnels
     before: Usage
 
     @property
@@ -52,6 +61,12 @@ class Assignment:
         return self.before + self.gateway.usage
 
 
-def run_id(work: Run | Install) -> str:
-    """The id of a Run, or one for an install."""
-    return work.run_id if isinstance(work, Run) else identify("install", *(package.slug for package in work.packages))
+def run_id(work: Work) -> str:
+    """The id of a Run, or one for what else is done."""
+    match work:
+        case Run():
+            return work.run_id
+        case Shell():
+            return work.run.run_id
+        case Install():
+            return identify("install", *(package.slug for package in work.packages))

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+_MIB = 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class SkillHosts:
@@ -19,13 +21,30 @@ class SkillHosts:
 
 
 @dataclass(frozen=True, slots=True)
+class EgressLimits:
+    """What one skill of one Run may use of the network.
+
+    `connections` may be open at once, `connections_in_all` be asked for, bytes be `sent` and `received` over all of
+    them. Of each connection: seconds until it has said whom it wants, without a byte either way, and altogether.
+    """
+
+    connections: int = 64
+    connections_in_all: int = 10_000
+    sent: int = 1024 * _MIB
+    received: int = 8 * 1024 * _MIB
+    hello_seconds: float = 10
+    idle_seconds: float = 300
+    connection_seconds: float = 3600
+
+
+@dataclass(frozen=True, slots=True)
 class Authority:
     """What one Run may do.
 
     `delegates` are Expert keys. `reasoning_tokens` is the budget of one model call, 0 for none; `timeout_seconds`
     is for one model call. `generations` counts the model calls of this conversation before this Run;
     `max_generations` bounds those of this Run, so that a container gone wild cannot spend without end.
-    `hosts` is by proxy credential.
+    `hosts` is by proxy credential, `egress` is for each of them.
     """
 
     expert_key: str
@@ -36,6 +55,7 @@ class Authority:
     generations: int
     max_generations: int
     hosts: Mapping[str, SkillHosts] = field(default_factory=dict, repr=False)
+    egress: EgressLimits = EgressLimits()
 
     def allowing(self, credential: str, host: str) -> Self:
         """The same, with one more host for the bearer of `credential`."""
@@ -54,4 +74,6 @@ class Authority:
             generations=0,
             max_generations=0,
             hosts={credential: hosts},
+            # Two installers side by side, each with some fifty downloads at once.
+            egress=EgressLimits(connections=192),
         )

@@ -96,6 +96,22 @@ def undeclared(tunnel: Tunnel, authority: Authority) -> Wanted | None:
     return wanted if not_allowed(tunnel, authority.allowing(tunnel.credential, wanted.host)) is None else None
 
 
+def misnamed(tunnel: Tunnel, server_name: str, authority: Authority) -> str | None:
+    """Why a connection may not go on whose TLS ClientHello asks for `server_name`; None if that is its host."""
+    name, asked = plain(tunnel.host), plain(server_name)
+    if asked == name:
+        return None
+    hosts = authority.hosts[tunnel.credential]
+    said = f"the connection to {name} asks for {asked!r} in its TLS ClientHello (SNI)"
+    if why_not_host(asked) is not None or hosts.private_ok:
+        return f"{said}; it must ask for the host that it connects to"
+    if any(matches(pattern, asked) for pattern in hosts.patterns):
+        return f"{said}; connect to {asked} itself"
+    return (
+        f"{said}, which is not declared; connect to that host itself, and {_remedy(asked, hosts, authority.expert_key)}"
+    )
+
+
 def _remedy(name: str, hosts: SkillHosts, expert_key: str) -> str:
     skill = hosts.skill_name
     return (

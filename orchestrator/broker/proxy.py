@@ -3,17 +3,16 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from orchestrator.broker.authority import Authority
-from orchestrator.broker.egress import Wanted, not_allowed, plain, refusal, undeclared
+from orchestrator.broker.egress import PORT, Wanted, not_allowed, plain, refusal, undeclared
+from orchestrator.broker.relay import CHUNK
 from orchestrator.broker.stream import Stream
 from orchestrator.wire.link import Tunnel
 
 _CONNECT_SECONDS = 10
-_IDLE_SECONDS = 300
-_CHUNK = 64 * 1024
 
 Address = tuple[str, int]
 
@@ -33,28 +32,21 @@ async def nobody_consents(_: Wanted) -> bool:
     return False
 
 
+def refused_address(address: str) -> str | None:
+    """Why nobody may connect to this IP address: it is no public one, or one of this machine's own; None if it may."""
+    return refusal(address) or ("this machine" if _is_own(address) else None)
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The world as the proxy sees it: how names become addresses, which addresses are refused, how long to wait.
+    """The world as the proxy sees it: how names become addresses, and which addresses are refused.
 
     `consent` is asked before a skill reaches a host that nobody declared; meanwhile the connection waits.
     """
 
     resolve: Callable[[str, int], Awaitable[Sequence[Address]]] = resolve
-    refusal: Callable[[str], str | None] = refusal
-    idle_seconds: float = _IDLE_SECONDS
+    refusal: Callable[[str], str | None] = refused_address
     consent: Callable[[Wanted], Awaitable[bool]] = nobody_consents
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """Bytes that skills sent to hosts and received from them."""
-
-    sent: int = 0
-    received: int = 0
-
-    def __add__(self, other: "Traffic") -> "Traffic":
-        return Traffic(self.sent + other.sent, self.received + other.received)
 
 
 async def reach(tunnel: Tunnel, authority: Authority, network: Network) -> Stream | str:
@@ -76,7 +68,7 @@ async def reach(tunnel: Tunnel, authority: Authority, network: Network) -> Strea
     allowed = [address for address, why in refused.items() if why is None]
     if not allowed:
         listed = ", ".join(f"{address[0]} is {why}" for address, why in refused.items())
-        return f"{name} leads to no address that may be reached: {listed}"
+        return f"{name} leads to no address that may be reached: {listed}; nothing in perstack.toml allows those"
     return await _connect(name, allowed)
 
 
@@ -85,7 +77,7 @@ async def _connect(name: str, addresses: Sequence[Address]) -> Stream | str:
     for ip, port in addresses:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                return Stream(*await asyncio.open_connection(ip, port, limit=_CHUNK))
+                return Stream(*await asyncio.open_connection(ip, port, limit=CHUNK))
         except OSError as error:
             failure = _cause(error)
     return f"{name} could not be reached: {failure}"
@@ -95,26 +87,12 @@ def _cause(error: OSError) -> str:
     return f"no answer within {_CONNECT_SECONDS} s" if isinstance(error, TimeoutError) else error.strerror or str(error)
 
 
-async def relay(inside: Stream, outside: Stream, idle_seconds: float) -> Traffic:
-    """Copy bytes both ways until both ends are done, one fails, or nothing moves for `idle_seconds`."""
-    moved = {"sent": 0, "received": 0}
-    loop = asyncio.get_running_loop()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(idle_seconds) as idle:
-
-            async def copy(source: Stream, target: Stream, way: str) -> None:
-                while chunk := await source.reader.read(_CHUNK):
-                    idle.reschedule(loop.time() + idle_seconds)
-                    target.writer.write(chunk)
-                    await target.writer.drain()
-                    moved[way] += len(chunk)
-                target.writer.write_eof()
-
-            # Either end may reset the connection at any moment; that ends both directions.
-            try:
-                async with asyncio.TaskGroup() as ways:
-                    ways.create_task(copy(inside, outside, "sent"))
-                    ways.create_task(copy(outside, inside, "received"))
-            except* OSError:
-                pass
-    return Traffic(**moved)
+def _is_own(address: str) -> bool:
+    """Whether packets to it stay here: then the kernel sends them from the very address they go to."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as nothing_is_sent:
+        try:
+            nothing_is_sent.connect((address, PORT))
+        except OSError:
+            return False
+        return ip_address(nothing_is_sent.getsockname()[0]) == ip_address(address)

@@ -5,11 +5,13 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from orchestrator.broker.egress import Access
+from orchestrator.broker.gate import shut, socket_in
 from orchestrator.broker.gateway import Means
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.proxy import Network
@@ -17,7 +19,6 @@ from orchestrator.broker.session import Common, Session
 from orchestrator.errors import BackendError
 from orchestrator.providers import Provider
 from orchestrator.sandbox import User
-from orchestrator.wire.link import SOCKET_NAME
 
 _SOCKET_PATH_BYTES = 107
 _BUFFER_BYTES = 1024 * 1024
@@ -78,19 +79,15 @@ class Broker:
         Raises:
             BackendError: the socket cannot be made there.
         """
-        path = state / SOCKET_NAME
-        session = Session(self._common)
-        with _bind(path, user) as listener:
+        session = Session(self._common, partial(shut, state))
+        with socket_in(state) as path, _bind(path, user) as listener:
+            server = await asyncio.start_unix_server(session.accept, sock=listener, limit=_BUFFER_BYTES)
             try:
-                server = await asyncio.start_unix_server(session.accept, sock=listener, limit=_BUFFER_BYTES)
-                try:
-                    yield session
-                finally:
-                    server.close()
-                    session.revoke()
-                    await session.ended()
+                yield session
             finally:
-                path.unlink(missing_ok=True)
+                server.close()
+                session.revoke()
+                await session.ended()
 
     def _means(self, session: Session) -> Means:
         return Means(self._provider, self._common.ledger, session.start)

@@ -7,22 +7,26 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from orchestrator.broker.assignment import Assignment, Past, run_id
+from orchestrator.broker.assignment import Assignment, Attend, Past, Work, run_id
 from orchestrator.broker.authority import Authority
 from orchestrator.broker.claims import as_known, false_claim
 from orchestrator.broker.egress import Access
 from orchestrator.broker.gateway import Gateway, Means
 from orchestrator.broker.ledger import Ledger
-from orchestrator.broker.proxy import Network, Traffic, reach, relay
+from orchestrator.broker.proxy import Network
+from orchestrator.broker.relay import Traffic
 from orchestrator.broker.stream import Pieces, Stream
+from orchestrator.broker.tunnels import Tunnels
 from orchestrator.errors import WireError
 from orchestrator.keys import KEY_BYTES
 from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.facts import Facts
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Reply, ToolDefinition
 from orchestrator.wire.install import Install
 from orchestrator.wire.run import Run
+from orchestrator.wire.shell import Shell
 from orchestrator.wire.usage import Usage
 
 # Before a connection has shown the session key, it may cost the host no more than this.
@@ -30,7 +34,6 @@ _OPENING_BYTES = 64 * 1024
 _OPENING_SECONDS = 10
 _CONNECTIONS = 256
 _CALLS_AT_ONCE = 16
-_HOST_CHARACTERS = 253
 
 T = TypeVar("T")
 
@@ -51,25 +54,30 @@ class Common:
 
 
 class Session:
-    """One Sandbox: attached once, given one Run, revoked when that Run has ended."""
+    """One Sandbox: attached once, given one Run, revoked when that Run has ended.
 
-    def __init__(self, common: Common) -> None:
+    `came_in` is called whenever the Sandbox has come, before it is given anything to do.
+    """
+
+    def __init__(self, common: Common, came_in: Callable[[], None] = lambda: None) -> None:
         self._common = common
+        self._came_in = came_in
         self._streams: set[Stream] = set()
         self._running: set[asyncio.Task[Any]] = set()
         self._attached = asyncio.Event()
         self._main: Stream | None = None
         self._assignment: Assignment | None = None
+        self._attend: Attend | None = None
         self._revoked = False
         self._keeping = asyncio.Lock()
+        self.facts: Facts | None = None
+        """What the Sandbox found around itself, told before it had anything of an Expert's to run."""
         self.checkpoint: Checkpoint | None = None
         """The latest checkpoint that was acknowledged."""
         self.tools: Mapping[str, tuple[ToolDefinition, ...]] | None = None
         """What an inspection found."""
         self.violation: str | None = None
         """The first rule that the container broke; from then on it is refused everything."""
-        self.traffic = Traffic()
-        """What its tunnels have moved."""
 
     @property
     def usage(self) -> Usage:
@@ -80,6 +88,11 @@ class Session:
     def generations(self) -> int:
         """Model calls of this Run, as counted on the host."""
         return self._assignment.gateway.generations if self._assignment else 0
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes that its skills sent to hosts and received from them."""
+        return self._assignment.tunnels.traffic if self._assignment else Traffic()
 
     async def ready(self) -> None:
         """Wait until the Sandbox has attached. If it ends before, this waits for ever: watch its exit beside it."""
@@ -112,16 +125,24 @@ class Session:
         """Have it install packages; it may open connections and make no call."""
         await self._send(self._keep(install, authority, link.Assigned(install=install, session_key=_fresh_key())))
 
-    def _keep(
-        self, work: Run | Install, authority: Authority, frame: link.Assigned, past: Past | None = None
-    ) -> link.Assigned:
+    async def assign_shell(self, shell: Shell, authority: Authority, attend: Attend) -> None:
+        """Have it start a program for a person, whose terminal `attend` serves; it calls no model.
+
+        Raises:
+            WireError: the Run does not fit a frame.
+        """
+        self._attend = attend
+        await self._send(self._keep(shell, authority, link.Assigned(shell=shell, session_key=_fresh_key())))
+
+    def _keep(self, work: Work, authority: Authority, frame: link.Assigned, past: Past | None = None) -> link.Assigned:
         if self._assignment is not None:
             message = "a Sandbox is given one Run"
             raise RuntimeError(message)
         if past is None:
             past = Past(work.checkpoint.usage) if isinstance(work, Run) else Past()
         gateway = Gateway(self._common.means(self), run_id(work), authority, past.answered)
-        self._assignment = Assignment(work, authority, frame, gateway, past.usage)
+        tunnels = Tunnels(run_id(work), authority, self._common.network, self._common.report)
+        self._assignment = Assignment(work, authority, frame, gateway, tunnels, past.usage)
         self.checkpoint = past.checkpoint
         return frame
 
@@ -174,9 +195,11 @@ class Session:
             refused = self._refusal(opening)
             if refused is not None:
                 await stream.send(link.Opened(refused=refused))
-            elif isinstance(opening, link.Tunnel):
-                await self._tunnel(stream, opening)
-            else:
+            elif isinstance(opening, link.Tunnel) and self._assignment is not None:
+                await self._assignment.tunnels.carry(stream, opening)
+            elif isinstance(opening, link.Terminal):
+                await self._show(stream)
+            elif not isinstance(opening, link.Tunnel):
                 await self._link(stream, opening)
         except (WireError, OSError, asyncio.IncompleteReadError):
             # That connection's end and nothing else's: a Sandbox that is in earnest comes back with its key.
@@ -193,7 +216,17 @@ class Session:
             return "the session key is not right"
         return None
 
+    async def _show(self, stream: Stream) -> None:
+        if self._attend is None:
+            await stream.send(link.Opened(refused="this Sandbox was given no shell to start"))
+            return
+        await stream.send(link.Opened())
+        await self._attend(stream)
+
     async def _link(self, stream: Stream, opening: link.Attach | link.Reattach) -> None:
+        self._came_in()
+        if isinstance(opening, link.Attach):
+            self.facts = opening.facts
         before, self._main = self._main, stream
         self._attached.set()
         if isinstance(opening, link.Reattach):
@@ -220,7 +253,7 @@ class Session:
         given = self._assignment
         if self.violation is not None or given is None:
             raise _BrokenRuleError(self.violation or "a call came before the Run was given")
-        if isinstance(given.work, Install) or isinstance(call, link.KeepTools) != given.inspects:
+        if not isinstance(given.work, Run) or isinstance(call, link.KeepTools) != given.inspects:
             message = f"the call {call.type!r} is not for what this Sandbox was given to do"
             raise _BrokenRuleError(message)
         match call:
@@ -256,32 +289,6 @@ class Session:
         if isinstance(answer, Reply):
             return link.Generated(id=call.id, reply=answer)
         return link.Failed(id=call.id, failure=answer)
-
-    async def _tunnel(self, stream: Stream, tunnel: link.Tunnel) -> None:
-        given = self._assignment
-        if given is None:
-            return
-        outside = await reach(tunnel, given.authority, self._common.network)
-        reason = outside if isinstance(outside, str) else None
-        hosts = given.authority.hosts.get(tunnel.credential)
-        self._common.report(
-            Access(
-                run_id=given.run_id,
-                skill_name=hosts.skill_name if hosts else None,
-                host=tunnel.host[:_HOST_CHARACTERS],
-                port=tunnel.port,
-                allowed=reason is None,
-                reason=reason,
-            )
-        )
-        if isinstance(outside, str):
-            await stream.send(link.Opened(refused=outside))
-            return
-        try:
-            await stream.send(link.Opened())
-            self.traffic += await relay(stream, outside, self._common.network.idle_seconds)
-        finally:
-            await outside.close()
 
 
 def _fresh_key() -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import history, install, start, taking_up
+from orchestrator.cli import explain, history, install, shell, start, taking_up
 from orchestrator.cli.options import RunOptions, with_options
 from orchestrator.errors import OrchestratorError
 
@@ -89,6 +89,8 @@ def run(
 
 app.command(context_settings={"max_content_width": 110})(start.start)
 app.command(context_settings={"max_content_width": 110})(install.install)
+app.command(context_settings={"max_content_width": 110})(explain.explain)
+app.command(context_settings={"max_content_width": 110})(shell.shell)
 app.command(context_settings={"max_content_width": 110})(history.log)
 app.command(context_settings={"max_content_width": 110})(history.record)
 app.command(context_settings={"max_content_width": 110})(taking_up.resume)

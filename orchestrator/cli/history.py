@@ -33,7 +33,9 @@ class LogOptions:
     context: Annotated[int, typer.Option(metavar="N", min=0, help="Events to add on each side of a match.")] = 0
     messages: Annotated[bool, typer.Option("--messages", help="Show the conversation too.")] = False
     summary: Annotated[bool, typer.Option("--summary", help="Show only what the events add up to.")] = False
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show events whole.")] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show events whole; with --runs, what each Run was granted.")
+    ] = False
     json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False
     pretty: Annotated[bool, typer.Option("--pretty", help="Write it indented; implies --json.")] = False
     prices: Prices = None

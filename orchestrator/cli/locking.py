@@ -52,8 +52,7 @@ def install(options: RunOptions, environ: Mapping[str, str]) -> int:
 
 
 def _jobs(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) -> list[Job]:
-    # No model is called, so no provider needs its key.
-    silent = replace(config, provider_name="scripted", provider_setting={})
+    silent = request.without_model(config)
     return [request.job(replace(options, expert_key=key), silent, env, cwd) for key in config.experts]
 
 

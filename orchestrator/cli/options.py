@@ -55,7 +55,10 @@ class RunOptions:
     allow_domain: Annotated[
         _Texts, typer.Option(metavar="SKILL=HOST", help="Let a skill reach a host. Repeatable.")
     ] = ()
-    image: Annotated[_Text, typer.Option(help="Runtime image.")] = None
+    image: Annotated[_Text, typer.Option(envvar="PERSTACK_RUNTIME_IMAGE", help="Runtime image.")] = None
+    runtime_class: Annotated[
+        _Text, typer.Option(metavar="NAME", help="What runs Sandboxes in the engine: runsc (gVisor), kata, …")
+    ] = None
     run_as: Annotated[_Text, typer.Option(metavar="UID[:GID]", help="User, else the workspace's owner.")] = None
     events: Annotated[
         str, typer.Option(metavar="default|full", help="Whether events carry the whole conversation.")

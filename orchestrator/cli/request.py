@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,6 +35,8 @@ def check(options: RunOptions) -> None:
         _refuse("--runtime", "local", "that would run without isolation; if you mean it, say --backend process")
     if options.backend not in BACKENDS:
         _refuse("--backend", options.backend, f"use one of {', '.join(BACKENDS)}")
+    if options.runtime_class is not None and options.backend == "process":
+        _refuse("--runtime-class", options.runtime_class, "plain processes have no runtime; leave it out")
     if options.job_id is not None and not is_job_id(options.job_id):
         _refuse("--job-id", options.job_id, "use 1 to 63 lower-case letters, digits and inner hyphens")
     if options.events not in set(EventDetail):
@@ -76,6 +79,11 @@ def configure(options: RunOptions, cwd: Path) -> Config:
     )
 
 
+def without_model(config: Config) -> Config:
+    """The same for what calls no model, so that no provider needs its key."""
+    return replace(config, provider_name="scripted", provider_setting={})
+
+
 def environment(options: RunOptions, config: Config, environ: Mapping[str, str], cwd: Path) -> Environment:
     """Join the process environment and the env files.
 
@@ -104,6 +112,7 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         env_names=options.env,
         allowed=_allowed(options.allow_domain),
         image=options.image,
+        runtime_class=options.runtime_class,
         run_as=_user(options.run_as),
         events=EventDetail(options.events),
         verbose=options.verbose,

@@ -128,10 +128,18 @@ def _show_runs(options: LogOptions, job: JobRecord, nodes: Sequence[RunNode]) ->
     total = sum((node.subtree_usage for node in nodes), Usage())
     cost = total_cost(node.subtree_cost for node in nodes)
     if options.json:
-        runs = [node.as_json() for node in nodes]
+        listed = [node.as_json() for node in nodes]
         dollars = {} if cost is None else {"cost": round(cost, 6)}
-        return _write_json(options, {"job": job.to_plain(), "runs": runs, "usage": total.to_plain(), **dollars})
-    return _write((tables.job_line(job), "", *tables.run_table(nodes), "", tables.usage_line(total, cost)))
+        return _write_json(options, {"job": job.to_plain(), "runs": listed, "usage": total.to_plain(), **dollars})
+    return _write(
+        (
+            tables.job_line(job),
+            "",
+            *tables.run_table(nodes, verbose=options.verbose),
+            "",
+            tables.usage_line(total, cost),
+        )
+    )
 
 
 def _show_events(shown: _Shown) -> int:

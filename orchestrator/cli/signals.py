@@ -29,11 +29,14 @@ class Stop:
 
 
 @contextmanager
-def stoppable(say: Callable[[str], None], stop: Stop | None = None) -> Iterator[Stop]:
+def stoppable(say: Callable[[str], None], stop: Stop | None = None, *, hangs_up: bool = False) -> Iterator[Stop]:
     """Cancel the current task when a signal asks to stop; `stop.again` is set by further ones.
 
-    `stop` is where that is noted, for whoever wants to know after the task is gone.
+    `stop` is where that is noted, for whoever wants to know after the task is gone. What `hangs_up` stops when its
+    terminal is closed too, unless it was started to outlive that.
     """
+    closing = hangs_up and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    signals = (*_STOPPING, signal.SIGHUP) if closing else _STOPPING
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     stop = stop or Stop()
@@ -48,10 +51,10 @@ def stoppable(say: Callable[[str], None], stop: Stop | None = None) -> Iterator[
         if task is not None:
             task.cancel()
 
-    for number in _STOPPING:
+    for number in signals:
         loop.add_signal_handler(number, asked, number)
     try:
         yield stop
     finally:
-        for number in _STOPPING:
+        for number in signals:
             loop.remove_signal_handler(number)

@@ -1,5 +1,6 @@
 """The tree of Runs that a job was, with what each used."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from orchestrator.delegation import delegated_run
 from orchestrator.providers.prices import Prices
 from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.event import TerminalEvent
+from orchestrator.wire.granted import Granted
 from orchestrator.wire.run import RunSetting
 from orchestrator.wire.state_event import StartGeneration, StartRun, StopRunByDelegate
 from orchestrator.wire.usage import Usage
@@ -43,6 +45,7 @@ class RunNode:
 
     `ended` is the type of its terminal event, `steps` how many it began, `seconds` how long its events span; `usage`
     is its own, `subtree_usage` includes what is below. Costs are estimates in US dollars, None where no price is known.
+    `granted` is None where an older version recorded the Run.
     """
 
     run_id: str
@@ -56,6 +59,7 @@ class RunNode:
     subtree_cost: float | None
     seconds: float
     below: tuple["RunNode", ...]
+    granted: Granted | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The node as the command writes it."""
@@ -70,6 +74,7 @@ class RunNode:
             **_dollars("cost", self.cost),
             **_dollars("subtreeCost", self.subtree_cost),
             "seconds": self.seconds,
+            **({} if self.granted is None else {"granted": json.loads(self.granted.to_json())}),
             "runs": [node.as_json() for node in self.below],
         }
 
@@ -144,4 +149,5 @@ def _node(run: RunHistory, usage: Usage, cost: float | None, below: tuple[RunNod
         subtree_cost=total_cost((cost, *(node.subtree_cost for node in below))),
         seconds=(max(times) - min(times)) / 1000 if times else 0.0,
         below=below,
+        granted=run.setting.granted,
     )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.history.digest import digest, speech
+from orchestrator.history.grants import grant_lines
 from orchestrator.history.runs import RunNode
 from orchestrator.history.selection import Entry
 from orchestrator.wire.checkpoint import CheckpointHead
@@ -34,10 +35,19 @@ def job_line(job: JobRecord) -> str:
     return f"job {name}: {status}, Expert {expert}, {steps} steps, {tokens} tokens, started {started}, took {duration}"
 
 
-def run_table(nodes: Sequence[RunNode]) -> Iterator[str]:
-    """Write a line for each Run, delegates indented below who called them; TREE columns count them in."""
+def run_table(nodes: Sequence[RunNode], *, verbose: bool = False) -> Iterator[str]:
+    """Write a line for each Run, delegates indented below who called them; TREE columns count them in.
+
+    If `verbose`, what the Run was granted stands below it.
+    """
     head = ("EXPERT", "RUN", "ENDED", "ATTEMPT", "STEPS", "TOKENS", "TREE", "COST", "TREE", "DURATION")
-    return _table(head, _run_rows(nodes, 0))
+    placed = list(_placed(nodes, 0))
+    heading, *lines = _table(head, (_run_row(node, depth) for node, depth in placed))
+    yield heading
+    for line, (node, depth) in zip(lines, placed, strict=True):
+        yield line
+        if verbose and node.granted is not None:
+            yield from (f"{_GAP * (depth + 2)}{told}" for told in grant_lines(node.granted))
 
 
 def usage_line(usage: Usage, cost: float | None = None) -> str:
@@ -101,21 +111,25 @@ def _job_row(job: JobRecord) -> Row:
     )
 
 
-def _run_rows(nodes: Iterable[RunNode], depth: int) -> Iterator[Row]:
+def _placed(nodes: Iterable[RunNode], depth: int) -> Iterator[tuple[RunNode, int]]:
     for node in nodes:
-        yield (
-            _GAP * depth + node.expert_key,
-            node.run_id,
-            node.ended,
-            str(node.attempt),
-            str(node.steps),
-            str(node.usage.total_tokens),
-            str(node.subtree_usage.total_tokens),
-            _dollars(node.cost),
-            _dollars(node.subtree_cost),
-            _seconds(node.seconds),
-        )
-        yield from _run_rows(node.below, depth + 1)
+        yield node, depth
+        yield from _placed(node.below, depth + 1)
+
+
+def _run_row(node: RunNode, depth: int) -> Row:
+    return (
+        _GAP * depth + node.expert_key,
+        node.run_id,
+        node.ended,
+        str(node.attempt),
+        str(node.steps),
+        str(node.usage.total_tokens),
+        str(node.subtree_usage.total_tokens),
+        _dollars(node.cost),
+        _dollars(node.subtree_cost),
+        _seconds(node.seconds),
+    )
 
 
 def _event_row(entry: Entry) -> Row:

@@ -21,7 +21,7 @@ from itertools import count  # noqa: E402 - after gc.disable
 from pathlib import Path  # noqa: E402 - after gc.disable
 
 from orchestrator.errors import WireError  # noqa: E402 - after gc.disable
-from orchestrator.runtime import install, landlock, loop, reap  # noqa: E402 - after gc.disable
+from orchestrator.runtime import facts, install, loop, reap  # noqa: E402 - after gc.disable
 from orchestrator.runtime.emit import Emitter, SpoolFullError  # noqa: E402 - after gc.disable
 from orchestrator.runtime.forward import listen  # noqa: E402 - after gc.disable
 from orchestrator.runtime.inspection import inspect  # noqa: E402 - after gc.disable
@@ -30,6 +30,7 @@ from orchestrator.runtime.skills import SkillError  # noqa: E402 - after gc.disa
 from orchestrator.runtime.surroundings import STANDARD_PATH, Surroundings  # noqa: E402 - after gc.disable
 from orchestrator.runtime.warm import warm_up  # noqa: E402 - after gc.disable
 from orchestrator.wire.exit_code import ExitCode  # noqa: E402 - after gc.disable
+from orchestrator.wire.facts import Facts, shortfall  # noqa: E402 - after gc.disable
 from orchestrator.wire.identity import identify  # noqa: E402 - after gc.disable
 from orchestrator.wire.link import Assigned  # noqa: E402 - after gc.disable
 from orchestrator.wire.run import Run  # noqa: E402 - after gc.disable
@@ -57,7 +58,8 @@ def main(args: list[str]) -> int:
     options |= dict(zip(args[::2], args[1::2], strict=True))
     if deadline := options.pop("--deadline"):
         _end_after(float(deadline) - time.time(), ExitCode.DEADLINE)
-    if missing := landlock.shortfall(landlock.abi()):
+    found = facts.find()
+    if missing := shortfall(found.landlock):
         sys.stderr.write(f"{missing}\n")
     # From here on a stray print cannot forge an event: descriptor 1 is stderr.
     event_fd = os.dup(1)
@@ -67,7 +69,8 @@ def main(args: list[str]) -> int:
     # What the MCP SDK logs with tracebacks is told in sentences where it is handled.
     logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
     try:
-        asyncio.run(_until_stopped(_Place(**{name[2:]: Path(path) for name, path in options.items()}), event_fd))
+        place = _Place(**{name[2:]: Path(path) for name, path in options.items()})
+        asyncio.run(_until_stopped(place, found, event_fd))
     except asyncio.CancelledError:
         return _fail("stopped from outside", ExitCode.STOPPED)
     except Exception as error:  # noqa: BLE001 - the last place that can say what happened
@@ -82,12 +85,12 @@ class _Place:
     packages: Path
 
 
-async def _until_stopped(place: _Place, event_fd: int) -> None:
+async def _until_stopped(place: _Place, found: Facts, event_fd: int) -> None:
     running = asyncio.get_running_loop()
     task = asyncio.current_task()
     if task is not None:
         running.add_signal_handler(signal.SIGTERM, partial(_stop, task))
-    async with attach(place.state, meanwhile=warm_up) as (assigned, link):
+    async with attach(place.state, found, meanwhile=warm_up) as (assigned, link):
         await _do(assigned, link, place, event_fd)
 
 
@@ -116,6 +119,11 @@ async def _do(assigned: Assigned, link: Link, place: _Place, event_fd: int) -> N
         await loop.work(assigned.run, link, surroundings(assigned.run), reap.end_everything_else)
     elif assigned.inspection is not None:
         await inspect(assigned.inspection, link, surroundings(assigned.inspection))
+    elif assigned.shell is not None:
+        from orchestrator.runtime import shell  # noqa: PLC0415 - no Run waits for what a terminal needs
+
+        await shell.work(assigned.shell, link, surroundings(assigned.shell.run))
+        await reap.end_everything_else()
 
 
 def _stop(task: "asyncio.Task[None]") -> None:

@@ -23,7 +23,10 @@ _Popen = subprocess.Popen[bytes]
 
 
 class Child:
-    """A process in a session of its own, with pipes to its three standard streams; stdin is None where it is empty."""
+    """A process in a session of its own, with pipes to its standard streams; stdin is None where it has none.
+
+    One at a terminal has no pipes: its streams are the terminal's.
+    """
 
     def __init__(self, popen: _Popen, line_bytes: int | None) -> None:
         self.stdin: asyncio.StreamWriter | None = None
@@ -63,6 +66,8 @@ class Child:
         """Connect its streams and watch for its end."""
         threading.Thread(target=self._watch, name=f"wait-{self.pid}", daemon=True).start()
         for reader, pipe in ((self.stdout, self._popen.stdout), (self.stderr, self._popen.stderr)):
+            if pipe is None:
+                continue
             transport, _ = await self._loop.connect_read_pipe(partial(asyncio.StreamReaderProtocol, reader), pipe)
             self._transports.append(transport)
         if self._popen.stdin is not None:
@@ -101,11 +106,12 @@ class Enclosure:
         env: Mapping[str, str],
         cwd: int,
         line_bytes: int | None = None,
+        terminal: int | None = None,
     ) -> Child:
         """Start a process with exactly `env`, in the directory that the descriptor `cwd` is open on.
 
         With `line_bytes` it is spoken to: it has a stdin, a line of its stdout can be that long, and its end also ends
-        what it started, short of what left its session.
+        what it started, short of what left its session. `terminal` is a descriptor for all three streams.
 
         Raises:
             OSError: the command is not there, or must not be run here.
@@ -117,9 +123,7 @@ class Enclosure:
             env=dict(env),
             # Opened when the child is forked: nobody can put another directory in its place meanwhile.
             cwd=f"/proc/self/fd/{cwd}",
-            stdin=subprocess.DEVNULL if line_bytes is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            **_streams(line_bytes, terminal),
             bufsize=0,
             start_new_session=True,
         )
@@ -164,6 +168,12 @@ async def enclose(domain: Domain, version: int | None = None) -> AsyncIterator[E
         starter.shutdown()
         if ruleset is not None:
             os.close(ruleset)
+
+
+def _streams(line_bytes: int | None, terminal: int | None) -> dict[str, int]:
+    output = subprocess.PIPE if terminal is None else terminal
+    silent = subprocess.DEVNULL if line_bytes is None else subprocess.PIPE
+    return {"stdin": silent if terminal is None else terminal, "stdout": output, "stderr": output}
 
 
 def _discard(started: asyncio.Future[_Popen]) -> None:

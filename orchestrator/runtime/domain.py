@@ -10,6 +10,9 @@ from orchestrator.wire.identity import identify
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/proc", "/sys")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
 _CONTAINER_STATE = Path("/run/perstack")
+# Two places of the container's own in memory. Commands may write all of the first, so what is a skill's alone is not
+# below it: whoever is granted a directory is granted everything in it.
+_SHARED, _SKILLS = Path("/tmp"), Path("/run/skills")  # noqa: S108 - a tmpfs of the Sandbox's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +32,23 @@ class Domain:
 
 def exec_home(surroundings: Surroundings) -> Path:
     """HOME and TMPDIR of `exec`."""
-    return _private(surroundings.state) / "exec"
+    return _temporary(surroundings.state) / "exec"
 
 
 def skill_home(surroundings: Surroundings, skill_name: str) -> Path:
     """HOME, TMPDIR and working directory of a skill; no name leads out, and no two names share one."""
     readable = "".join(char if char.isascii() and char.isalnum() else "-" for char in skill_name)[:32]
-    return _private(surroundings.state) / "skills" / f"{readable}-{identify(skill_name)[:8]}"
+    above = _SKILLS if _in_container(surroundings.state) else _temporary(surroundings.state) / "skills"
+    return above / f"{readable}-{identify(skill_name)[:8]}"
 
 
 def exec_domain(surroundings: Surroundings) -> Domain:
-    """What commands reach: the workspace and their own home; any port, since they start and call local servers.
+    """What commands reach: the workspace, their own home and /tmp; any port, since they start and call local servers.
 
-    Shared memory is theirs alone: Python's multiprocessing needs it.
+    Shared memory is theirs alone: Python's multiprocessing needs it. Outside a container /tmp is everybody's.
     """
-    return _domain(surroundings, (exec_home(surroundings), Path("/dev/shm")))  # noqa: S108 - granted, not created
+    shared = (_SHARED,) if _in_container(surroundings.state) else ()
+    return _domain(surroundings, (exec_home(surroundings), *shared, Path("/dev/shm")))  # noqa: S108 - granted, not made
 
 
 def skill_domain(surroundings: Surroundings, home: Path, proxy_port: int | None) -> Domain:
@@ -53,7 +58,7 @@ def skill_domain(surroundings: Surroundings, home: Path, proxy_port: int | None)
 
 def install_home(state: Path) -> Path:
     """HOME, TMPDIR, caches and working directory of what installs packages."""
-    return _private(state) / "install"
+    return _temporary(state) / "install"
 
 
 def install_domain(packages: Path, home: Path, proxy_port: int, path: str) -> Domain:
@@ -79,6 +84,9 @@ def _domain(surroundings: Surroundings, own: tuple[Path, ...], connect: tuple[in
     )
 
 
-def _private(state: Path) -> Path:
-    in_container = state == _CONTAINER_STATE
-    return Path("/tmp") if in_container else state / "tmp"  # noqa: S108 - a tmpfs of the Sandbox's own
+def _in_container(state: Path) -> bool:
+    return state == _CONTAINER_STATE
+
+
+def _temporary(state: Path) -> Path:
+    return _SHARED if _in_container(state) else state / "tmp"

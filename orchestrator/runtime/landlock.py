@@ -1,7 +1,7 @@
 """Landlock, by which an unprivileged thread gives up access for itself and all that it starts.
 
 System calls and structures are those of linux/landlock.h; `man 7 landlock` tells which ABI brought what. All of it is
-best effort: what the kernel does not have is not enforced, and `shortfall` says what that is.
+best effort: what the kernel does not have is not enforced, and `wire.facts` says what that is.
 """
 
 import ctypes
@@ -38,15 +38,6 @@ def abi() -> int:
     """Which version of Landlock can be used here; 0 where kernel, boot options or a seccomp profile deny it."""
     version: int = _libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _CREATE_RULESET_VERSION)
     return max(0, version)
-
-
-def shortfall(version: int) -> str | None:
-    """Say what version `version` leaves open between the tools of one Sandbox; None if nothing does."""
-    missing = {1: "files and processes", _ABI_TCP: "TCP ports", _ABI_SCOPE: "signals and abstract sockets"}
-    named = [what for since, what in missing.items() if version < since]
-    if not named:
-        return None
-    return f"this kernel (Landlock ABI {version}) does not keep the tools of a Sandbox apart in: {', '.join(named)}"
 
 
 def build(domain: Domain, version: int) -> int:

@@ -1,17 +1,17 @@
 """The Sandbox's end of its link to the broker: calls by id, repeated over a new connection if one breaks."""
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from orchestrator.errors import WireError
+from orchestrator.runtime.gate import Connection, Gate
 from orchestrator.wire import link as wire
 from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.facts import Facts
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply, ToolDefinition
 from orchestrator.wire.message import ToolResult
@@ -20,33 +20,15 @@ PATIENCE = 60.0
 """Seconds that a broker may be away before the Sandbox gives up (design 5)."""
 
 _ABSENT = 2.0
-_ADDRESS_BYTES = 107
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _BROKEN = (OSError, asyncio.IncompleteReadError)
 
 T = TypeVar("T")
 OnDelta = Callable[[Literal["reasoning", "text"], str], None]
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class BrokerGoneError(Exception):
     """The broker stayed away for longer than a Sandbox waits."""
-
-
-async def dial(state: Path) -> Connection:
-    """Connect to the broker's socket, however long the path to it.
-
-    Raises:
-        OSError: nobody listens.
-    """
-    path = state / wire.SOCKET_NAME
-    if len(os.fsencode(path)) <= _ADDRESS_BYTES or sys.platform != "linux":
-        return await asyncio.open_unix_connection(path)
-    directory = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/{wire.SOCKET_NAME}")
-    finally:
-        os.close(directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +41,8 @@ class _Waiting:
 class Link:
     """Calls to the broker; made by `attach`."""
 
-    def __init__(self, state: Path, session_key: str, connection: Connection, patience: float) -> None:
-        self._state = state
+    def __init__(self, gate: Gate, session_key: str, connection: Connection, patience: float) -> None:
+        self._gate = gate
         self._session_key = session_key
         self._reader, self._writer = connection
         self._patience = patience
@@ -113,7 +95,7 @@ class Link:
             OSError, asyncio.IncompleteReadError: the broker is not there.
             WireError: it answers what was not agreed.
         """
-        reader, writer = await dial(self._state)
+        reader, writer = await self._gate.dial()
         opening = wire.Tunnel(session_key=self._session_key, credential=credential, host=host, port=port)
         try:
             refused = await _open(reader, writer, opening)
@@ -124,6 +106,21 @@ class Link:
             return reader, writer
         writer.close()
         return refused
+
+    async def open_terminal(self) -> Connection:
+        """Open the connection of a shell to the person it is for.
+
+        Raises:
+            OSError, asyncio.IncompleteReadError: the broker is not there.
+            WireError: it refuses.
+        """
+        reader, writer = await self._gate.dial()
+        try:
+            _accept(await _open(reader, writer, wire.Terminal(session_key=self._session_key)))
+        except BaseException:
+            writer.close()
+            raise
+        return reader, writer
 
     async def serve(self) -> None:
         """Hand answers to those who wait for them, for as long as the broker is there; never returns.
@@ -144,7 +141,7 @@ class Link:
         self._writer.close()
 
     async def _reattach(self) -> Connection:
-        reader, writer = await dial(self._state)
+        reader, writer = await self._gate.dial()
         try:
             _accept(await _open(reader, writer, wire.Reattach(session_key=self._session_key)))
             for call_id, waiting in self._waiting.items():
@@ -189,9 +186,13 @@ async def _nothing() -> None:
 
 @asynccontextmanager
 async def attach(
-    state: Path, patience: float = PATIENCE, meanwhile: Callable[[], Coroutine[None, None, None]] = _nothing
+    state: Path,
+    facts: Facts | None = None,
+    *,
+    patience: float = PATIENCE,
+    meanwhile: Callable[[], Coroutine[None, None, None]] = _nothing,
 ) -> AsyncIterator[tuple[wire.Assigned, Link]]:
-    """Tell the broker in `state` that this Sandbox is up, and wait for its Run: a warm one waits long.
+    """Tell the broker in `state` that this Sandbox is up, and what it found; wait for its Run: a warm one waits long.
 
     `meanwhile` is done between the two, and dropped where it is not finished when the Run comes.
 
@@ -201,9 +202,9 @@ async def attach(
     attached = asyncio.Event()
 
     async def once() -> tuple[wire.Assigned, Connection]:
-        reader, writer = await dial(state)
+        reader, writer = await gate.dial()
         try:
-            writer.write(wire.frame(wire.Attach()))
+            writer.write(wire.frame(wire.Attach(facts=facts)))
             attached.set()
             return await wire.read_frame(reader, wire.ASSIGNED), (reader, writer)
         except BaseException:
@@ -214,18 +215,19 @@ async def attach(
         await attached.wait()
         await meanwhile()
 
-    async with asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(afterwards())
-        # The host makes the socket before the Sandbox: one that is absent will not come, the engine does not share it.
-        assigned, connection = await _persist(once, patience, absent=_ABSENT)
-        waiting.cancel()
-        link = Link(state, assigned.session_key, connection, patience)
-        try:
-            serving = tasks.create_task(link.serve())
-            yield assigned, link
-            serving.cancel()
-        finally:
-            link.close()
+    with closing(Gate(state)) as gate:
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(afterwards())
+            # The host makes the socket before the Sandbox: one that is absent will not come, its engine shares none.
+            assigned, connection = await _persist(once, patience, absent=_ABSENT)
+            waiting.cancel()
+            link = Link(gate, assigned.session_key, connection, patience)
+            try:
+                serving = tasks.create_task(link.serve())
+                yield assigned, link
+                serving.cancel()
+            finally:
+                link.close()
 
 
 async def _open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, opening: Frozen) -> str | None:

@@ -12,14 +12,19 @@ from msgspec.json import Decoder
 
 from orchestrator.errors import WireError
 from orchestrator.wire.checkpoint import Checkpoint
+from orchestrator.wire.facts import Facts
 from orchestrator.wire.frozen import Frozen, Tagged, read_json
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply, ToolDefinition
 from orchestrator.wire.install import Install
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Run
+from orchestrator.wire.shell import Shell
 
-SOCKET_NAME = "broker.sock"
-"""The broker's socket in the state directory."""
+GATE_NAME = "gate"
+"""The directory in the state directory that leads to the broker's socket; shut once the Sandbox has come in."""
+
+SOCKET_NAME = "in/broker.sock"
+"""The broker's socket, seen from the gate: one directory further, which whoever came in before keeps open."""
 
 SPOOL_NAME = "events.jsonl"
 """The event spool in the state directory."""
@@ -33,7 +38,9 @@ T = TypeVar("T")
 
 
 class Attach(Tagged):
-    """First connection of a Sandbox: it is up, and asks for its Run."""
+    """First connection of a Sandbox: it is up, says what it found around itself, and asks for its Run."""
+
+    facts: Facts | None = None
 
 
 class Reattach(Tagged):
@@ -51,20 +58,28 @@ class Tunnel(Tagged):
     port: int
 
 
+class Terminal(Tagged):
+    """The connection of a shell to the person it is for; what crosses it is in `wire.shell`."""
+
+    session_key: str
+
+
 class Assigned(Frozen):
     """The answer to Attach: one thing to do, and the key that every later connection presents (hex, 256 bits).
 
-    A `run` is worked; of an `inspection` only the skills are started, to learn their tools; an `install` is done.
+    A `run` is worked; of an `inspection` only the skills are started, to learn their tools; an `install` is done; a
+    `shell` is started for a person.
     """
 
     run: Run | None = None
     inspection: Run | None = None
     install: Install | None = None
+    shell: Shell | None = None
     session_key: str
 
 
 class Opened(Frozen):
-    """The answer to Reattach and Tunnel; `refused` is a sentence, absent if all is well."""
+    """The answer to Reattach, Tunnel and Terminal; `refused` is a sentence, absent if all is well."""
 
     refused: str | None = None
 
@@ -132,7 +147,7 @@ class Refused(Tagged):
     reason: str
 
 
-Opening = Attach | Reattach | Tunnel
+Opening = Attach | Reattach | Tunnel | Terminal
 Call = Generate | KeepCheckpoint | KeepResult | KeepTools
 Answer = Delta | Generated | Failed | Kept | Refused
 

@@ -7,6 +7,7 @@ from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import ToolDefinition
+from orchestrator.wire.granted import Granted
 from orchestrator.wire.install import Program
 from orchestrator.wire.message import ToolResult
 
@@ -84,6 +85,7 @@ class RunSetting(Frozen):
 
     `generations` is how many model calls this Expert's conversation had made before this Run, so that a scripted
     conversation goes on where it stopped. `sandboxes` are the numbers of those that were given it, an attempt each.
+    `granted` is what it was given; what an older version recorded has none.
     """
 
     job_id: str
@@ -98,6 +100,7 @@ class RunSetting(Frozen):
     max_retries: int
     timeout_ms: int
     env: tuple[str, ...] = ()
+    granted: Granted | None = None
     generations: int = 0
     sandboxes: tuple[int, ...] = ()
     started_at: int

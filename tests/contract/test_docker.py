@@ -1,18 +1,16 @@
 """What only the Docker backend does."""
 
 import asyncio
-import json
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator.backends import docker
 from orchestrator.errors import BackendUnavailableError, ImageNotFoundError, SandboxLostError
 from orchestrator.sandbox import MIB, Limits, Reason, Sandbox
+from tests.support.inspected import command_line, inspect
 from tests.support.places import Place, docker_place
 
 pytestmark = pytest.mark.docker
@@ -27,66 +25,6 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     async with asyncio.timeout(PATIENCE):
         yield found
     assert found.left() == []
-
-
-def command_line(*arguments: str) -> str:
-    """Ask the engine by another way than ours."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=True)  # noqa: S607 # the user's docker
-    return done.stdout
-
-
-def inspect(kind: str, name: str) -> dict[str, Any]:
-    """Give all that `docker inspect` tells."""
-    found: list[dict[str, Any]] = json.loads(command_line(kind, "inspect", name))
-    return found[0]
-
-
-async def test_the_engine_did_what_was_asked(place: Place) -> None:
-    """No network, no capability, no writable root, no environment but the image's, no mount but ours."""
-    spec = place.spec(limits=Limits(memory=128 * MIB, pids=64))
-    async with place.connect(SLEEP) as backend, backend.launch(spec) as sandbox:
-        found = await asyncio.to_thread(inspect, "container", sandbox.name)
-        image = await asyncio.to_thread(inspect, "image", spec.image)
-    host = found["HostConfig"]
-    assert {key: host[key] for key in ("NetworkMode", "ReadonlyRootfs", "CapDrop", "CapAdd", "Privileged")} == {
-        "NetworkMode": "none",
-        "ReadonlyRootfs": True,
-        "CapDrop": ["ALL"],
-        "CapAdd": None,
-        "Privileged": False,
-    }
-    assert (host["Memory"], host["MemorySwap"], host["PidsLimit"]) == (128 * MIB, 128 * MIB, 64)
-    assert sorted(found["Config"]["Env"]) == sorted(image["Config"]["Env"])
-    assert {(mount["Source"], mount["Destination"], mount["RW"]) for mount in found["Mounts"]} == {
-        (str(spec.workspace), "/workspace", True),
-        (str(spec.state), "/run/perstack", True),
-    }
-    assert set(found["NetworkSettings"]["Networks"]) <= {"none"}
-
-
-async def test_seen_from_inside_it_is_closed(place: Place) -> None:
-    """Only the loopback interface, three places to write, no capability, no way to new ones, PID 1, not root."""
-    program = """
-import os
-print(*sorted(os.listdir('/sys/class/net')))
-for path in ('/made', '/opt/perstack/made', '/tmp/made', '/workspace/made', '/run/perstack/made'):
-    try: open(path, 'w').close(); print('yes', path)
-    except OSError: print('no', path)
-status = dict(line.split(':', 1) for line in open('/proc/self/status'))
-print(status['CapEff'].strip(), status['CapBnd'].strip(), status['NoNewPrivs'].strip(), status['Seccomp'].strip())
-print(os.getpid(), os.getuid() == 0)
-"""
-    async with place.running(program) as sandbox:
-        assert [line async for line in sandbox.lines()] == [
-            b"lo",
-            b"no /made",
-            b"no /opt/perstack/made",
-            b"yes /tmp/made",
-            b"yes /workspace/made",
-            b"yes /run/perstack/made",
-            b"0000000000000000 0000000000000000 1 2",
-            b"1 False",
-        ]
 
 
 async def test_named_files_are_read_only_or_hidden(place: Place) -> None:
@@ -194,3 +132,15 @@ async def test_somebody_else_behind_the_socket(tmp_path: Path) -> None:
     async with server, docker.connect({"DOCKER_HOST": f"unix://{tmp_path}/d.sock"}, "x:1") as backend:
         with pytest.raises(BackendUnavailableError, match="does not answer"):
             await backend.check()
+
+
+async def test_another_runtime_runs_it_where_asked(place: Place) -> None:
+    """By its name in the engine; one that the engine does not have is a sentence that lists those it has."""
+    chosen = "io.containerd.runc.v2"
+    async with place.connect(SLEEP) as backend:
+        async with backend.launch(replace(place.spec(), runtime_class=chosen)) as sandbox:
+            found = await asyncio.to_thread(inspect, "container", sandbox.name)
+        assert found["HostConfig"]["Runtime"] == chosen
+        with pytest.raises(BackendUnavailableError, match=rf"has no runtime 'runsx' .*; it has .*{chosen}.*runc"):
+            async with backend.launch(replace(place.spec(), runtime_class="runsx")):
+                pass

@@ -180,3 +180,13 @@ async def test_g17_a_query_that_looks_like_an_option_is_a_query(project: Make) -
     result = await project(ONE, DONE).run("one", "--env-path=/etc/passwd")
     assert result.code == 0, result.stderr
     assert b"--env-path=/etc/passwd" in result.stdout
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
+async def test_a_runtime_that_the_engine_does_not_have(project: Make) -> None:
+    """Those that it has are listed; plain processes have none."""
+    made = project(ONE, DONE)
+    _refused(await made.run("one", "go", "--runtime-class", "runsx"), 3, "no runtime 'runsx'", "runc")
+    result = await made.command("run", "--backend", "process", "--runtime-class", "runsc", "one", "go")
+    _refused(result, 2, "--runtime-class 'runsc' is not usable")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.project import COMMAND, ONE, PYTHON, TEAM, Make, Project, ask, say, use
+from tests.support.project import COMMAND, FROM_HERE, ONE, PYTHON, TEAM, Make, Project, ask, say, use
 from tests.support.typist import Typist, typist
 
 ASKING = (
@@ -27,7 +27,7 @@ OURS = re.compile(rb"\x1b\[(?:A|J|\?2004[hl])")
 
 
 def _env() -> dict[str, str]:
-    clean = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
+    clean = {name: os.environ[name] for name in FROM_HERE if name in os.environ}
     return clean | {"TERM": "xterm", "LANG": "C.UTF-8"}
 
 

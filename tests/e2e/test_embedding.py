@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import JobEvents, Recorded, Store, load_config, make_job, open_backend, provider_of, run_job
+from tests.support import engine
 from tests.support.project import ONE, Make, Project, Result, ended, say, use
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,7 @@ async def _running(project: Project) -> AsyncIterator[JobEvents]:
         workspace=project.workspace,
         store=store.root,
         job_id="embedded",
+        image=engine.runtime_image(),
     )
     async with (
         asyncio.timeout(60),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.broker.gate import make_gate
 from orchestrator.runtime.skills.opening import is_other_base
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.generation import FinishReason, Reasoning
@@ -397,8 +398,8 @@ async def test_sigterm_while_waiting_for_a_run(tmp_path: Path) -> None:
         writer.close()
 
     async with scripted_host(tmp_path, a_run()) as host:
-        (host.state / "broker.sock").unlink()
-        async with await asyncio.start_unix_server(mute, host.state / "broker.sock"):
+        make_gate(host.state).unlink()
+        async with await asyncio.start_unix_server(mute, make_gate(host.state)):
             process = await start_runtime(host)
             async with asyncio.timeout(SECONDS):
                 await attached.wait()

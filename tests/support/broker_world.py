@@ -127,9 +127,10 @@ class Counted:
 
 @dataclass
 class World:
-    """Everything around a broker, and what it did."""
+    """Everything around a broker, and what it did. `door` leads to its socket past the gate."""
 
     directory: Path
+    door: Path
     replies: Sequence[Mapping[str, Any]] = ({"text": "Hi", "usage": {"inputTokens": 5, "outputTokens": 2}},)
     network: Network = field(default_factory=Network)
     authority: Authority = AUTHORITY
@@ -174,7 +175,7 @@ class World:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[Session, Guest, str]]:
         """A session whose Sandbox has its Run: the session, the Sandbox's link, the session key."""
-        async with self.session() as session, await Guest.connect(self.state) as guest:
+        async with self.session() as session, await Guest.connect(self.door) as guest:
             guest.send(Attach())
             await session.ready()
             await session.assign(RUN, self.authority)

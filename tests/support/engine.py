@@ -27,7 +27,7 @@ def kill(name: str) -> None:
 
 def runtime_image() -> str:
     """The image that tests run in: the one just built, or any that has Python."""
-    return os.environ.get("PERSTACK_TEST_IMAGE", "") or _first_present()
+    return os.environ.get("PERSTACK_RUNTIME_IMAGE", "") or _first_present()
 
 
 async def inspect_started(stop: asyncio.Event) -> list[dict[str, Any]]:

@@ -95,7 +95,7 @@ def _header(head: bytes, name: str) -> str | None:
 def _replaced(head: bytes, body: bytes) -> tuple[bytes, bytes]:
     described: dict[str, Any] = json.loads(body)
     host = described["HostConfig"]
-    host["Mounts"] = [mount for mount in host["Mounts"] if mount["Target"] != STATE]
+    host["Mounts"] = [mount for mount in host["Mounts"] if not mount["Target"].startswith(STATE)]
     host["Tmpfs"] = {**host["Tmpfs"], STATE: "rw,mode=1777"}
     changed = json.dumps(described).encode()
     lines = [line for line in head.rstrip().split(b"\r\n") if not line.lower().startswith(b"content-length:")]

@@ -24,9 +24,9 @@ class Guest:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, state: Path) -> Self:
-        """Connect to the socket in a state directory."""
-        return cls(*await asyncio.open_unix_connection(state / link.SOCKET_NAME))
+    async def connect(cls, socket: Path) -> Self:
+        """Connect to a broker's socket."""
+        return cls(*await asyncio.open_unix_connection(socket))
 
     async def __aenter__(self) -> Self:
         return self

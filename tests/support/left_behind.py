@@ -8,8 +8,10 @@ from tests.support import engine
 
 
 def left_behind(root: Path, *, engine_answers: bool) -> set[str]:
-    """Name every container, runtime process and state directory of jobs whose store is below `root`."""
-    instances = [instance_of(jobs.parent) for jobs in root.rglob("jobs") if jobs.is_dir()]
+    """Name every container, runtime process and state directory of jobs and errands whose store is below `root`."""
+    stores = {jobs.parent for jobs in root.rglob("jobs") if jobs.is_dir()}
+    stores |= {file.with_name("perstack") for file in root.rglob("perstack.toml")}
+    instances = [instance_of(store) for store in stores]
     prefixes = [f"/tmp/{state_prefix(instance)}" for instance in instances]
     found = {str(path) for path in Path("/tmp").glob("perstack-*") if str(path).startswith(tuple(prefixes))}
     marks = [mark.encode() for mark in (*prefixes, f"{root}/")]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.backends import docker, naming, process
+from orchestrator.broker.gate import make_gate
 from orchestrator.sandbox import Backend, Limits, Sandbox, SandboxSpec, User
 from tests.support import engine
 
@@ -43,6 +44,7 @@ class Place:
         for directory in (workspace, state):
             directory.mkdir(mode=0o700, exist_ok=True)
             os.chown(directory, self.user.uid, self.user.gid)
+        make_gate(state)
         return SandboxSpec(
             name=name,
             image=image or self.image,

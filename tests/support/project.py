@@ -34,6 +34,9 @@ instruction = "Right."
 """
 """A coordinator with two delegates."""
 
+FROM_HERE = ("PATH", "HOME", "LANG", "DOCKER_HOST", "PERSTACK_RUNTIME_IMAGE")
+"""All that a command under test takes from this environment."""
+
 SECONDS = 120
 
 
@@ -112,19 +115,25 @@ class Project:
         found = sorted(path for path in self.directory.rglob("*") if path.is_file() and path.name != "lock")
         return [path.read_bytes() for path in found]
 
-    async def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-        """Start the command without waiting for it."""
-        clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "DOCKER_HOST") if name in os.environ}
-        return await asyncio.create_subprocess_exec(
+    async def start(
+        self, *arguments: str, env: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> asyncio.subprocess.Process:
+        """Start the command without waiting for it; with `stdin` it reads that from a pipe."""
+        clean = {name: os.environ[name] for name in FROM_HERE if name in os.environ}
+        process = await asyncio.create_subprocess_exec(
             *COMMAND,
             *arguments,
             cwd=self.directory,
             env=clean | dict(env or {}),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=1024 * 1024,
         )
+        if stdin is not None and process.stdin is not None:
+            process.stdin.write(stdin.encode())
+            process.stdin.close()
+        return process
 
     async def command(self, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
         """Run any command in the project's directory to its end."""

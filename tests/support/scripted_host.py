@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.broker.gate import make_gate
 from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import Expert
@@ -82,6 +83,7 @@ class ScriptedHost:
     replies: Sequence[Reply | Failure]
     break_calls: set[str] = field(default_factory=set)
     openings: list[str] = field(default_factory=list)
+    attached: list[link.Attach] = field(default_factory=list)
     requests: list[GenerationRequest] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     results: list[ToolResult] = field(default_factory=list)
@@ -98,6 +100,7 @@ class ScriptedHost:
             opening = await link.read_frame(reader, link.OPENING)
             self.openings.append(opening.type)
             if isinstance(opening, link.Attach):
+                self.attached.append(opening)
                 writer.write(link.frame(link.Assigned(run=self.run, session_key=KEY)))
             else:
                 refused = self.refusal if opening.session_key == KEY else "wrong session key"
@@ -155,7 +158,7 @@ async def scripted_host(
     (directory / "workspace").mkdir(exist_ok=True)
     (state / link.SPOOL_NAME).touch()
     host = ScriptedHost(state, run, replies, **options)
-    server = await asyncio.start_unix_server(host.serve, state / link.SOCKET_NAME)
+    server = await asyncio.start_unix_server(host.serve, make_gate(state))
     try:
         yield host
     finally:

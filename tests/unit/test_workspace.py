@@ -1,13 +1,16 @@
 """Which directories may be handed to an Expert."""
 
 import os
+import pwd
+import socket
 from pathlib import Path
 
 import pytest
 
+from orchestrator.backends.docker_address import engine_sockets
 from orchestrator.errors import ConfigError
 from orchestrator.sandbox import User
-from orchestrator.workspace import NOBODY, Workspace, ensure, prepare, refuse_store_inside
+from orchestrator.workspace import NOBODY, Workspace, ensure, keep_store_apart, prepare
 
 ROOT = os.geteuid() == 0
 SELF = NOBODY if ROOT else User(os.geteuid(), os.getegid())
@@ -85,15 +88,47 @@ def test_without_isolation_sandboxes_run_as_the_caller(tmp_path: Path) -> None:
     assert (tmp_path / "ws").stat().st_uid == caller.uid
 
 
-def test_the_whole_machine_is_too_much() -> None:
-    """The root directory and a home are refused."""
-    for path in (Path("/"), Path.home()):
-        with pytest.raises(ConfigError, match="too much to hand to an Expert"):
-            prepare(path, SELF)
+def test_what_is_too_much(tmp_path: Path) -> None:
+    """All of the machine, anybody's home or what holds one, a system user's too; also behind a link."""
+    refused = {
+        "/": "holds all of this machine",
+        str(Path.home()): "holds the home directory of user",
+        str(Path.home().parent): "holds ",
+        pwd.getpwnam("daemon").pw_dir: "holds the home directory of user",
+    }
+    for path, why in refused.items():
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(path)
+        for spelled in (Path(path), tmp_path / "link", tmp_path / "link" / "."):
+            with pytest.raises(ConfigError, match=why):
+                prepare(spelled, SELF)
 
 
-def test_records_stay_out_of_the_workspace(workspace: Path) -> None:
-    """A store in the workspace would let an Expert write its own record."""
-    with pytest.raises(ConfigError, match="is inside the workspace"):
-        refuse_store_inside(workspace, workspace / "perstack")
-    refuse_store_inside(workspace, workspace.parent / "perstack")
+def test_an_engine_s_socket_is_too_much(workspace: Path, tmp_path: Path) -> None:
+    """At any depth, and where the path to it leads through links."""
+    (workspace / "deep").mkdir()
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(workspace / "deep" / "e.sock"))
+    (tmp_path / "link.sock").symlink_to(workspace / "deep" / "e.sock")
+    (tmp_path / "docker.sock").touch()
+    for named in (workspace / "deep" / "e.sock", tmp_path / "link.sock"):
+        sockets = engine_sockets({"DOCKER_HOST": f"unix://{named}"})
+        for path in (workspace, workspace / "deep", tmp_path):
+            with pytest.raises(ConfigError, match=r"holds the engine's socket .*e\.sock, by which"):
+                prepare(path, SELF, sockets=sockets)
+    elsewhere = engine_sockets({"XDG_RUNTIME_DIR": str(tmp_path)})
+    assert tmp_path / "docker.sock" in elsewhere
+    assert prepare(workspace, None, sockets=elsewhere).path == workspace
+
+
+def test_records_and_files_stay_apart(workspace: Path, tmp_path: Path) -> None:
+    """A store in the workspace would let an Expert write its own record, a workspace in the store the same."""
+    (tmp_path / "link").symlink_to(workspace)
+    inside = [(workspace, workspace / "perstack"), (workspace, workspace), (workspace, tmp_path / "link" / "x")]
+    for files, records in inside:
+        with pytest.raises(ConfigError, match=r"the store .* is inside the workspace"):
+            keep_store_apart(files, records)
+    for files, records in ((workspace / "jobs", workspace), (tmp_path / "link" / "x", workspace)):
+        with pytest.raises(ConfigError, match=r"the workspace .* is inside the store"):
+            keep_store_apart(files, records)
+    keep_store_apart(workspace, workspace.parent / "perstack")

@@ -12,9 +12,8 @@ from mcp import Client, MCPError
 from mcp_types import CONNECTION_CLOSED
 
 from orchestrator.runtime import toolchain
-from orchestrator.runtime.confine import Child, enclose
-from orchestrator.runtime.domain import skill_domain, skill_home
-from orchestrator.runtime.environment import base_environment, proxy_environment, without_protected
+from orchestrator.runtime.confine import Child
+from orchestrator.runtime.enclosed import for_skill
 from orchestrator.runtime.skills import SkillError
 from orchestrator.runtime.skills.lines import LINE_BYTES, transport
 from orchestrator.runtime.skills.mcp_session import Connection, McpSession, Patience, discover, innermost, tell
@@ -108,20 +107,10 @@ def _actual(command: tuple[str, ...], grant: Grant, surroundings: Surroundings) 
 async def _start(
     stack: AsyncExitStack, skill: StdioSkill, command: tuple[str, ...], grant: Grant, surroundings: Surroundings
 ) -> Child:
-    home = skill_home(surroundings, skill.name)
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    env, port = base_environment(surroundings.path, home), None
-    if grant.proxy_credential is not None:
-        port = await stack.enter_async_context(surroundings.open_forwarder(grant.proxy_credential))
-        env |= proxy_environment(port, grant.proxy_credential)
-    env |= without_protected(grant.env)
-    enclosure = await stack.enter_async_context(enclose(skill_domain(surroundings, home, port)))
-    # Another base skill takes its working directory for the workspace; what it is granted, `exec` would have as well.
-    cwd = os.open(
-        surroundings.workspace if skill.name == BASE_SKILL else home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    )
+    place = await stack.enter_async_context(for_skill(skill.name, surroundings, grant))
+    directory = place.open_directory()
     try:
-        return await enclosure.start(command, env=env, cwd=cwd, line_bytes=LINE_BYTES)
+        return await place.enclosure.start(command, env=place.env, cwd=directory, line_bytes=LINE_BYTES)
     except FileNotFoundError as error:
         sentence = f"skill {skill.name!r} does not start: command {command[0]!r} was not found in the runtime image"
         raise SkillError(sentence) from error
@@ -129,7 +118,7 @@ async def _start(
         sentence = f"skill {skill.name!r} does not start: command {command[0]!r} cannot be run: {error}"
         raise SkillError(sentence) from error
     finally:
-        os.close(cwd)
+        os.close(directory)
 
 
 async def _why_not(skill: StdioSkill, child: Child, log: SkillLog, patience: Patience, error: Exception) -> str:

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.runtime.confine import Child, Enclosure, enclose
-from orchestrator.runtime.domain import exec_domain, exec_home
-from orchestrator.runtime.environment import base_environment, proxy_environment, without_protected
+from orchestrator.runtime.confine import Child, Enclosure
+from orchestrator.runtime.enclosed import for_exec
+from orchestrator.runtime.environment import without_protected
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.runtime.tools import ToolError, check, define, to_json
 from orchestrator.runtime.tools.paths import opened
@@ -59,19 +59,11 @@ async def execute(args: Mapping[str, Any], surroundings: Surroundings, grant: Gr
 @asynccontextmanager
 async def connect(surroundings: Surroundings, grant: Grant) -> AsyncIterator[Execute]:
     """Open the enclosure that all commands of a Run share, so that a later one can stop what an earlier one started."""
-    home = exec_home(surroundings)
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    env = base_environment(surroundings.path, home)
-    async with AsyncExitStack() as stack:
-        if grant.proxy_credential is not None:
-            port = await stack.enter_async_context(surroundings.open_forwarder(grant.proxy_credential))
-            env |= proxy_environment(port, grant.proxy_credential)
-        env |= without_protected(grant.env)
-        enclosure = await stack.enter_async_context(enclose(exec_domain(surroundings)))
+    async with for_exec(surroundings, grant) as place:
 
         async def run(args: Mapping[str, Any]) -> str:
             check(DEFINITION, args)
-            return await _run(args, surroundings, enclosure, env)
+            return await _run(args, surroundings, place.enclosure, place.env)
 
         yield run
 

@@ -56,10 +56,14 @@ def test_the_whole_body() -> None:
                 {"Name": "nofile", "Soft": 512, "Hard": 512},
                 {"Name": "core", "Soft": 0, "Hard": 0},
             ],
-            "Tmpfs": {"/tmp": "rw,nosuid,nodev,exec,size=67108864,mode=1777"},
+            "Tmpfs": {
+                "/tmp": "rw,nosuid,nodev,exec,size=67108864,mode=1777",
+                "/run/skills": "rw,nosuid,nodev,exec,size=67108864,mode=1777",
+            },
             "Mounts": [
                 bind("/home/u/work", "/workspace", read_only=False),
                 bind("/run/user/1000/p/s1", "/run/perstack", read_only=False),
+                bind("/run/user/1000/p/s1/gate", "/run/perstack/gate", read_only=True),
                 bind("/home/u/work/perstack.toml", "/workspace/perstack.toml", read_only=True),
                 bind("/dev/null", "/workspace/sub/.env", read_only=True),
             ],

@@ -48,6 +48,8 @@ from tests.support.broker_world import AUTHORITY
         ("64:ff9b::a9fe:a9fe", "link-local, where cloud metadata services are"),
         ("64:ff9b::808:808", None),
         ("64:ff9b:1::1", "reserved"),
+        ("64:ff9b:1:a9fe:a9:fe00::", "reserved"),
+        ("2001:0:7f00:1:0:f227:80ff:fffe", "reserved"),
         ("100::1", "reserved"),
         ("2001::1", "reserved"),
         ("2001:db8::1", "for documentation"),

@@ -7,9 +7,23 @@ import pytest
 
 from orchestrator.broker.authority import Authority, SkillHosts
 from orchestrator.broker.proxy import Network
+from orchestrator.broker.stream import Stream
+from orchestrator.wire.facts import Facts
 from orchestrator.wire.generation import ToolDefinition
 from orchestrator.wire.install import Install, Package, PackageKind
-from orchestrator.wire.link import Assigned, Attach, Call, KeepTools, Kept, Opened, Refused, Tunnel
+from orchestrator.wire.link import (
+    Assigned,
+    Attach,
+    Call,
+    KeepTools,
+    Kept,
+    Opened,
+    Refused,
+    Terminal,
+    Tunnel,
+    read_frame,
+)
+from orchestrator.wire.shell import OUTWARD, Ended, Outward, Shell, Typed
 from tests.support.broker_world import AUTHORITY, RUN, World, generate
 from tests.support.guest import Guest
 
@@ -25,7 +39,7 @@ TOOLS = {"kit": (ToolDefinition(name="echo", input_schema={"type": "object"}),)}
 @pytest.mark.parametrize("call", [generate(), KeepTools(id="tools", tools=TOOLS)])
 async def test_an_install_makes_no_call(world: World, call: Call) -> None:
     """Neither of the model nor of anything else; the Sandbox is refused from then on."""
-    async with world.session() as session, await Guest.connect(world.state) as guest:
+    async with world.session() as session, await Guest.connect(world.door) as guest:
         guest.send(Attach())
         await session.ready()
         await session.assign_install(INSTALL, Authority.of_install("way-out", HOSTS))
@@ -51,12 +65,12 @@ async def test_an_install_reaches_its_registries_alone_even_in_a_private_network
     async with await asyncio.start_server(end, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         world.network = Network(resolve=lookup)
-        async with world.session() as session, await Guest.connect(world.state) as guest:
+        async with world.session() as session, await Guest.connect(world.door) as guest:
             guest.send(Attach())
             await session.ready()
             await session.assign_install(INSTALL, Authority.of_install("way-out", HOSTS))
             key = (await guest.read(Assigned)).session_key
-            async with await Guest.connect(world.state) as tunnel:
+            async with await Guest.connect(world.door) as tunnel:
                 tunnel.send(Tunnel(session_key=key, credential="way-out", host=host, port=443))
                 refused = (await tunnel.read(Opened)).refused
     said = f"{host} is no host of a package registry, and an install reaches nothing else"
@@ -65,7 +79,7 @@ async def test_an_install_reaches_its_registries_alone_even_in_a_private_network
 
 async def test_an_inspection_tells_tools_and_calls_no_model(world: World) -> None:
     """What it tells is in the session; a model call after it breaks a rule."""
-    async with world.session() as session, await Guest.connect(world.state) as guest:
+    async with world.session() as session, await Guest.connect(world.door) as guest:
         guest.send(Attach())
         await session.ready()
         await session.assign_inspection(RUN, AUTHORITY)
@@ -83,3 +97,36 @@ async def test_a_run_tells_no_tools(world: World) -> None:
         guest.send(KeepTools(id="tools", tools=TOOLS))
         assert isinstance(await guest.read(Refused), Refused)
     assert session.tools is None
+
+
+async def test_a_shell_calls_no_model_and_gets_the_person_s_terminal(world: World) -> None:
+    """What crosses is the person's and the program's alone; another connection for a shell needs the key too."""
+    shell = Shell(run=RUN, command=("true",))
+    heard: list[Outward] = []
+
+    async def attend(stream: Stream) -> None:
+        await stream.send(Typed(data=b"\x00\xffls\n"))
+        heard.append(await read_frame(stream.reader, OUTWARD))
+
+    async with world.session() as session, await Guest.connect(world.door) as guest:
+        guest.send(Attach(facts=Facts(landlock=6)))
+        await session.ready()
+        await session.assign_shell(shell, AUTHORITY, attend)
+        given = await guest.read(Assigned)
+        async with await Guest.connect(world.door) as stranger:
+            assert await stranger.open(Terminal(session_key="0" * 64)) == "the session key is not right"
+        async with await Guest.connect(world.door) as terminal:
+            assert await terminal.open(Terminal(session_key=given.session_key)) is None
+            assert await terminal.read(Typed) == Typed(data=b"\x00\xffls\n")
+            terminal.send(Ended(code=3))
+            assert await terminal.ended() == b""
+        guest.send(generate())
+        assert isinstance(await guest.read(Refused), Refused)
+    assert (given.shell, heard, world.model_calls) == (shell, [Ended(code=3)], [])
+    assert session.facts == Facts(landlock=6)
+
+
+async def test_a_run_has_no_terminal(world: World) -> None:
+    """Only who was given a shell to start reaches one."""
+    async with world.running() as (_, _, key), await Guest.connect(world.door) as terminal:
+        assert await terminal.open(Terminal(session_key=key)) == "this Sandbox was given no shell to start"

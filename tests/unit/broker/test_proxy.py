@@ -8,13 +8,18 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.broker.authority import EgressLimits, SkillHosts
+from orchestrator.broker.client_hello import UNRECOGNIZED_NAME
 from orchestrator.broker.egress import Access, Wanted
-from orchestrator.broker.proxy import Network, Traffic, resolve
+from orchestrator.broker.proxy import Network, refused_address, resolve
+from orchestrator.broker.relay import Traffic
 from orchestrator.wire.link import Generated, Tunnel
 from tests.support.broker_world import World, generate
 from tests.support.guest import SECONDS, Guest
+from tests.support.hello import message, openssl_hello, records, server_name
 
 HOST = "api.example.com"
+HELLO = openssl_hello(HOST)
 
 
 def anywhere(_: str) -> None:
@@ -53,27 +58,35 @@ def tunnel(key: str, host: str = HOST) -> Tunnel:
     return Tunnel(session_key=key, credential="credential", host=host, port=443)
 
 
+async def greet(skill: Guest) -> None:
+    """Say which host is meant, as a TLS client does, and read the echo."""
+    skill.writer.write(HELLO)
+    async with asyncio.timeout(SECONDS):
+        assert await skill.reader.readexactly(len(HELLO)) == HELLO
+
+
 async def test_bytes_pass_both_ways_and_either_end_may_be_done_first(world: World) -> None:
     """A half-closed connection still carries what comes back, and bytes are counted."""
     sent = b"x" * 3_000_000
     async with server() as port:
         world.network = known(("127.0.0.1", port))
         async with world.running() as (session, guest, key):
-            async with await Guest.connect(world.state) as skill:
+            async with await Guest.connect(world.door) as skill:
                 assert await skill.open(tunnel(key)) is None
 
                 async def write() -> None:
-                    skill.writer.write(sent)
+                    skill.writer.write(HELLO + sent)
                     await skill.writer.drain()
                     skill.writer.write_eof()
 
                 async with asyncio.TaskGroup() as both:
                     both.create_task(write())
                     received = both.create_task(skill.ended())
-            assert received.result() == sent + b"bye"
+            assert received.result() == HELLO + sent + b"bye"
             # The link is served by the same loop after the tunnel has been accounted for.
             assert isinstance(await guest.ask(generate()), Generated)
-            assert session.traffic == Traffic(len(sent), len(sent) + 3)
+            moved = len(HELLO) + len(sent)
+            assert session.traffic == Traffic(moved, moved + 3)
     assert world.accesses == [Access("run", "web", HOST, 443, allowed=True)]
 
 
@@ -83,15 +96,16 @@ async def test_next_address_is_tried(world: World) -> None:
         closed = taken.getsockname()[1]
     async with server(greeting=b"hello") as port:
         world.network = known(("127.0.0.1", closed), ("127.0.0.1", port))
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
+            skill.writer.write(HELLO)
             skill.writer.write_eof()
-            assert await skill.ended() == b"hellobye"
+            assert await skill.ended() == b"hello" + HELLO + b"bye"
 
 
 async def refused(world: World, host: str = HOST) -> str | None:
     """Ask for a host; give the refusal, which is also what was reported."""
-    async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+    async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
         reason = await skill.open(tunnel(key, host))
         assert await skill.ended() == b""
     assert world.accesses == [Access("run", "web", host, 443, allowed=False, reason=reason)]
@@ -102,7 +116,8 @@ async def test_e11_private_addresses_are_refused_by_default(world: World) -> Non
     """A declared name that leads to loopback or a private network is not connected to."""
     world.network = Network(resolve=known(("127.0.0.1", 443), ("10.0.0.8", 443)).resolve)
     reason = "127.0.0.1 is loopback, 10.0.0.8 is a private network"
-    assert await refused(world) == f"{HOST} leads to no address that may be reached: {reason}"
+    remedy = "nothing in perstack.toml allows those"
+    assert await refused(world) == f"{HOST} leads to no address that may be reached: {reason}; {remedy}"
 
 
 async def test_only_the_public_addresses_of_a_name_are_used(world: World) -> None:
@@ -110,7 +125,7 @@ async def test_only_the_public_addresses_of_a_name_are_used(world: World) -> Non
     async with server() as port:
         lookup = known(("10.0.0.8", 443), ("127.0.0.1", port)).resolve
         world.network = Network(resolve=lookup, refusal=lambda ip: "private" if ip.startswith("10.") else None)
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             async with asyncio.timeout(SECONDS):
                 assert await skill.open(tunnel(key)) is None
 
@@ -139,12 +154,15 @@ async def test_a_host_that_nobody_declared_is_asked_about_first(world: World, *,
 
     async with server(greeting=b"hello") as port:
         world.network = replace(known(("127.0.0.1", port)), consent=consent)
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             refusal = await skill.open(tunnel(key, "other.net"))
-            skill.writer.write_eof()
+            hello = openssl_hello("other.net") if yes else b""
+            skill.writer.write(hello)
+            if yes:
+                skill.writer.write_eof()
             received = await skill.ended()
     assert asked == [Wanted("coach", "web", "other.net")]
-    assert (refusal is None, received) == ((True, b"hellobye") if yes else (False, b""))
+    assert (refusal is None, received) == ((True, b"hello" + hello + b"bye") if yes else (False, b""))
     assert [(access.host, access.allowed) for access in world.accesses] == [("other.net", yes)]
 
 
@@ -169,24 +187,173 @@ async def test_host_that_does_not_answer_is_refused(world: World) -> None:
     assert "onnect" in reason
 
 
-async def test_idle_connection_ends(world: World) -> None:
-    """A connection on which nothing moves is closed."""
-    async with server() as port:
-        net = known(("127.0.0.1", port))
-        world.network = Network(net.resolve, net.refusal, idle_seconds=0.05)
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+def test_this_machine_s_own_addresses_are_refused() -> None:
+    """Public or not, an address of an interface here is no host outside."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nothing_is_sent:
+        nothing_is_sent.connect(("8.8.8.8", 53))
+        mine = nothing_is_sent.getsockname()[0]
+    assert refused_address(mine) is not None
+    assert refused_address("8.8.8.8") is None
+
+
+OTHER = f"the connection to {HOST} asks for"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            openssl_hello("other.net"),
+            (
+                f"{OTHER} 'other.net' in its TLS ClientHello (SNI), which is not declared; connect to that host itself,"
+                ' and add "other.net" to experts."coach".skills."web".allowedDomains,'
+                " or pass --allow-domain web=other.net"
+            ),
+        ),
+        (
+            openssl_hello("deep.example.org"),
+            f"{OTHER} 'deep.example.org' in its TLS ClientHello (SNI); connect to deep.example.org itself",
+        ),
+        (
+            records(message([server_name("169.254.169.254\n")])),
+            f"{OTHER} '169.254.169.254\\n' in its TLS ClientHello (SNI); it must ask for the host that it connects to",
+        ),
+        (
+            openssl_hello(None),
+            f"the connection to {HOST} names no host in its TLS ClientHello (SNI), so nobody can see where it goes",
+        ),
+        (
+            b"GET / HTTP/1.1\r\n",
+            f"the connection to {HOST} did not begin with a TLS ClientHello, and nothing but TLS leaves a Sandbox",
+        ),
+        (HELLO[:-1], f"the connection to {HOST} ended before it had sent a TLS ClientHello"),
+    ],
+)
+async def test_who_asks_for_another_host_is_cut_off(world: World, said: bytes, reason: str) -> None:
+    """Nothing of what was said reaches the server; the client gets TLS's own alert, the record why."""
+    arrived: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.append(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as listening:
+        world.network = known(("127.0.0.1", listening.sockets[0].getsockname()[1]))
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
+            skill.writer.write(said)
+            skill.writer.write_eof()
+            assert await skill.ended() == UNRECOGNIZED_NAME
+    assert arrived == [b""]
+    assert world.accesses == [Access("run", "web", HOST, 443, allowed=False, reason=reason)]
+
+
+async def test_a_name_in_other_letters_is_the_same(world: World) -> None:
+    """Names are compared as names are."""
+    async with server() as port:
+        world.network = known(("127.0.0.1", port))
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
+            assert await skill.open(tunnel(key)) is None
+            said = openssl_hello("API.Example.COM")
+            skill.writer.write(said)
+            skill.writer.write_eof()
+            assert await skill.ended() == said + b"bye"
+    assert [access.allowed for access in world.accesses] == [True]
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (EgressLimits(sent=len(HELLO) + 9), "its skill has sent {sent}, as much as a skill may in one Run"),
+        (EgressLimits(received=len(HELLO) + 9), "its skill has received {sent}, as much as a skill may in one Run"),
+        (EgressLimits(idle_seconds=0.05), "nothing moved for 0.05 s, as long as a connection may be idle"),
+        (EgressLimits(connection_seconds=0.2), "it was open for 0.2 s, as long as a connection may be"),
+    ],
+)
+async def test_a_limit_closes_the_connection_and_is_named(world: World, limits: EgressLimits, reason: str) -> None:
+    """Bytes either way, idle time and all time: what was allowed before passed, then the record says which limit."""
+    world.allow(egress=limits)
+    async with server() as port:
+        world.network = known(("127.0.0.1", port))
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
+            assert await skill.open(tunnel(key)) is None
+            await greet(skill)
+            skill.writer.write(b"x" * 9)
+            async with asyncio.timeout(SECONDS):
+                assert await skill.reader.readexactly(9) == b"x" * 9
+                if limits.connection_seconds < 1:
+                    while not skill.reader.at_eof():
+                        skill.writer.write(b"x")
+                        await skill.reader.read(1)
+                elif limits.idle_seconds > 1:
+                    skill.writer.write(b"x")
             assert await skill.ended() == b""
+    said = reason.format(sent=f"{len(HELLO) + 9} bytes")
+    assert world.accesses == [
+        Access("run", "web", HOST, 443, allowed=True),
+        Access("run", "web", HOST, 443, allowed=False, reason=f"the connection to {HOST} was closed: {said}"),
+    ]
+
+
+async def test_a_silent_client_is_cut_off(world: World) -> None:
+    """Who does not say whom it wants holds no connection."""
+    world.allow(egress=EgressLimits(hello_seconds=0.05))
+    async with server() as port:
+        world.network = known(("127.0.0.1", port))
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
+            assert await skill.open(tunnel(key)) is None
+            assert await skill.ended() == UNRECOGNIZED_NAME
+    assert [access.reason for access in world.accesses] == [
+        f"the connection to {HOST} sent no whole TLS ClientHello within 0.05 s"
+    ]
+
+
+async def test_connections_at_once_are_bounded_for_each_skill(world: World) -> None:
+    """One more than a skill may have is refused until one is closed; another skill is not held up."""
+    world.allow(
+        egress=EgressLimits(connections=1), hosts={**world.authority.hosts, "other": SkillHosts("other", (HOST,))}
+    )
+    async with server() as port:
+        world.network = known(("127.0.0.1", port))
+        async with world.running() as (_, _, key):
+            async with await Guest.connect(world.door) as first, await Guest.connect(world.door) as second:
+                assert await first.open(tunnel(key)) is None
+                assert await second.open(tunnel(key)) == (
+                    "1 connections are open, as many as a skill may have at once; close some"
+                )
+                async with await Guest.connect(world.door) as others:
+                    assert await others.open(tunnel(key).with_(credential="other")) is None
+                first.writer.write(HELLO)
+                first.writer.write_eof()
+                await first.ended()
+            async with await Guest.connect(world.door) as third:
+                assert await third.open(tunnel(key)) is None
+
+
+async def test_a_skill_gone_wild_does_not_fill_the_records(world: World) -> None:
+    """Past the number of connections that a Run may ask for, refusals go on and are told once."""
+    world.allow(egress=EgressLimits(connections_in_all=2))
+    async with world.running() as (_, _, key):
+        for _ in range(5):
+            for credential in ("credential", "guessed", "guessed again"):
+                async with await Guest.connect(world.door) as skill:
+                    asked = tunnel(key, "undeclared.net").with_(credential=credential)
+                    assert await skill.open(asked) is not None
+    assert len(world.accesses) == 2 * 3
+    assert {access.reason for access in world.accesses[-2:]} == {
+        "undeclared.net was not connected to: 2 connections were asked for, as many as a skill may in one Run"
+    }
 
 
 async def test_busy_connection_lives_on(world: World) -> None:
     """Idle time counts from the last byte, not from the start."""
     idle = 0.1
+    world.allow(egress=EgressLimits(idle_seconds=idle))
     async with server() as port:
-        net = known(("127.0.0.1", port))
-        world.network = Network(net.resolve, net.refusal, idle_seconds=idle)
-        async with world.running() as (_, _, key), await Guest.connect(world.state) as skill:
+        world.network = known(("127.0.0.1", port))
+        async with world.running() as (_, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
+            await greet(skill)
             clock = asyncio.get_running_loop().time
             until = clock() + 2 * idle
             while clock() < until:
@@ -198,7 +365,7 @@ async def test_revoking_ends_tunnels(world: World) -> None:
     """When the Run is over its open connections are too."""
     async with server() as port:
         world.network = known(("127.0.0.1", port))
-        async with world.running() as (session, _, key), await Guest.connect(world.state) as skill:
+        async with world.running() as (session, _, key), await Guest.connect(world.door) as skill:
             assert await skill.open(tunnel(key)) is None
             session.revoke()
             assert await skill.ended() == b""

@@ -13,6 +13,7 @@ from orchestrator.sandbox import User
 from orchestrator.wire.checkpoint import DelegatedBy
 from orchestrator.wire.generation import Failure, Reply
 from orchestrator.wire.link import (
+    GATE_NAME,
     SOCKET_NAME,
     Assigned,
     Attach,
@@ -35,7 +36,7 @@ USED = Usage(input_tokens=5, output_tokens=2, total_tokens=7)
 
 async def test_socket_belongs_to_the_sandbox_and_goes_with_the_session(world: World) -> None:
     """The socket is there before anything attaches, for its user alone, and is gone afterwards."""
-    path = world.state / SOCKET_NAME
+    path = world.state / GATE_NAME / SOCKET_NAME
     async with world.session():
         found = path.stat()
         assert oct(found.st_mode & 0o7777) == "0o600"
@@ -43,9 +44,29 @@ async def test_socket_belongs_to_the_sandbox_and_goes_with_the_session(world: Wo
     assert not path.exists()
 
 
+async def test_the_gate_is_shut_behind_the_sandbox(world: World) -> None:
+    """Open for others until the Sandbox has come in, and before that is known; then for nobody."""
+
+    def mode() -> str:
+        return oct((world.state / GATE_NAME).stat().st_mode & 0o7777)
+
+    async with world.session() as session, await Guest.connect(world.door) as guest:
+        assert mode() == "0o711"
+        guest.send(Attach())
+        await session.ready()
+        assert mode() == "0o0"
+        await session.assign(RUN, AUTHORITY)
+        key = (await guest.read(Assigned)).session_key
+        (world.state / GATE_NAME).chmod(0o711)
+        async with await Guest.connect(world.door) as again:
+            assert await again.open(Reattach(session_key=key)) is None
+        assert mode() == "0o0"
+
+
 async def test_too_long_a_path_is_refused(world: World) -> None:
     """A path that no socket can have is one clear sentence."""
     state = world.directory / ("d" * 100)
+    state.mkdir()
     async with world.broker() as broker:
         with pytest.raises(BackendError, match="choose a shorter state directory"):
             async with broker.listen(state, User(65532, 65532)):
@@ -62,7 +83,7 @@ async def test_missing_directory_is_refused(world: World) -> None:
 
 async def test_first_connection_gets_the_run_and_a_key(world: World) -> None:
     """The Run arrives whole, with a fresh key of 256 bits."""
-    async with world.session() as session, await Guest.connect(world.state) as guest:
+    async with world.session() as session, await Guest.connect(world.door) as guest:
         guest.send(Attach())
         await session.ready()
         await session.assign(RUN, AUTHORITY)
@@ -93,7 +114,7 @@ async def test_second_run_is_never_given(world: World) -> None:
 async def test_strangers_are_refused(world: World, opening: Attach | Reattach | Tunnel, reason: str) -> None:
     """After the first connection nobody gets in without the key, and the Sandbox's own link lives on."""
     async with world.running() as (_, guest, _):
-        async with await Guest.connect(world.state) as stranger:
+        async with await Guest.connect(world.door) as stranger:
             assert await stranger.open(opening) == reason
             assert await stranger.ended() == b""
         assert isinstance(await guest.ask(generate()), Generated)
@@ -101,7 +122,7 @@ async def test_strangers_are_refused(world: World, opening: Attach | Reattach | 
 
 async def test_no_key_is_right_before_a_run_is_given(world: World) -> None:
     """An empty key does not match the key that is not there yet."""
-    async with world.session(), await Guest.connect(world.state) as guest:
+    async with world.session(), await Guest.connect(world.door) as guest:
         assert await guest.open(Reattach(session_key="")) == "the session key is not right"
 
 
@@ -109,7 +130,7 @@ async def test_no_key_is_right_before_a_run_is_given(world: World) -> None:
 async def test_a_bad_frame_ends_its_connection_only(world: World, rubbish: bytes) -> None:
     """Rubbish, or a first frame over 64 KiB, costs the one who sends it the connection and nobody else's."""
     async with world.running() as (_, guest, _):
-        async with await Guest.connect(world.state) as stranger:
+        async with await Guest.connect(world.door) as stranger:
             stranger.writer.write(rubbish)
             assert await stranger.ended() == b""
         assert isinstance(await guest.ask(generate()), Generated)
@@ -142,7 +163,7 @@ async def test_a_call_repeated_after_a_reconnect_is_made_once(world: World) -> N
     async with world.running() as (session, guest, key):
         guest.send(generate())
         await world.model_called.wait()
-        async with await Guest.connect(world.state) as again:
+        async with await Guest.connect(world.door) as again:
             assert await again.open(Reattach(session_key=key)) is None
             assert await guest.ended() == b""
             first = await again.ask(generate())
@@ -264,7 +285,7 @@ async def test_result_is_kept(world: World) -> None:
 
 async def test_a_call_without_a_run_breaks_a_rule(world: World) -> None:
     """Before it has its Run a Sandbox can do nothing."""
-    async with world.session(), await Guest.connect(world.state) as guest:
+    async with world.session(), await Guest.connect(world.door) as guest:
         guest.send(Attach())
         assert await guest.ask(generate()) == Refused(id="1/0", reason="a call came before the Run was given")
 
@@ -278,7 +299,7 @@ async def test_revoking_ends_everything(world: World) -> None:
         session.revoke()
         assert await guest.ended() == b""
         await session.ended()
-        async with await Guest.connect(world.state) as again:
+        async with await Guest.connect(world.door) as again:
             again.send(Reattach(session_key=key))
             assert await again.ended() == b""
 
@@ -290,7 +311,7 @@ async def test_leaving_ends_everything(world: World) -> None:
         await broker.prepare()
         before = asyncio.all_tasks()
         async with broker.listen(world.state, User(65532, 65532)) as session:
-            guest = await Guest.connect(world.state)
+            guest = await Guest.connect(world.door)
             guest.send(Attach())
             await session.ready()
             await session.assign(RUN, AUTHORITY)
@@ -326,7 +347,7 @@ async def test_a_provider_that_cannot_be_opened_ends_the_job(world: World) -> No
         async with (
             world.broker(lambda: open_provider(broken)) as broker,
             broker.listen(world.state, User(65532, 65532)) as session,
-            await Guest.connect(world.state) as guest,
+            await Guest.connect(world.door) as guest,
         ):
             guest.send(Attach())
             await session.ready()

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.broker.gate import make_gate, shut
 from orchestrator.errors import WireError
-from orchestrator.runtime.link import BrokerGoneError, Link, attach, dial
+from orchestrator.runtime.gate import Gate
+from orchestrator.runtime.link import BrokerGoneError, Link, attach
 from orchestrator.wire import link as wire
 from orchestrator.wire.generation import Failure, GenerationRequest
 from tests.support.scripted_host import SECONDS, a_run, says, scripted_host, start
@@ -57,8 +59,8 @@ async def test_broker_gone_for_good(tmp_path: Path) -> None:
     """A broker that stays away ends the wait after its patience, whoever is waiting."""
 
     async def ask_one_who_leaves(state: Path) -> None:
-        async with attach(state, PATIENCE) as (_, link):
-            (state / wire.SOCKET_NAME).unlink()
+        async with attach(state, patience=PATIENCE) as (_, link):
+            make_gate(state).unlink()
             await _generate(link)
 
     async with scripted_host(tmp_path, a_run(), break_calls={"1/0"}) as host:
@@ -70,7 +72,7 @@ async def test_broker_gone_for_good(tmp_path: Path) -> None:
 async def test_no_broker_at_all(tmp_path: Path) -> None:
     """Where nobody listens from the start, the wait ends as well."""
     with pytest.raises(BaseExceptionGroup) as raised:
-        async with asyncio.timeout(SECONDS), attach(tmp_path, PATIENCE):
+        async with asyncio.timeout(SECONDS), attach(tmp_path, patience=PATIENCE):
             pytest.fail("nobody is there")
     assert raised.group_contains(BrokerGoneError)
 
@@ -102,7 +104,7 @@ async def test_a_refusal_is_a_wire_error(tmp_path: Path) -> None:
             writer.write(wire.frame(wire.Refused(id=call.id, reason="not your delegate")))
             await reader.read()
 
-    async with await asyncio.start_unix_server(refuse, tmp_path / wire.SOCKET_NAME):
+    async with await asyncio.start_unix_server(refuse, make_gate(tmp_path)):
         with pytest.raises(BaseExceptionGroup) as raised:
             async with attach(tmp_path) as (_, link):
                 await link.keep_checkpoint(start())
@@ -124,7 +126,7 @@ async def test_tunnels(refusal: str | None, got: bytes, tmp_path: Path) -> None:
                 writer.write(wire.frame(wire.Opened(refused=refusal)))
                 writer.write(await reader.read(100))
 
-    async with await asyncio.start_unix_server(echo, tmp_path / wire.SOCKET_NAME), attach(tmp_path) as (_, link):
+    async with await asyncio.start_unix_server(echo, make_gate(tmp_path)), attach(tmp_path) as (_, link):
         tunnel = await link.open_tunnel("c", "example.com", 443)
         if isinstance(tunnel, str):
             assert tunnel == refusal
@@ -146,8 +148,22 @@ def deep() -> Iterator[Path]:
 
 async def test_long_paths(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The 107 bytes of a socket's address do not bound the path of a state directory."""
-    monkeypatch.chdir(deep)
-    async with await asyncio.start_unix_server(lambda _, writer: writer.close(), wire.SOCKET_NAME):
-        reader, writer = await dial(deep)
-        with closing(writer):
-            assert await reader.read() == b""
+    monkeypatch.chdir(make_gate(deep).parent)
+    async with await asyncio.start_unix_server(lambda _, writer: writer.close(), make_gate(deep).name):
+        with closing(Gate(deep)) as gate:
+            reader, writer = await gate.dial()
+            with closing(writer):
+                assert await reader.read() == b""
+
+
+async def test_who_is_in_stays_in(tmp_path: Path) -> None:
+    """Behind a shut gate, and with another socket in the place of the first: as after a restart of the broker."""
+    with closing(Gate(tmp_path)) as gate:
+        for _ in range(2):
+            async with await asyncio.start_unix_server(lambda _, writer: writer.close(), make_gate(tmp_path)):
+                for _ in range(2):
+                    reader, writer = await gate.dial()
+                    with closing(writer):
+                        assert await reader.read() == b""
+                    shut(tmp_path)
+            make_gate(tmp_path).unlink()

@@ -1,0 +1,120 @@
+"""Bytes between a skill and a host, both ways, within what the skill may use."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.broker.authority import EgressLimits
+from orchestrator.broker.stream import Stream
+from orchestrator.units import amount
+
+CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that skills sent to hosts and received from them."""
+
+    sent: int = 0
+    received: int = 0
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(self.sent + other.sent, self.received + other.received)
+
+
+class LimitError(Exception):
+    """A skill has used up what it may; the text is the end of a sentence about its connection."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """What one skill of one Run has used: connections open and asked for, bytes over all of them."""
+
+    limits: EgressLimits
+    open: int = 0
+    asked: int = 0
+    sent: int = 0
+    received: int = 0
+
+    def begin(self) -> None:
+        """Count a connection that is asked for.
+
+        Raises:
+            LimitError: it would be one too many.
+        """
+        self.asked += 1
+        if self.asked > self.limits.connections_in_all:
+            message = f"{self.limits.connections_in_all} connections were asked for, as many as a skill may in one Run"
+            raise LimitError(message)
+        if self.open >= self.limits.connections:
+            message = f"{self.open} connections are open, as many as a skill may have at once; close some"
+            raise LimitError(message)
+
+    def send(self, size: int) -> None:
+        """Count bytes on their way out.
+
+        Raises:
+            LimitError: they are too many; none of them may go.
+        """
+        if self.sent + size > self.limits.sent:
+            message = f"its skill has sent {amount(self.limits.sent)}, as much as a skill may in one Run"
+            raise LimitError(message)
+        self.sent += size
+
+    def receive(self, size: int) -> None:
+        """Count bytes on their way in.
+
+        Raises:
+            LimitError: they are too many; none of them may go.
+        """
+        if self.received + size > self.limits.received:
+            message = f"its skill has received {amount(self.limits.received)}, as much as a skill may in one Run"
+            raise LimitError(message)
+        self.received += size
+
+
+async def relay(inside: Stream, outside: Stream, meter: Meter) -> None:
+    """Copy bytes both ways until both ends are done or one fails.
+
+    Raises:
+        LimitError: a limit was reached; says which.
+    """
+    limits, loop = meter.limits, asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(limits.connection_seconds) as whole, asyncio.timeout(limits.idle_seconds) as idle:
+
+            def moved() -> None:
+                idle.reschedule(loop.time() + limits.idle_seconds)
+
+            await _both_ways(inside, outside, meter, moved)
+    except TimeoutError:
+        if whole.expired():
+            message = f"it was open for {limits.connection_seconds:g} s, as long as a connection may be"
+            raise LimitError(message) from None
+        if idle.expired():
+            message = f"nothing moved for {limits.idle_seconds:g} s, as long as a connection may be idle"
+            raise LimitError(message) from None
+        raise
+
+
+async def _both_ways(inside: Stream, outside: Stream, meter: Meter, moved: Callable[[], None]) -> None:
+    async def copy(source: Stream, target: Stream, count: Callable[[int], None]) -> None:
+        while chunk := await source.reader.read(CHUNK):
+            moved()
+            count(len(chunk))
+            target.writer.write(chunk)
+            await target.writer.drain()
+        target.writer.write_eof()
+
+    reached: LimitError | None = None
+    # Either end may reset the connection at any moment; that ends both directions.
+    try:
+        async with asyncio.TaskGroup() as ways:
+            ways.create_task(copy(inside, outside, meter.send))
+            ways.create_task(copy(outside, inside, meter.receive))
+    except* LimitError as group:
+        reached = next(error for error in group.exceptions if isinstance(error, LimitError))
+    except* OSError:
+        pass
+    if reached is not None:
+        raise reached

@@ -1,0 +1,185 @@
+"""Every wall around a Sandbox, once as the engine tells of it and once as it is felt from inside, without Landlock."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.backends.docker import DockerBackend
+from orchestrator.sandbox import MIB, Limits
+from tests.support.inspected import inspect
+from tests.support.places import Place, docker_place
+
+pytestmark = pytest.mark.docker
+SECONDS = 60
+LIMITS = Limits(memory=128 * MIB, tmp=16 * MIB, cpus=1.5, pids=64, files=512)
+SLEEP = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); time.sleep(3600)"
+TMPFS = "rw,nosuid,nodev,exec,size=16777216,mode=1777"
+
+LOOK = """
+import json, os, resource, socket, stat, ctypes
+
+def fails(act):
+    try: act()
+    except OSError as error: return error.strerror or type(error).__name__
+    return None
+
+def call(number, *arguments):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, *arguments) < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+def mounted(line):
+    fields = line.split()
+    return fields[1], [fields[2], *fields[3].split(',')]
+
+def udp():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end: end.sendto(b'x', ('8.8.8.8', 53))
+
+status = dict(line.rstrip().split(':\\t', 1) for line in open('/proc/self/status') if ':\\t' in line)
+mounts = dict(map(mounted, open('/proc/self/mounts')))
+nodes = []
+for above, directories, names in os.walk('/'):
+    if above in ('/proc', '/sys', '/run/perstack'): directories.clear(); continue
+    for name in names:
+        mode = os.lstat(os.path.join(above, name)).st_mode
+        if stat.S_ISSOCK(mode) or stat.S_ISBLK(mode) or stat.S_ISCHR(mode): nodes.append(os.path.join(above, name))
+written = ('/made', '/opt/made', '/usr/bin/made', '/etc/made', '/dev/made', '/sys/made', '/run/made', '/var/tmp/made',
+           '/run/perstack/gate/made', '/tmp/made', '/run/skills/made', '/dev/shm/made', '/workspace/made')
+print(json.dumps({
+    'ids': [os.getresuid(), os.getresgid(), os.getgroups()],
+    'capabilities': [status[name] for name in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb')],
+    'status': [status['NoNewPrivs'], status['Seccomp']],
+    'pid': os.getpid(),
+    'namespaces': {name: os.readlink('/proc/self/ns/' + name) for name in ('pid', 'net', 'mnt', 'ipc', 'uts')},
+    'root': mounts['/'][1],
+    'mounts': {path: mounts[path] for path in ('/tmp', '/run/skills', '/sys', '/proc/sys', '/run/perstack/gate')},
+    'limits': [resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_CORE)],
+    'written': [path for path in written if fails(lambda: open(path, 'w').close()) is None],
+    'nodes': sorted(path for path in nodes if not path.startswith('/dev/pts/')),
+    'interfaces': os.listdir('/sys/class/net'),
+    'refused': {
+        'resolve a name': fails(lambda: socket.getaddrinfo('example.com', 443)) is not None,
+        'send a datagram': fails(udp),
+        'connect': fails(lambda: socket.create_connection(('1.1.1.1', 443), 2)),
+        'a raw socket': fails(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)),
+        'a packet socket': fails(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
+        'make a device': fails(lambda: os.mknod('/tmp/device', stat.S_IFBLK | 0o600, os.makedev(8, 0))),
+        'become root': fails(lambda: os.setuid(0)) if os.getuid() else 'Operation not permitted',
+        'a user namespace': fails(lambda: call(272, 0x10000000)),
+        'mount': fails(lambda: call(165, b'none', b'/tmp', b'tmpfs', 0, None)),
+        'load a module': fails(lambda: call(175, None, 0, b'')),
+        'bpf': fails(lambda: call(321, 0, None, 0)),
+        'a keyring': fails(lambda: call(250, 0, -3, 1)),
+        'chroot': fails(lambda: os.chroot('/tmp')),
+        'the clock': fails(lambda: call(227, 0, None)),
+    },
+}))
+"""
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    """Give the engine, and look afterwards for containers left."""
+    found = docker_place(tmp_path)
+    async with asyncio.timeout(SECONDS):
+        yield found
+    assert found.left() == []
+
+
+def namespace(name: str) -> str:
+    """The namespace that this test is in."""
+    return str(Path("/proc/self/ns", name).readlink())
+
+
+async def is_rootless(place: Place) -> bool:
+    """Whether the engine is, by its own words."""
+    async with place.connect() as backend:
+        assert isinstance(backend, DockerBackend)
+        return (await backend.ground()).owner is not None
+
+
+async def test_as_the_engine_tells_it(place: Place) -> None:
+    """All that `inspect` has to say on what a container may do."""
+    spec, rootless = place.spec(limits=LIMITS), await is_rootless(place)
+    async with place.connect(SLEEP) as backend, backend.launch(spec) as sandbox:
+        found = await asyncio.to_thread(inspect, "container", sandbox.name)
+        image = await asyncio.to_thread(inspect, "image", spec.image)
+    host, config = found["HostConfig"], found["Config"]
+    walls = {
+        "NetworkMode": "none",
+        "ReadonlyRootfs": True,
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "IpcMode": "private",
+        "PidMode": "",
+        "UTSMode": "",
+        "UsernsMode": "",
+        "PublishAllPorts": False,
+        "Tmpfs": {"/tmp": TMPFS, "/run/skills": TMPFS},
+        "Ulimits": [
+            {"Name": "nofile", "Hard": 512, "Soft": 512},
+            {"Name": "core", "Hard": 0, "Soft": 0},
+        ],
+    }
+    assert {key: host[key] for key in walls} == walls
+    for nothing in ("CapAdd", "Devices", "DeviceRequests", "DeviceCgroupRules", "Binds", "VolumesFrom", "ExtraHosts"):
+        assert not host.get(nothing), nothing
+    assert "/proc/kcore" in host["MaskedPaths"]
+    assert "/proc/sys" in host["ReadonlyPaths"]
+    bounds = (host["Memory"], host["MemorySwap"], host["PidsLimit"], host["NanoCpus"])
+    # An engine without control groups says so, and `explain` passes it on.
+    unbounded = rootless and host["Memory"] == 0
+    assert unbounded or bounds == (128 * MIB, 128 * MIB, 64, 1_500_000_000)
+    assert config["User"] == ("0:0" if rootless else f"{place.user.uid}:{place.user.gid}")
+    assert sorted(config["Env"]) == sorted(image["Config"]["Env"])
+    assert {(mount["Source"], mount["Destination"], mount["RW"]) for mount in found["Mounts"]} == {
+        (str(spec.workspace), "/workspace", True),
+        (str(spec.state), "/run/perstack", True),
+        (str(spec.state / "gate"), "/run/perstack/gate", False),
+    }
+    assert set(found["NetworkSettings"]["Networks"]) <= {"none"}
+
+
+async def test_as_it_is_felt_from_inside(place: Place) -> None:
+    """The same walls as a process finds them that has nothing but its user, and tries."""
+    rootless = await is_rootless(place)
+    async with place.connect(LOOK) as backend, backend.launch(place.spec(limits=LIMITS)) as sandbox:
+        lines = [line async for line in sandbox.lines()]
+        assert (await sandbox.wait()).code == 0, (await sandbox.wait()).detail
+    found: dict[str, Any] = json.loads(lines[0])
+    uid, gid = (0, 0) if rootless else (place.user.uid, place.user.gid)
+    assert found["ids"] == [[uid] * 3, [gid] * 3, [gid]]
+    assert found["capabilities"] == ["0" * 16] * 5
+    assert (found["status"], found["pid"]) == (["1", "2"], 1)
+    for name, here in found["namespaces"].items():
+        assert here != namespace(name), name
+    assert found["root"] == "ro"
+    for path in ("/tmp", "/run/skills"):
+        assert {"tmpfs", "rw", "nosuid", "nodev", "size=16384k"} <= set(found["mounts"][path]), path
+    for path in ("/sys", "/proc/sys", "/run/perstack/gate"):
+        assert found["mounts"][path][1] == "ro", path
+    assert found["limits"] == [[512, 512], [0, 0]]
+    assert found["written"] == ["/tmp/made", "/run/skills/made", "/dev/shm/made", "/workspace/made"]
+    assert found["nodes"] == [f"/dev/{name}" for name in ("full", "null", "random", "tty", "urandom", "zero")]
+    assert found["interfaces"] == ["lo"]
+    no = "Operation not permitted"
+    assert found["refused"] == {
+        "resolve a name": True,
+        "send a datagram": "Network is unreachable",
+        "connect": "Network is unreachable",
+        "a raw socket": no,
+        "a packet socket": no,
+        "make a device": no,
+        "become root": no,
+        "a user namespace": no,
+        "mount": no,
+        "load a module": no,
+        "bpf": no,
+        "a keyring": no,
+        "chroot": no,
+        "the clock": no,
+    }

@@ -1,0 +1,28 @@
+"""What a Sandbox tells of itself, as far as it can be known from here."""
+
+import os
+from pathlib import Path
+
+from orchestrator.runtime import facts, landlock
+from orchestrator.runtime.link import attach
+from orchestrator.wire import link
+from orchestrator.wire.facts import Facts
+from tests.support.scripted_host import a_run, scripted_host
+
+
+def test_it_looks_around() -> None:
+    """The kernel's own words about this process, by another way than ours."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    found = facts.find()
+    assert found.landlock == landlock.abi()
+    assert found.uid == os.getuid()
+    assert found.no_new_privileges is ("NoNewPrivs:\t1" in status)
+    assert found.seccomp is ("Seccomp:\t2" in status)
+    assert found.capabilities is any(line.startswith("Cap") and int(line.split()[1], 16) for line in status)
+
+
+async def test_it_is_told_first(tmp_path: Path) -> None:
+    """With the very first frame, before there is anything of an Expert's to run."""
+    mine = Facts(landlock=3, seccomp=True, capabilities=False, uid=7, memory=1, cpus=1.5)
+    async with scripted_host(tmp_path, a_run()) as host, attach(host.state, mine):
+        assert host.attached == [link.Attach(facts=mine)]
