@@ -87,9 +87,9 @@ def test_the_tree_of_runs_is_live(project: Make) -> None:
         "right": [use(("listDirectory", {"path": "."})) | usage, say("right half") | usage | {"delayMs": 1_500}],
     }
     with _sitting(project(TEAM, replies), "--job-id", "tree", "boss", "go") as person:
-        person.see(r"└ right · step 3 · asking the model · 12 tokens · 0:0\d · tree-s\d")
+        person.see(r"└ right · step 3 · asking the model · 12 tokens · 0:0\d · tree-\w{6}-s\d")
         person.see("boss: both")
-        person.see(r"boss · step 5 · completed · 24 tokens · 0:0\d · tree-s\d\r\n")
+        person.see(r"boss · step 5 · completed · 24 tokens · 0:0\d · tree-\w{6}-s\d\r\n")
         person.see(r"└ left · step \d · completed · 12 tokens")
         person.see("what next.* > ")
         person.type("\n")
