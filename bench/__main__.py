@@ -12,16 +12,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 from bench.measure import Figures, elapsed, interleave, table
 from orchestrator.broker.gate import make_gate
+from orchestrator.version import VERSION
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "examples" / "fitness"
 COMMAND = str(Path(sys.executable).with_name("perstack-orch"))
-IMAGE = os.environ.get("PERSTACK_RUNTIME_IMAGE") or f"perstack-orch-runtime:{version('perstack-orch')}"
+IMAGE = os.environ.get("PERSTACK_RUNTIME_IMAGE") or f"perstack-orch-runtime:{VERSION}"
 QUERY = "Start today's session"
 RUNS = 3
 

@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 from orchestrator.backends import isolates, require_known_backend
@@ -20,6 +19,7 @@ from orchestrator.providers import Provider, ProviderSetting, open_provider, req
 from orchestrator.providers.models import context_window
 from orchestrator.providers.prices import LIST_PRICES, Prices
 from orchestrator.sandbox import User
+from orchestrator.version import VERSION
 from orchestrator.wire.identity import identify, is_job_id
 from orchestrator.wire.run import EventDetail
 from orchestrator.wire.skill import StdioSkill
@@ -80,7 +80,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         expert_key=expert_key,
         query=query,
         workspace=prepare(directory, run_as, make=workspace is None, isolated=isolated, sockets=engine_sockets(env)),
-        image=image or f"perstack-orch-runtime:{metadata.version('perstack-orch')}",
+        image=image or f"perstack-orch-runtime:{VERSION}",
         provider_name=config.provider_name,
         model=model,
         reasoning_budget=config.reasoning_budget,

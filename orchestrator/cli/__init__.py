@@ -11,6 +11,7 @@ import typer
 from orchestrator.cli import explain, history, install, shell, start, taking_up
 from orchestrator.cli.options import RunOptions, with_options
 from orchestrator.errors import OrchestratorError
+from orchestrator.version import VERSION
 
 _NAME = "perstack-orch"
 _INTERNAL = 3
@@ -58,9 +59,7 @@ def _complain(sentence: str, code: int) -> int:
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
     if asked:
-        from importlib import metadata  # noqa: PLC0415 - it imports a mail parser
-
-        typer.echo(f"perstack-orch {metadata.version('perstack-orch')}")
+        typer.echo(f"perstack-orch {VERSION}")
         raise typer.Exit
 
 

@@ -15,18 +15,17 @@ import signal  # noqa: E402 - after gc.disable
 import sys  # noqa: E402 - after gc.disable
 import threading  # noqa: E402 - after gc.disable
 import time  # noqa: E402 - after gc.disable
+from contextlib import AbstractAsyncContextManager  # noqa: E402 - after gc.disable
 from dataclasses import dataclass  # noqa: E402 - after gc.disable
 from functools import partial  # noqa: E402 - after gc.disable
 from itertools import count  # noqa: E402 - after gc.disable
 from pathlib import Path  # noqa: E402 - after gc.disable
 
 from orchestrator.errors import WireError  # noqa: E402 - after gc.disable
-from orchestrator.runtime import facts, install, loop, reap  # noqa: E402 - after gc.disable
-from orchestrator.runtime.emit import Emitter, SpoolFullError  # noqa: E402 - after gc.disable
-from orchestrator.runtime.forward import listen  # noqa: E402 - after gc.disable
-from orchestrator.runtime.inspection import inspect  # noqa: E402 - after gc.disable
+from orchestrator.runtime import facts, reap  # noqa: E402 - after gc.disable
+from orchestrator.runtime.emit import Emitter, SpoolFullError, greet  # noqa: E402 - after gc.disable
+from orchestrator.runtime.errors import PackageError, SkillError  # noqa: E402 - after gc.disable
 from orchestrator.runtime.link import BrokerGoneError, Link, attach  # noqa: E402 - after gc.disable
-from orchestrator.runtime.skills import SkillError  # noqa: E402 - after gc.disable
 from orchestrator.runtime.surroundings import STANDARD_PATH, Surroundings  # noqa: E402 - after gc.disable
 from orchestrator.runtime.warm import warm_up  # noqa: E402 - after gc.disable
 from orchestrator.wire.exit_code import ExitCode  # noqa: E402 - after gc.disable
@@ -38,7 +37,7 @@ from orchestrator.wire.run import Run  # noqa: E402 - after gc.disable
 _CLOSING_SECONDS = 5.0
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
 _EXITS = {
-    install.PackageError: ExitCode.NOT_INSTALLED,
+    PackageError: ExitCode.NOT_INSTALLED,
     SkillError: ExitCode.NOT_INSTALLED,
     WireError: ExitCode.FAULT,
     SpoolFullError: ExitCode.SPOOL_FULL,
@@ -95,9 +94,16 @@ async def _until_stopped(place: _Place, found: Facts, event_fd: int) -> None:
 
 
 async def _do(assigned: Assigned, link: Link, place: _Place, event_fd: int) -> None:
-    open_forwarder = partial(listen, link.open_tunnel)
     path = os.environ.get("PATH", STANDARD_PATH)
+
+    def open_forwarder(credential: str) -> AbstractAsyncContextManager[int]:
+        from orchestrator.runtime import forward  # noqa: PLC0415 - most Runs have no way out
+
+        return forward.listen(link.open_tunnel, credential)
+
     if assigned.install is not None:
+        from orchestrator.runtime import install  # noqa: PLC0415 - no Run needs it
+
         certificates = {name: os.environ[name] for name in _CERTIFICATES if name in os.environ}
         where = install.Place(place.packages, place.state, path, certificates, open_forwarder)
         await install.work(assigned.install, where)
@@ -116,9 +122,15 @@ async def _do(assigned: Assigned, link: Link, place: _Place, event_fd: int) -> N
         )
 
     if assigned.run is not None:
-        await loop.work(assigned.run, link, surroundings(assigned.run), reap.end_everything_else)
+        around = surroundings(assigned.run)
+        greet(assigned.run, around.emitter)
+        from orchestrator.runtime import loop  # noqa: PLC0415 - a cold Sandbox tells that it began before it is ready
+
+        await loop.work(assigned.run, link, around, reap.end_everything_else)
     elif assigned.inspection is not None:
-        await inspect(assigned.inspection, link, surroundings(assigned.inspection))
+        from orchestrator.runtime import inspection  # noqa: PLC0415 - no Run needs it
+
+        await inspection.inspect(assigned.inspection, link, surroundings(assigned.inspection))
     elif assigned.shell is not None:
         from orchestrator.runtime import shell  # noqa: PLC0415 - no Run waits for what a terminal needs
 

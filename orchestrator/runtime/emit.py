@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from orchestrator.version import VERSION
 from orchestrator.wire.any_event import AnyEvent, RunEvent
 from orchestrator.wire.identity import identify
 from orchestrator.wire.line import encode
 from orchestrator.wire.link import SPOOL_NAME
+from orchestrator.wire.platform_event import InitializeRuntime
 from orchestrator.wire.run import Run
 
 _PATIENCE_MS = 50
@@ -100,6 +102,21 @@ class Emitter:
         waiting = select.poll()
         waiting.register(self._event_fd, select.POLLOUT)
         waiting.poll(_PATIENCE_MS)
+
+
+def greet(run: Run, emitter: Emitter) -> None:
+    """Tell that a Sandbox took its Run."""
+    emitter.emit(
+        InitializeRuntime,
+        runtime_version=VERSION,
+        expert_name=run.expert.name,
+        experts=run.known_experts,
+        model=run.model,
+        max_steps=run.max_steps,
+        max_retries=run.max_retries,
+        timeout=run.timeout_ms,
+        query=run.query,
+    )
 
 
 def _translate(error: OSError) -> Exception:

@@ -16,6 +16,7 @@ from orchestrator.runtime.confine import Enclosure, enclose
 from orchestrator.runtime.domain import install_domain, install_home
 from orchestrator.runtime.entry import NoProgramError, npm_entry, pypi_entry
 from orchestrator.runtime.environment import base_environment, proxy_environment
+from orchestrator.runtime.errors import PackageError
 from orchestrator.runtime.surroundings import OpenForwarder
 from orchestrator.wire.install import MARKER, Install, Installed, Package, PackageKind
 
@@ -26,10 +27,6 @@ _OUTPUT_BYTES = 256 * 1024
 _SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 _PYTHON = os.path.realpath(sys.executable)
-
-
-class PackageError(Exception):
-    """A package could not be installed; its text is one sentence that names it and what its registry answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,18 @@ from typing import Any
 
 from orchestrator.runtime import calls, decide
 from orchestrator.runtime.emit import Emitter
+from orchestrator.runtime.errors import SkillError
 from orchestrator.runtime.link import Link
 from orchestrator.runtime.prompt import system_prompt
-from orchestrator.runtime.skills import Routes, SkillError, route
+from orchestrator.runtime.skills import Routes, route
 from orchestrator.runtime.skills.builtin import BuiltinSession
 from orchestrator.runtime.skills.opening import Skills, open_skills
 from orchestrator.runtime.stream import Stream
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.runtime.turn import Move, Phase, Turn, stop_by_error
-from orchestrator.runtime.warm import runtime_version
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Step
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply
 from orchestrator.wire.message import Message, ToolCall, ToolResult
-from orchestrator.wire.platform_event import InitializeRuntime
 from orchestrator.wire.run import EventDetail, Run
 
 _TODOS = "todos"
@@ -40,17 +39,6 @@ async def work(
         SpoolFullError, WireError: the Run cannot be told about, or the broker refuses it.
     """
     emitter = surroundings.emitter
-    emitter.emit(
-        InitializeRuntime,
-        runtime_version=runtime_version(),
-        expert_name=run.expert.name,
-        experts=run.known_experts,
-        model=run.model,
-        max_steps=run.max_steps,
-        max_retries=run.max_retries,
-        timeout=run.timeout_ms,
-        query=run.query,
-    )
     todos = (run.checkpoint.metadata or {}).get(_TODOS, [])
     base = BuiltinSession(run.expert, run.exec_grant, surroundings, todos)
     last: Move | None = None

@@ -1,16 +1,22 @@
 """What a Sandbox gets ready while it waits for its Run, so that a hand-over costs milliseconds."""
 
-from functools import cache
+import asyncio
+import gc
+from importlib import import_module
 
-
-@cache
-def runtime_version() -> str:
-    """The version of this package."""
-    from importlib import metadata  # noqa: PLC0415 - a tenth of the time to start, and not needed to attach
-
-    return metadata.version("perstack-orch")
+# In the order of need, in slices: a Run that comes early waits for one of them at most.
+_NEEDED = (
+    "orchestrator.runtime.confine",
+    "orchestrator.runtime.skills.builtin",
+    "orchestrator.runtime.decide",
+    "orchestrator.runtime.loop",
+)
 
 
 async def warm_up() -> None:
-    """Build what is otherwise built on first use, in slices, so that a Run that comes early does not wait for it."""
-    runtime_version()
+    """Import what every Run needs, in slices."""
+    for module in _NEEDED:
+        await asyncio.sleep(0)
+        import_module(module)
+    # What was imported lives as long as the process.
+    gc.freeze()

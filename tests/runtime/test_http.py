@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.runtime import forward
-from orchestrator.runtime.skills import SkillError
+from orchestrator.runtime.errors import SkillError
 from orchestrator.runtime.skills.http import connect
 from orchestrator.runtime.skills.mcp_session import McpSession, Patience
 from orchestrator.runtime.surroundings import Surroundings

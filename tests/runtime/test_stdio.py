@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.runtime.domain import skill_home
-from orchestrator.runtime.skills import SkillError
+from orchestrator.runtime.errors import SkillError
 from orchestrator.runtime.skills.mcp_session import McpSession, Patience
 from orchestrator.runtime.skills.stdio import command_line, connect
 from orchestrator.runtime.surroundings import Surroundings

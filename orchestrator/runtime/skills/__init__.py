@@ -14,10 +14,6 @@ from orchestrator.wire.skill import InteractiveSkill
 _QUERY_SCHEMA = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
 
 
-class SkillError(Exception):
-    """A skill cannot be used; its text is one clear sentence that names the skill and says what to do."""
-
-
 class SkillSession(Protocol):
     """An open connection to a skill."""
 

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
-from orchestrator.runtime.skills import SkillError, SkillSession
+from orchestrator.runtime.errors import SkillError
+from orchestrator.runtime.skills import SkillSession
 from orchestrator.wire.generation import ToolDefinition
 from orchestrator.wire.message import TextPart, ToolCall, ToolResult
 from orchestrator.wire.skill import SseSkill, StdioSkill

@@ -14,7 +14,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED
 
-from orchestrator.runtime.skills import SkillError
+from orchestrator.runtime.errors import SkillError
 from orchestrator.runtime.skills.http_way import Way
 from orchestrator.runtime.skills.lines import LINE_BYTES
 from orchestrator.runtime.skills.mcp_session import Connection, McpSession, Patience, discover, innermost, tell

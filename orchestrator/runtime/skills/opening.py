@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
-from orchestrator.runtime.skills import SkillError, SkillSession
+from orchestrator.runtime.errors import SkillError
+from orchestrator.runtime.skills import SkillSession
 from orchestrator.runtime.skills.deferred import DeferredSession
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.wire.platform_event import SkillConnected, SkillDisconnected

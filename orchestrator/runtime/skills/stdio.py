@@ -14,7 +14,7 @@ from mcp_types import CONNECTION_CLOSED
 from orchestrator.runtime import toolchain
 from orchestrator.runtime.confine import Child
 from orchestrator.runtime.enclosed import for_skill
-from orchestrator.runtime.skills import SkillError
+from orchestrator.runtime.errors import SkillError
 from orchestrator.runtime.skills.lines import LINE_BYTES, transport
 from orchestrator.runtime.skills.mcp_session import Connection, McpSession, Patience, discover, innermost, tell
 from orchestrator.runtime.skills.stderr import SkillLog

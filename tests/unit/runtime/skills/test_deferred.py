@@ -1,6 +1,7 @@
 import asyncio
 
-from orchestrator.runtime.skills import SkillError, SkillSession
+from orchestrator.runtime.errors import SkillError
+from orchestrator.runtime.skills import SkillSession
 from orchestrator.runtime.skills.deferred import DeferredSession
 from orchestrator.wire.generation import ToolDefinition
 from orchestrator.wire.message import TextPart, ToolCall, ToolResult
