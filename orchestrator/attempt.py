@@ -18,8 +18,9 @@ from orchestrator.pool import Pool
 from orchestrator.prewarm import SETTLED_SECONDS, while_generating
 from orchestrator.sandbox import Exit
 from orchestrator.telling import terminal_event
+from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.checkpoint import Checkpoint, RunError
-from orchestrator.wire.event import TerminalEvent
+from orchestrator.wire.event import StreamingEvent, TerminalEvent
 from orchestrator.wire.identity import identify
 from orchestrator.wire.platform_event import DockerContainerStatus
 from orchestrator.wire.run import Run
@@ -95,9 +96,9 @@ class Attempts:
         job, sandbox = self.place.job, opened.sandbox
         wanted = while_generating(planned.run.expert, fan_out, job.prewarm)
         async with collecting(sandbox.lines(), partial(exit_of, sandbox), opened.spool, sequence) as collector:
-            with _refilling(self.pool, wanted) as generates, _limited(collector, job.run_seconds):
+            with _foreseeing(self.pool, planned.run.run_id, wanted) as foresight, _limited(collector, job.run_seconds):
                 async for collected in collector:
-                    generates(isinstance(collected.event, StartGeneration))
+                    foresight.see(collected.event)
                     verdict = await self._publish(opened, collected)
                     if verdict is not None:
                         return verdict
@@ -155,29 +156,34 @@ def _limited(collector: Collector, seconds: float | None) -> Iterator[None]:
             timer.cancel()
 
 
-class _Refill:
+class _Foresight:
     """Has Sandboxes warmed once a model call has lasted so long that starting them disturbs nobody."""
 
-    def __init__(self, pool: Pool, count: int) -> None:
+    def __init__(self, pool: Pool, run_id: str, count: int) -> None:
         self._pool = pool
+        self._run_id = run_id
         self._count = count
         self._timer: asyncio.TimerHandle | None = None
 
-    def __call__(self, generating: bool) -> None:  # noqa: FBT001 - what the event just seen says
+    def see(self, event: AnyEvent) -> None:
+        """Tell the next event of the Run."""
+        if isinstance(event, StreamingEvent):
+            return  # The reply is on its way, and what it asks for is not known yet.
         self.cancel()
-        if generating and self._count:
+        if isinstance(event, StartGeneration) and self._count:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(SETTLED_SECONDS, self._pool.prepare, self._count)
+            self._timer = loop.call_later(SETTLED_SECONDS, self._pool.want, self._run_id, self._count)
 
     def cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._pool.unwant(self._run_id)
 
 
 @contextmanager
-def _refilling(pool: Pool, count: int) -> Iterator[_Refill]:
-    refill = _Refill(pool, count)
+def _foreseeing(pool: Pool, run_id: str, count: int) -> Iterator[_Foresight]:
+    foresight = _Foresight(pool, run_id, count)
     try:
-        yield refill
+        yield foresight
     finally:
-        refill.cancel()
+        foresight.cancel()

@@ -25,7 +25,7 @@ from orchestrator.launching import Place
 from orchestrator.outcome import Outcome, is_stopped, job_status
 from orchestrator.plan import Job
 from orchestrator.pool import Pool
-from orchestrator.prewarm import at_start
+from orchestrator.prewarm import Budget, at_start, of_this_machine
 from orchestrator.providers import Provider
 from orchestrator.sandbox import Backend
 from orchestrator.state import directory_of, job_directory, ordinals, remove_unused
@@ -136,10 +136,11 @@ class Drive:
         numbers = itertools.count(max(used, default=0) + 1)
         place = Place(self.job, self.backend, broker, self.records, directory, self._publish, self.note, now)
         async with asyncio.TaskGroup() as sandboxes:
-            spare = at_start(self.job.expert, os.cpu_count() or 1, self.job.prewarm)
-            pool = Pool(place, sandboxes, numbers, spare)
+            wish = self.job.prewarm
+            spare = at_start(self.job.expert, os.cpu_count() or 1, wish)
+            pool = Pool(place, sandboxes, numbers, spare, of_this_machine() if wish is None else Budget(wish))
             if not self.records.sandboxes(start.checkpoint.run_id):
-                pool.prepare(1)
+                pool.begin()
             attempts = Attempts(place, pool, await self.records.key())
             tree = Tree(place, attempts, asyncio.Semaphore(self.job.slots))
             last = await tree.run_expert(start)

@@ -77,8 +77,12 @@ class Absent:
 
 
 @asynccontextmanager
-async def launched(place: Place, ordinal: int, gone: asyncio.Event) -> AsyncIterator[Opened]:
+async def launched(
+    place: Place, ordinal: int, gone: asyncio.Event, started: Callable[[], None]
+) -> AsyncIterator[Opened]:
     """Launch the Sandbox of this number; its state directory stands before it, and says that it may exist.
+
+    `started` is called once it runs, though it may not have reached its broker yet.
 
     Raises:
         BackendError: it could not be started, or does not reach its broker.
@@ -87,6 +91,7 @@ async def launched(place: Place, ordinal: int, gone: asyncio.Event) -> AsyncIter
     with state_directory(place.directory, ordinal, user, place.job.events) as (state, spool):
         spec = sandbox_spec(place.job, ordinal, state, place.clock() // 1000)
         async with place.broker.listen(state, user) as session, place.backend.launch(spec) as sandbox:
+            started()
             await ready(spec.name, session, sandbox)
             yield Opened(ordinal, sandbox, session, spool, gone)
 

@@ -20,7 +20,7 @@ from orchestrator.wire.identity import identify
 from orchestrator.wire.install import Program
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Delegate, EventDetail, Grant, Run, RunSetting, Start
-from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, SseSkill, StdioSkill
+from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, SkillWay, SseSkill, StdioSkill
 from orchestrator.wire.usage import Usage
 from orchestrator.workspace import Workspace
 
@@ -128,7 +128,15 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
         hidden=job.workspace.hidden,
         packages=job.shelf.directory,
         runtime_class=job.runtime_class,
+        ways=_ways(job),
     )
+
+
+def _ways(job: Job) -> tuple[SkillWay, ...]:
+    skills = [skill for expert in reachable(job) for skill in expert.skills]
+    started = any(isinstance(skill, StdioSkill) and skill.name != BASE_SKILL for skill in skills)
+    remote = any(isinstance(skill, SseSkill) for skill in skills)
+    return (*([SkillWay.STDIO] if started else []), *([SkillWay.HTTP] if remote else []))
 
 
 def first(job: Job) -> Start:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from orchestrator.backends.naming import sandbox_name
 from orchestrator.broker.session import Session
 from orchestrator.launching import Opened, Place, exit_of, found, launched
+from orchestrator.prewarm import UNUSED_SECONDS, Budget
 from orchestrator.sandbox import Sandbox
 
 _EXIT_SECONDS = 10
@@ -21,10 +22,11 @@ _Opening = Callable[[asyncio.Event], AbstractAsyncContextManager[Opened]]
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """One Sandbox of the pool, from its launch to its removal."""
+    """One Sandbox of the pool, from its launch to its removal; `spare` if it is within the budget."""
 
     ordinal: int
     opened: "asyncio.Future[Opened]"
+    spare: bool = False
     worked: bool = False
     released: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -33,27 +35,46 @@ class _Slot:
 class Pool:
     """Launches Sandboxes, hands each to one Run, and removes it afterwards. `tasks` must outlive every use.
 
-    Once the first is up, `spare` more are launched: beside it they would delay it by a third.
+    Once the first runs, `spare` more are launched one after another: beside it they would delay it by a third, but what
+    the engine does for the next goes well beside the imports of the last. What nobody uses yet is within `budget`.
     """
 
-    def __init__(self, place: Place, tasks: asyncio.TaskGroup, ordinals: Iterator[int], spare: int) -> None:
+    def __init__(
+        self, place: Place, tasks: asyncio.TaskGroup, ordinals: Iterator[int], spare: int, budget: Budget
+    ) -> None:
         self._place = place
         self._tasks = tasks
         self._ordinals = ordinals
         self._spare = spare
+        self._budget = budget
         self._idle: list[_Slot] = []
+        self._wanted: dict[str, int] = {}
+        self._surplus: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def prepare(self, count: int) -> None:
-        """Have at least `count` Sandboxes up, or coming up, that nobody uses yet."""
-        while len(self._idle) < count and not self._closed:
-            self._idle.append(self._launch())
+    def begin(self) -> None:
+        """Launch the first: it is known that it is needed, though not yet what for."""
+        self._idle.append(self._launch())
+
+    def want(self, run_id: str, count: int) -> None:
+        """Have `count` Sandboxes unused for what a Run may come to need, beside what other Runs may."""
+        self._wanted[run_id] = count
+        while len(self._idle) < sum(self._wanted.values()) and self._warm():
+            pass
+
+    def unwant(self, run_id: str) -> None:
+        """Take back what a Run wanted; what nobody uses for a while is removed."""
+        if self._wanted.pop(run_id, None) is not None and self._surplus is None:
+            loop = asyncio.get_running_loop()
+            self._surplus = loop.call_later(UNUSED_SECONDS, self._shrink)
 
     def close(self) -> None:
         """Remove what nobody uses; nothing is launched any more."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().released.set()
+        self._wanted.clear()
+        if self._surplus is not None:
+            self._surplus.cancel()
+        self._shrink()
 
     @asynccontextmanager
     async def sandbox(self) -> AsyncIterator[Opened]:
@@ -62,8 +83,7 @@ class Pool:
         Raises:
             BackendError: none could be started.
         """
-        slot = self._idle.pop(0) if self._idle else self._launch()
-        async with self._used(slot) as opened:
+        async with self._used(self._taken(self._idle[0]) if self._idle else self._launch()) as opened:
             yield opened
 
     @asynccontextmanager
@@ -85,9 +105,32 @@ class Pool:
         finally:
             slot.released.set()
 
+    def _taken(self, slot: _Slot) -> _Slot:
+        self._idle.remove(slot)
+        if slot.spare:
+            self._budget.give_back()
+        return slot
+
+    def _shrink(self) -> None:
+        self._surplus = None
+        for slot in self._idle[sum(self._wanted.values()) :]:
+            self._taken(slot).released.set()
+
+    def _warm(self) -> bool:
+        if self._closed or not self._budget.take():
+            return False
+        slot = self._launch()
+        slot.spare = True
+        self._idle.append(slot)
+        return True
+
+    def _warm_spare(self) -> None:
+        if self._spare and self._warm():
+            self._spare -= 1
+
     def _launch(self) -> _Slot:
         ordinal = next(self._ordinals)
-        return self._open(ordinal, lambda gone: launched(self._place, ordinal, gone))
+        return self._open(ordinal, lambda gone: launched(self._place, ordinal, gone, self._warm_spare))
 
     def _open(self, ordinal: int, opening: _Opening) -> _Slot:
         slot = _Slot(ordinal, asyncio.get_running_loop().create_future())
@@ -98,8 +141,6 @@ class Pool:
         try:
             async with opening(slot.gone) as opened:
                 slot.opened.set_result(opened)
-                spare, self._spare = self._spare, 0
-                self.prepare(spare)
                 await self._until_released(slot, opened.sandbox)
                 opened.session.revoke()
                 if slot.worked:
@@ -107,6 +148,8 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - whoever takes the Sandbox gets it, whatever it is
             self._fail(slot, error)
         finally:
+            if slot in self._idle:
+                self._taken(slot)
             slot.opened.cancel()
             slot.gone.set()
 
@@ -116,7 +159,7 @@ class Pool:
             ended = group.create_task(exit_of(sandbox))
             await asyncio.wait((released, ended), return_when=asyncio.FIRST_COMPLETED)
             if slot in self._idle:
-                self._idle.remove(slot)
+                self._taken(slot)
                 self._place.note(f"a warm Sandbox, {sandbox.name}, ended by itself: {ended.result()}")
             elif slot.worked:
                 await slot.released.wait()
@@ -131,7 +174,6 @@ class Pool:
         slot.opened.set_exception(error)
         if slot in self._idle:
             # Nobody waits for it; whoever needs a Sandbox launches another, and hears of what is wrong then.
-            self._idle.remove(slot)
             slot.opened.exception()
 
 

@@ -45,6 +45,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     run_as: User | None = None,
     events: EventDetail = EventDetail.DEFAULT,
     verbose: bool = False,
+    prewarm: int | None = None,
     run_seconds: float | None = None,
     job_seconds: float | None = None,
     prices: Prices = LIST_PRICES,
@@ -55,7 +56,8 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     the Expert's skills and `exec` get besides. Without `workspace` it is ./workspace, made if it is not there.
     `store` is where the job's records will be. `allowed` are hosts by skill, beside those that skills declare.
     `image` is the runtime image, `runtime_class` what runs it in the engine, `run_as` goes before the workspace's
-    owner. `run_seconds` and `job_seconds` are limits, `prices` those of models.
+    owner. `prewarm` is how many Sandboxes are kept ready, None to decide by need. `run_seconds` and `job_seconds` are
+    limits, `prices` those of models.
 
     Raises:
         ConfigError: there is no such Expert, provider or backend, or the id, workspace or store cannot be used.
@@ -95,6 +97,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         runtime_class=runtime_class,
         events=events,
         verbose=verbose,
+        prewarm=prewarm,
         run_seconds=run_seconds,
         job_seconds=job_seconds,
         registries=find_registries(env),

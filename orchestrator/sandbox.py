@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.wire.skill import SkillWay
+
 MIB = 1024 * 1024
 
 
@@ -38,7 +40,8 @@ class SandboxSpec:
     `read_only` and `hidden` are files below the workspace, relative to it: mounted read-only, and shown empty.
     `packages` is mounted at /packages, read-only but for the Sandbox that installs.
     `deadline` is Unix seconds; past it the Sandbox may be removed by anybody of its instance. `runtime_class` names
-    what runs it in place of the engine's own choice: a kernel of its own, as gVisor or Kata give it.
+    what runs it in place of the engine's own choice: a kernel of its own, as gVisor or Kata give it. `ways` are those
+    in which its job's Experts may speak to skills, to be made ready while it waits.
     """
 
     name: str
@@ -54,6 +57,13 @@ class SandboxSpec:
     packages: Path | None = None
     installs: bool = False
     runtime_class: str | None = None
+    ways: tuple[SkillWay, ...] = ()
+
+
+def runtime_arguments(spec: SandboxSpec) -> tuple[str, ...]:
+    """What the runtime is told when it starts, wherever that is."""
+    ways = ("--ways", ",".join(spec.ways)) if spec.ways else ()
+    return "--deadline", str(spec.deadline), *ways
 
 
 class Reason(StrEnum):

@@ -1,6 +1,7 @@
 """Sandboxes as containers of a Docker engine on this machine."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,8 @@ from orchestrator.errors import BackendError, BackendUnavailableError, ImageNotF
 from orchestrator.sandbox import Sandbox, SandboxSpec
 from orchestrator.wire.line import LINE_BYTES
 from orchestrator.wire.run import EventDetail
+
+_STARTS_PER_CORE = 2
 
 
 class DockerBackend:
@@ -41,6 +44,8 @@ class DockerBackend:
         self._image = image
         self._line_bytes = line_bytes
         self._command = command
+        # A hundred at once would each take a hundred times as long, and reach their brokers too late.
+        self._starting = asyncio.Semaphore(_STARTS_PER_CORE * (os.cpu_count() or 1))
 
     async def check(self) -> None:
         """Ask whether the engine answers and has the image. That sockets cross, the first Sandbox's connection proves.
@@ -93,10 +98,11 @@ class DockerBackend:
         """
         sandbox = DockerSandbox(self._engine, spec.name, self._line_bytes, self._note)
         async with self._removed_after(sandbox):
-            # Cut off in the middle, a create would leave a container whose id nobody knows.
-            await shielded(self._create(sandbox, spec))
-            async with self._engine.asked(f"start the Sandbox {spec.name}", ANSWER_SECONDS):
-                await sandbox.start()
+            async with self._starting:
+                # Cut off in the middle, a create would leave a container whose id nobody knows.
+                await shielded(self._create(sandbox, spec))
+                async with self._engine.asked(f"start the Sandbox {spec.name}", ANSWER_SECONDS):
+                    await sandbox.start()
             yield sandbox
 
     @asynccontextmanager

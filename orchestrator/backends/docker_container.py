@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from orchestrator.sandbox import SandboxSpec
+from orchestrator.sandbox import SandboxSpec, runtime_arguments
 from orchestrator.wire.link import GATE_NAME
 
 WORKSPACE = PurePosixPath("/workspace")
@@ -30,7 +30,7 @@ def create_body(spec: SandboxSpec, command: Sequence[str] | None = None) -> dict
     body: dict[str, Any] = {
         "Image": spec.image,
         "User": f"{spec.user.uid}:{spec.user.gid}",
-        "Cmd": ["--deadline", str(spec.deadline)],
+        "Cmd": list(runtime_arguments(spec)),
         "WorkingDir": "/",
         "Env": [],
         "Labels": dict(spec.labels),

@@ -18,7 +18,7 @@ from orchestrator.backends.process_record import ProcessRecord, ProcessRecords, 
 from orchestrator.backends.process_sandbox import ProcessSandbox
 from orchestrator.backends.shielded import shielded
 from orchestrator.errors import BackendError, SandboxLostError
-from orchestrator.sandbox import Sandbox, SandboxSpec
+from orchestrator.sandbox import Sandbox, SandboxSpec, runtime_arguments
 from orchestrator.wire.line import LINE_BYTES
 from orchestrator.wire.run import EventDetail
 
@@ -117,7 +117,7 @@ class ProcessBackend:
         if self._command is not None:
             return list(self._command)
         packages = () if spec.packages is None else ("--packages", str(spec.packages))
-        options = ("--state", str(spec.state), "--workspace", str(spec.workspace), "--deadline", str(spec.deadline))
+        options = ("--state", str(spec.state), "--workspace", str(spec.workspace), *runtime_arguments(spec))
         return [*_RUNTIME, *options, *packages]
 
 

@@ -60,6 +60,9 @@ class RunOptions:
         _Text, typer.Option(metavar="NAME", help="What runs Sandboxes in the engine: runsc (gVisor), kata, …")
     ] = None
     run_as: Annotated[_Text, typer.Option(metavar="UID[:GID]", help="User, else the workspace's owner.")] = None
+    prewarm: Annotated[
+        str, typer.Option(metavar="auto|off|N", help="Sandboxes kept ready for delegations before they are needed.")
+    ] = "auto"
     events: Annotated[
         str, typer.Option(metavar="default|full", help="Whether events carry the whole conversation.")
     ] = "default"

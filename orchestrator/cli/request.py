@@ -22,6 +22,7 @@ from orchestrator.store import Store
 from orchestrator.wire.identity import is_job_id
 from orchestrator.wire.run import EventDetail
 
+_MOST_PREWARMED = 64
 _USER = re.compile(r"([0-9]{1,9})(?::([0-9]{1,9}))?", re.ASCII)
 
 
@@ -49,6 +50,7 @@ def check(options: RunOptions) -> None:
     _check_continuing(options)
     _user(options.run_as)
     _allowed(options.allow_domain)
+    _prewarm(options.prewarm)
     if options.reasoning_budget is not None:
         parse_reasoning_budget(options.reasoning_budget)
 
@@ -118,6 +120,7 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         verbose=options.verbose,
         run_seconds=options.run_seconds,
         job_seconds=options.job_seconds,
+        prewarm=_prewarm(options.prewarm),
         prices=prices(options.prices, cwd),
     )
 
@@ -159,6 +162,16 @@ def _user(text: str | None) -> User | None:
     if int(uid) == 0:
         _refuse("--run-as", text, "Experts never run as root")
     return User(int(uid), int(gid if gid is not None else uid))
+
+
+def _prewarm(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if text == "off":
+        return 0
+    if not (text.isascii() and text.isdigit() and int(text) <= _MOST_PREWARMED):
+        _refuse("--prewarm", text, f"say auto, off, or how many, at most {_MOST_PREWARMED}")
+    return int(text)
 
 
 def _allowed(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """Process 1 of a Sandbox: `python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR] …`.
 
 Its exit code is one of `wire.exit_code`; stderr says why, its last line in one sentence. Past `--deadline`, in Unix
-seconds, it ends whatever it does.
+seconds, it ends whatever it does. `--ways` are those to skills that it makes ready while it waits.
 """
 
 import gc
@@ -15,6 +15,7 @@ import signal  # noqa: E402 - after gc.disable
 import sys  # noqa: E402 - after gc.disable
 import threading  # noqa: E402 - after gc.disable
 import time  # noqa: E402 - after gc.disable
+from collections.abc import Sequence  # noqa: E402 - after gc.disable
 from contextlib import AbstractAsyncContextManager  # noqa: E402 - after gc.disable
 from dataclasses import dataclass  # noqa: E402 - after gc.disable
 from functools import partial  # noqa: E402 - after gc.disable
@@ -33,6 +34,7 @@ from orchestrator.wire.facts import Facts, shortfall  # noqa: E402 - after gc.di
 from orchestrator.wire.identity import identify  # noqa: E402 - after gc.disable
 from orchestrator.wire.link import Assigned  # noqa: E402 - after gc.disable
 from orchestrator.wire.run import Run  # noqa: E402 - after gc.disable
+from orchestrator.wire.skill import SkillWay  # noqa: E402 - after gc.disable
 
 _CLOSING_SECONDS = 5.0
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
@@ -45,17 +47,19 @@ _EXITS = {
 }
 _USAGE = (
     "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR] [--deadline SECONDS]"
+    " [--ways stdio,http]"
 )
+_DIRECTORIES = {"--state": "/run/perstack", "--workspace": "/workspace", "--packages": "/packages"}
 
 
 def main(args: list[str]) -> int:
     """Work one Run; give the exit code."""
     reap.become_init()
-    options = {"--state": "/run/perstack", "--workspace": "/workspace", "--packages": "/packages", "--deadline": ""}
+    options = {**_DIRECTORIES, "--deadline": "", "--ways": ""}
     if len(args) % 2 or not set(args[::2]) <= options.keys():
         return _fail(_USAGE, ExitCode.FAULT)
     options |= dict(zip(args[::2], args[1::2], strict=True))
-    if deadline := options.pop("--deadline"):
+    if deadline := options["--deadline"]:
         _end_after(float(deadline) - time.time(), ExitCode.DEADLINE)
     found = facts.find()
     if missing := shortfall(found.landlock):
@@ -68,8 +72,9 @@ def main(args: list[str]) -> int:
     # What the MCP SDK logs with tracebacks is told in sentences where it is handled.
     logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
     try:
-        place = _Place(**{name[2:]: Path(path) for name, path in options.items()})
-        asyncio.run(_until_stopped(place, found, event_fd))
+        place = _Place(*(Path(options[name]) for name in _DIRECTORIES))
+        ways = [SkillWay(way) for way in options["--ways"].split(",") if way]
+        asyncio.run(_until_stopped(place, found, event_fd, ways))
     except asyncio.CancelledError:
         return _fail("stopped from outside", ExitCode.STOPPED)
     except Exception as error:  # noqa: BLE001 - the last place that can say what happened
@@ -84,12 +89,12 @@ class _Place:
     packages: Path
 
 
-async def _until_stopped(place: _Place, found: Facts, event_fd: int) -> None:
+async def _until_stopped(place: _Place, found: Facts, event_fd: int, ways: Sequence[SkillWay]) -> None:
     running = asyncio.get_running_loop()
     task = asyncio.current_task()
     if task is not None:
         running.add_signal_handler(signal.SIGTERM, partial(_stop, task))
-    async with attach(place.state, found, meanwhile=warm_up) as (assigned, link):
+    async with attach(place.state, found, meanwhile=partial(warm_up, ways)) as (assigned, link):
         await _do(assigned, link, place, event_fd)
 
 

@@ -135,6 +135,7 @@ class Loop:
         )
         self._generations += 1
         stream = Stream(self._emitter, shows_text=for_result)
+        self._skills.start()
         try:
             outcome = await self._link.generate(request, stream.take)
             stream.finish(outcome)

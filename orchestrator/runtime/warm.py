@@ -2,7 +2,10 @@
 
 import asyncio
 import gc
+from collections.abc import Sequence
 from importlib import import_module
+
+from orchestrator.wire.skill import SkillWay
 
 # In the order of need, in slices: a Run that comes early waits for one of them at most.
 _NEEDED = (
@@ -13,9 +16,9 @@ _NEEDED = (
 )
 
 
-async def warm_up() -> None:
-    """Import what every Run needs, in slices."""
-    for module in _NEEDED:
+async def warm_up(ways: Sequence[SkillWay] = ()) -> None:
+    """Import what every Run needs, in slices, and what speaks to skills in these `ways`."""
+    for module in (*_NEEDED, *(f"orchestrator.runtime.skills.{way}" for way in ways)):
         await asyncio.sleep(0)
         import_module(module)
     # What was imported lives as long as the process.

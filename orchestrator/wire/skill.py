@@ -1,11 +1,19 @@
 """Skills as declared in perstack.toml (spec 1.5), each carrying its name."""
 
+from enum import StrEnum
 from typing import Any
 
 from orchestrator.wire.frozen import Frozen, Tagged
 
 BASE_SKILL = "@perstack/base"
 """The reserved name of the built-in tools."""
+
+
+class SkillWay(StrEnum):
+    """How skills are spoken to over the Model Context Protocol."""
+
+    STDIO = "stdio"
+    HTTP = "http"
 
 
 class StdioSkill(Tagged, tag="mcpStdioSkill"):

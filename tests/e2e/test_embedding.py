@@ -2,52 +2,23 @@
 
 import asyncio
 import json
-import os
 import re
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from orchestrator import JobEvents, Recorded, Store, load_config, make_job, open_backend, provider_of, run_job
-from tests.support import engine
+from orchestrator import Recorded
+from tests.support.embedded import ENVIRON, running
 from tests.support.project import ONE, Make, Project, Result, ended, say, use
 
 ROOT = Path(__file__).parents[2]
 LOOK = use(("listDirectory", {"path": "."}))
 LATE = say("late") | {"delayMs": 60_000}
-ENVIRON = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
 
 
 class LeftError(Exception):
     """What the embedding program raises."""
-
-
-@asynccontextmanager
-async def _running(project: Project) -> AsyncIterator[JobEvents]:
-    config, store = load_config(project.directory / "perstack.toml"), Store(project.store)
-    project.workspace.mkdir()
-    if os.geteuid() == 0:
-        os.chown(project.workspace, 65532, 65532)
-    job = make_job(
-        "one",
-        "go",
-        config=config,
-        env={},
-        backend=project.backend,
-        workspace=project.workspace,
-        store=store.root,
-        job_id="embedded",
-        image=engine.runtime_image(),
-    )
-    async with (
-        asyncio.timeout(60),
-        open_backend(project.backend, ENVIRON, image=job.image) as backend,
-        run_job(job, backend=backend, store=store, provider=provider_of(job)) as events,
-    ):
-        yield events
 
 
 def _status(project: Project) -> str:
@@ -70,7 +41,7 @@ def _second_call(recorded: Recorded, seen: list[bytes]) -> bool:
 async def test_a_job_to_its_end(project: Make) -> None:
     """All events are seen in order, stored as seen, and the outcome stands after them."""
     made = project(ONE, {"one": [LOOK, say("done")]})
-    async with _running(made) as events:
+    async with running(made) as events:
         seen = [recorded async for recorded in events]
     assert [recorded.event.position for recorded in seen] == list(range(1, len(seen) + 1))
     assert events.outcome is not None
@@ -83,7 +54,7 @@ async def test_leaving_the_block_in_the_middle_of_a_model_call_stops_the_job(pro
     """Nothing runs once the block is left (the fixture looks), and all that was seen is on record."""
     made = project(ONE, {"one": [LOOK, LATE]})
     seen: list[bytes] = []
-    async with _running(made) as events:
+    async with running(made) as events:
         async for recorded in events:
             if _second_call(recorded, seen):
                 break
@@ -98,7 +69,7 @@ async def test_raising_in_the_block_stops_the_job_and_comes_out_as_it_is(project
     seen: list[bytes] = []
 
     async def work() -> None:
-        async with _running(made) as events:
+        async with running(made) as events:
             async for recorded in events:
                 if _second_call(recorded, seen):
                     raise LeftError
@@ -114,7 +85,7 @@ async def test_cancelling_whoever_iterates_stops_the_job(project: Make) -> None:
     made = project(ONE, {"one": [LATE]})
 
     async def work() -> None:
-        async with _running(made) as events:
+        async with running(made) as events:
             async for _ in events:
                 began.set()
 
@@ -131,7 +102,7 @@ async def test_cancelling_whoever_iterates_stops_the_job(project: Make) -> None:
 async def test_leaving_before_the_first_event(project: Make) -> None:
     """A block that does nothing leaves nothing."""
     made = project(ONE, {"one": [LATE]})
-    async with _running(made):
+    async with running(made):
         pass
     assert _status(made) == "cancelled"
 

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.wire.install import MARKER
 from orchestrator.wire.platform_event import SkillConnected, SkillStarting
-from orchestrator.wire.state_event import CallTools, ResolveToolResults
+from orchestrator.wire.state_event import ResolveToolResults
 from tests.support.project import Make, Project, Result, say, use
 
 EVERYTHING = """
@@ -161,17 +161,18 @@ async def test_b12_install_writes_the_lock(project: Make, storage: Path) -> None
     assert echo["inputSchema"]["required"] == ["message"]
 
 
-async def test_e12_a_locked_skill_starts_on_its_first_call(project: Make, storage: Path) -> None:
-    """The model is offered the locked tools; a server starts when one is called, and the other does not."""
-    solo = project(EVERYTHING + TIME, {"solo": [use(("echo", {"message": "hello-42"})), say("done")]})
+async def test_e12_a_locked_skill_starts_beside_the_first_model_call(project: Make, storage: Path) -> None:
+    """The model is offered the locked tools at once; a server starts meanwhile, and a lazy one when it is called."""
+    echo = use(("echo", {"message": "hello-42"})) | {"delayMs": 5_000}
+    solo = project(EVERYTHING + TIME + "lazyInit = true\n", {"solo": [echo, say("done")]})
     made = await solo.command("install", "--backend", solo.backend, "--storage", str(storage))
     assert made.code == 0, made.stderr
     result = await solo.run("solo", "go", "--storage", str(storage))
     assert result.code == 0, result.stderr
     assert results(result) == ["Echo: hello-42"]
     assert [event.skill_name for event in result.of(SkillStarting)] == ["everything"]
-    order = [event.type for event in result.events]
-    assert order.index(result.of(CallTools)[0].type) < order.index("skillStarting")
+    told = result.types
+    assert told.index("startGeneration") < told.index("skillStarting") < told.index("callTools")
 
 
 @pytest.mark.parametrize("damage", ["not toml [", "changed"])

@@ -1,4 +1,4 @@
-"""A skill whose tools are known from a lock: its server starts with the first call (E12)."""
+"""A skill whose tools are known from a lock: its server starts while the model is asked for the first time (E12)."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ class DeferredSession:
     Args:
         skill: whose `pick` and `omit` apply.
         known: what the lock says it offers.
-        opened: the session, or why there is none, some time after `wanted` was set.
+        opened: the session, or why there is none, some time after `wanted` was set; a call sets it too.
         part_id: gives an id for each part of a result.
     """
 

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 
 from orchestrator.runtime.errors import SkillError
 from orchestrator.runtime.skills import SkillSession
@@ -11,7 +13,7 @@ from orchestrator.runtime.skills.deferred import DeferredSession
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.wire.platform_event import SkillConnected, SkillDisconnected
 from orchestrator.wire.run import Grant, Run
-from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, Skill, SseSkill, StdioSkill
+from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, Skill, SkillWay, SseSkill, StdioSkill
 
 Opened = asyncio.Future[SkillSession | SkillError]
 """A session once it is open; the reason instead where one that may start late could not be opened."""
@@ -20,8 +22,9 @@ Opened = asyncio.Future[SkillSession | SkillError]
 class Skills:
     """The open sessions of a Run, by skill name, the base skill first."""
 
-    def __init__(self, sessions: Sequence[tuple[str, Opened]]) -> None:
+    def __init__(self, sessions: Sequence[tuple[str, Opened]], deferred: Sequence[asyncio.Event]) -> None:
         self._sessions = sessions
+        self._deferred = deferred
 
     async def ready(self) -> list[tuple[str, SkillSession]]:
         """Wait for those that start late (spec 6.2), and give all.
@@ -30,6 +33,11 @@ class Skills:
             SkillError: one of them could not be opened.
         """
         return [(name, _usable(await opened)) for name, opened in self._sessions]
+
+    def start(self) -> None:
+        """Start those that were put off until there is time, which is while the model is asked."""
+        for wanted in self._deferred:
+            wanted.set()
 
 
 @asynccontextmanager
@@ -44,37 +52,58 @@ async def open_skills(run: Run, surroundings: Surroundings, base: SkillSession) 
         surroundings.emitter.emit(SkillConnected, skill_name=BASE_SKILL, spawn_duration_ms=0)
     try:
         async with asyncio.TaskGroup() as tasks:
-            closing = asyncio.Event()
-            sessions = [] if own_base is not None else [(BASE_SKILL, _opened(base))]
-            starting: list[tuple[asyncio.Task[None], Opened]] = []
+            opening = _Opening(run, surroundings, tasks, asyncio.Event())
+            if own_base is None:
+                opening.sessions.append((BASE_SKILL, _opened(base)))
             # Where two skills have a tool of one name the first is asked: the base skill leads.
             for skill in sorted(run.expert.skills, key=lambda skill: skill is not own_base):
-                if (skill.name == BASE_SKILL and skill is not own_base) or isinstance(skill, InteractiveSkill):
+                if isinstance(skill, InteractiveSkill) or (skill.name == BASE_SKILL and skill is not own_base):
                     continue
-                opened: Opened = asyncio.get_running_loop().create_future()
-                grant = run.exec_grant if skill is own_base else run.grants.get(skill.name, Grant())
-                late, wanted = _is_late(skill), None
-                offered = opened
-                if (known := run.known_tools.get(skill.name)) is not None:
-                    deferred = DeferredSession(skill, known, opened, surroundings.part_id)
-                    late, wanted, offered = True, deferred.wanted, _opened(deferred)
-                holding = _hold(
-                    partial(_connect, skill, grant, surroundings), opened, closing, late=late, wanted=wanted
-                )
-                starting.append((tasks.create_task(holding), opened))
-                sessions.append((skill.name, offered))
+                opening.open(skill, run.exec_grant if skill is own_base else run.grants.get(skill.name, Grant()))
             prompt = {skill.name for skill in run.expert.skills if not _is_late(skill)}
-            for name, opened in sessions:
+            for name, opened in opening.sessions:
                 if name in prompt:
                     await opened
-            yield Skills(sessions)
-            closing.set()
-            for task, opened in starting:
-                if not opened.done():
-                    task.cancel()  # Nobody needed it, so nobody waits for it.
+            yield Skills(opening.sessions, opening.deferred)
+            opening.close()
     finally:
         if own_base is None:
             surroundings.emitter.emit(SkillDisconnected, skill_name=BASE_SKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """Sessions of a Run on their way: `deferred` start what is known from a lock and need not wait for its call."""
+
+    run: Run
+    surroundings: Surroundings
+    tasks: asyncio.TaskGroup
+    closing: asyncio.Event
+    sessions: list[tuple[str, Opened]] = field(default_factory=list)
+    starting: list[tuple[asyncio.Task[None], Opened]] = field(default_factory=list)
+    deferred: list[asyncio.Event] = field(default_factory=list)
+
+    def open(self, skill: StdioSkill | SseSkill, grant: Grant) -> None:
+        """Begin to open one, or see to it that it can be."""
+        opened: Opened = asyncio.get_running_loop().create_future()
+        late, wanted, offered = _is_late(skill), None, opened
+        known = self.run.known_tools.get(skill.name)
+        if known is not None:
+            session = DeferredSession(skill, known, opened, self.surroundings.part_id)
+            if not late:
+                self.deferred.append(session.wanted)
+            late, wanted, offered = True, session.wanted, _opened(session)
+        connecting = partial(_connect, skill, grant, self.surroundings)
+        holding = _hold(connecting, opened, self.closing, late=late, wanted=wanted)
+        self.starting.append((self.tasks.create_task(holding), opened))
+        self.sessions.append((skill.name, offered))
+
+    def close(self) -> None:
+        """Have all sessions closed."""
+        self.closing.set()
+        for task, opened in self.starting:
+            if not opened.done():
+                task.cancel()  # Nobody needed it, so nobody waits for it.
 
 
 def is_other_base(skill: Skill) -> bool:
@@ -125,14 +154,12 @@ def _usable(opened: SkillSession | SkillError) -> SkillSession:
     return opened
 
 
-def _connect(
+@asynccontextmanager
+async def _connect(
     skill: StdioSkill | SseSkill, grant: Grant, surroundings: Surroundings
-) -> AbstractAsyncContextManager[SkillSession]:
-    # The SDK takes a second to import, and HTTP half of another: only Runs that need them wait for them.
-    if isinstance(skill, SseSkill):
-        from orchestrator.runtime.skills import http  # noqa: PLC0415 - see above
-
-        return http.connect(skill, grant, surroundings)
-    from orchestrator.runtime.skills import stdio  # noqa: PLC0415 - see above
-
-    return stdio.connect(skill, grant, surroundings)
+) -> AsyncIterator[SkillSession]:
+    way = SkillWay.HTTP if isinstance(skill, SseSkill) else SkillWay.STDIO
+    # The SDK takes half a second to import, and the model may reply meanwhile.
+    module = await asyncio.to_thread(import_module, f"orchestrator.runtime.skills.{way}")
+    async with module.connect(skill, grant, surroundings) as session:
+        yield session

@@ -1,0 +1,72 @@
+"""Warm Sandboxes: how many there are at what time, and that none stays."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from orchestrator import JobEvents, pool
+from orchestrator.request import instance_of
+from orchestrator.state import directory_of, ordinals
+from tests.support.embedded import JOB, running
+from tests.support.project import Make, Project, say, use
+
+TEAM = (
+    '[experts.boss]\ninstruction = "Lead."\ndelegates = ["aide", "clerk"]\n'
+    '[experts.aide]\ninstruction = "Help."\n[experts.clerk]\ninstruction = "Write."\n'
+)
+SLEEP = {"command": "sleep", "args": ["30"], "env": {}, "cwd": "/workspace", "stdout": True, "stderr": True}
+LATE = say("late") | {"delayMs": 30_000}
+WORKS_ALONE = [use(("exec", SLEEP)) | {"delayMs": 1_500}, say("done")]
+
+
+@asynccontextmanager
+async def _going(project: Project, prewarm: int | None) -> AsyncIterator[Callable[[], int]]:
+    """Run the coordinator; give what counts the Sandboxes that the job has, launched or about to be."""
+    async with running(project, "boss", prewarm=prewarm) as events, asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(_read(events))
+        yield lambda: len(ordinals(directory_of(instance_of(project.store), JOB)))
+        reading.cancel()
+
+
+async def _read(events: JobEvents) -> None:
+    async for _ in events:
+        pass
+
+
+async def _until(count: Callable[[], int], expected: int) -> None:
+    async with asyncio.timeout(20):
+        while count() != expected:  # noqa: ASYNC110 - what is looked at is outside
+            await asyncio.sleep(0.02)
+
+
+async def _stays(count: Callable[[], int], expected: int) -> None:
+    for _ in range(20):
+        await asyncio.sleep(0.05)
+        assert count() == expected
+
+
+@pytest.mark.parametrize(("prewarm", "expected"), [(None, 4), (0, 1), (5, 6)])
+async def test_as_many_are_warm_as_may_be_needed(project: Make, prewarm: int | None, expected: int) -> None:
+    """By itself one for each delegate and one to go on in; none, or as many as were asked for."""
+    async with _going(project(TEAM, {"boss": [LATE]}), prewarm) as count:
+        await _until(count, expected)
+        await _stays(count, expected)
+
+
+async def test_what_nobody_uses_is_removed(project: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that calls no delegate leaves warm Sandboxes, which go after a while and not at once."""
+    monkeypatch.setattr(pool, "UNUSED_SECONDS", 1.0)
+    async with _going(project(TEAM, {"boss": WORKS_ALONE}), None) as count:
+        await _until(count, 4)
+        await _until(count, 1)
+        await _stays(count, 1)
+
+
+@pytest.mark.parametrize("typed", ["on", "-1", "65", "1.5", "", "٣"])
+async def test_other_numbers_are_refused(project: Make, typed: str) -> None:
+    """One sentence, exit 2, nothing started."""
+    result = await project(TEAM, {}).run("boss", "go", f"--prewarm={typed}")
+    assert (result.code, result.stdout) == (2, b"")
+    assert f"--prewarm {typed!r} is not usable: say auto, off, or how many, at most 64" in result.stderr
