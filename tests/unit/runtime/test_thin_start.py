@@ -19,8 +19,8 @@ def _imported(program: str) -> set[str]:
 @pytest.mark.parametrize(
     ("program", "most"),
     [
-        ("import orchestrator.runtime.__main__", 260),
-        ("import orchestrator.runtime.__main__, orchestrator.runtime.loop", 310),
+        ("import orchestrator.runtime.__main__", 235),
+        ("import orchestrator.runtime.__main__, orchestrator.runtime.loop", 285),
     ],
 )
 def test_a_sandbox_imports_little(program: str, most: int) -> None:
