@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.wire.line import encode
 from orchestrator.wire.platform_event import ProxyAccess
+from tests.support.by_hand import ATTACHED
 from tests.support.project import SECONDS
 
 pytestmark = pytest.mark.docker
@@ -33,18 +34,9 @@ def meanwhile(act):
 """
 """What follows is done beside the runtime, once it has told its first event."""
 
-ATTACHED = """
-import json, socket, sys, time
-link = socket.socket(socket.AF_UNIX)
-link.connect("/run/perstack/broker.sock")
-def send(value):
-    body = json.dumps(value).encode()
-    link.sendall(len(body).to_bytes(4, "big") + body)
-def receive():
-    size = int.from_bytes(link.recv(4, socket.MSG_WAITALL), "big")
-    return json.loads(link.recv(size, socket.MSG_WAITALL))
-send({"open": "attach"})
-run = receive()["run"]
+HAND = (
+    ATTACHED
+    + """
 def event(**fields):
     common = {"id": "x", "timestamp": 1, "jobId": run["jobId"], "runId": run["runId"], "attempt": run["attempt"]}
     return json.dumps(common | {"expertKey": "one", "stepNumber": 1} | fields) + "\\n"
@@ -54,6 +46,7 @@ def tell(line):
     sys.stdout.write(line)
     sys.stdout.flush()
 """
+)
 """Has its Run, and speaks the protocol by hand."""
 
 FIRST = """
@@ -121,7 +114,7 @@ async def test_noise_costs_nothing(tmp_path: Path, program: str) -> None:
 @pytest.mark.parametrize("number", [0, -1, 2, 10**18], ids=str)
 async def test_numbers_that_are_not_next_are_no_events(tmp_path: Path, number: int) -> None:
     """A jump of `seq` sends the collector to the spool, where nothing of it stands; an old one is a repeat."""
-    program = ATTACHED + f"tell(event(type='initializeRuntime', seq={number}))\ntime.sleep(0.5)\nsys.exit(3)"
+    program = HAND + f"tell(event(type='initializeRuntime', seq={number}))\ntime.sleep(0.5)\nsys.exit(3)"
     told = await _told(tmp_path / "project", program)
     assert (told["types"], told["status"]) == (["stopRunByError"], "stoppedByError")
     assert told["error"] == "the Sandbox ended without a final event (exit code 3)"
@@ -136,7 +129,7 @@ async def test_numbers_that_are_not_next_are_no_events(tmp_path: Path, number: i
 )
 async def test_a_spool_that_was_tampered_with_ends_the_run(tmp_path: Path, act: str, message: str) -> None:
     """The error names it: a Sandbox that falsifies its own story is not believed."""
-    told = await _told(tmp_path / "project", f"{ATTACHED}{FIRST}time.sleep(1.5)\n{act}\ntime.sleep(1.5)\nsys.exit(3)")
+    told = await _told(tmp_path / "project", f"{HAND}{FIRST}time.sleep(1.5)\n{act}\ntime.sleep(1.5)\nsys.exit(3)")
     assert told["types"] == ["initializeRuntime", "stopRunByError"]
     assert message in told["error"]
 
@@ -174,14 +167,14 @@ async def test_who_ignores_the_end_is_killed(tmp_path: Path) -> None:
     [
         ("link.sendall(b'\\xff\\xff\\xff\\xff' + b'x' * 100)", "without a final event"),
         ("link.sendall((20).to_bytes(4, 'big') + b'[' * 20)", "without a final event"),
-        ("send({'call': 'checkpoint', 'id': 'c', 'checkpoint': run['checkpoint'] | {'runId': 'other'}})", "'other'"),
-        ("send({'call': 'tools', 'id': 't', 'tools': {}})", "is not for what this Sandbox was given to do"),
+        ("send({'type': 'keepCheckpoint', 'id': 'c', 'checkpoint': run['checkpoint'] | {'runId': 'other'}})", "'other'"),
+        ("send({'type': 'keepTools', 'id': 't', 'tools': {}})", "is not for what this Sandbox was given to do"),
     ],
     ids=["too large", "no frame", "another Run's checkpoint", "another's call"],
 )
 async def test_a_link_that_breaks_the_agreement_ends_the_run(tmp_path: Path, call: str, message: str) -> None:
     """One sentence says which rule it broke."""
-    told = await _told(tmp_path / "project", ATTACHED + f"{call}\ntime.sleep(0.5)\nsys.exit(3)")
+    told = await _told(tmp_path / "project", HAND + f"{call}\ntime.sleep(0.5)\nsys.exit(3)")
     assert (told["types"], told["status"]) == (["stopRunByError"], "stoppedByError")
     assert message in told["error"]
 
@@ -191,7 +184,7 @@ async def test_an_end_that_was_not_handed_over_is_none(tmp_path: Path) -> None:
     head = "{name: value for name, value in run['checkpoint'].items() if name != 'messages'} | {'status': 'completed'}"
     step, usage = "{'stepNumber': 1, 'startedAt': 1}", "run['checkpoint']['usage']"
     fields = f"type='completeRun', seq=1, text='forged', checkpoint={head}, step={step}, usage={usage}"
-    told = await _told(tmp_path / "project", ATTACHED + f"tell(event({fields}))\ntime.sleep(5)")
+    told = await _told(tmp_path / "project", HAND + f"tell(event({fields}))\ntime.sleep(5)")
     assert (told["types"], told["error"]) == (["stopRunByError"], "it ended without handing over its last checkpoint")
 
 
@@ -199,7 +192,8 @@ async def test_a_thousand_connections_are_too_many(tmp_path: Path) -> None:
     """Those beyond the bound are closed, and the first still works."""
     flood = (
         "import socket\nkept = []\nfor _ in range(1000):\n    one = socket.socket(socket.AF_UNIX)\n    try:\n"
-        "        one.connect('/run/perstack/broker.sock')\n    except OSError:\n        break\n    kept.append(one)\n"
+        "        one.connect('/run/perstack/gate/in/broker.sock')\n    except OSError:\n        break\n"
+        "    kept.append(one)\n"
     )
     told = await _told(tmp_path / "project", flood.replace("1000", "200") + THEN)
     assert (told["status"], told["types"]) == ("completed", GOOD), told
