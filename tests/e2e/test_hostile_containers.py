@@ -167,7 +167,7 @@ async def test_who_ignores_the_end_is_killed(tmp_path: Path) -> None:
     [
         ("link.sendall(b'\\xff\\xff\\xff\\xff' + b'x' * 100)", "without a final event"),
         ("link.sendall((20).to_bytes(4, 'big') + b'[' * 20)", "without a final event"),
-        ("send({'type': 'keepCheckpoint', 'id': 'c', 'checkpoint': run['checkpoint'] | {'runId': 'other'}})", "'other'"),
+        ("send({'type': 'keepCheckpoint', 'id': 'c', 'checkpoint': run['checkpoint'] | {'runId': 'no'}})", "'no'"),
         ("send({'type': 'keepTools', 'id': 't', 'tools': {}})", "is not for what this Sandbox was given to do"),
     ],
     ids=["too large", "no frame", "another Run's checkpoint", "another's call"],
