@@ -2,8 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Figures:
     @property
     def spread(self) -> float:
         """Half the distance between the quartiles."""
+        if len(self.seconds) < 2:  # noqa: PLR2004 - one value has no quartiles
+            return 0.0
         low, _, high = statistics.quantiles(self.seconds, n=4)
         return (high - low) / 2
 
@@ -28,6 +31,23 @@ class Figures:
         """The value below which `share` of the rounds lie."""
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """What one thing takes over what another takes, by rounds in which both were measured one after the other."""
+
+    median: float
+    spread: float
+
+    @classmethod
+    def of(cls, thing: Figures, other: Figures) -> "Ratio":
+        """Compare round by round: what disturbs the machine for a while disturbs both."""
+        ratios = Figures("", tuple(a / b for a, b in zip(thing.seconds, other.seconds, strict=True)))
+        return cls(ratios.median, ratios.spread)
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ± {self.spread:.2f}"
 
 
 def interleave(things: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Figures]:
@@ -48,13 +68,19 @@ def elapsed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """The power of the size that the cost grows with, by least squares: 1 is linear, 2 quadratic."""
+    x, y = [log(size) for size in sizes], [log(cost) for cost in costs]
+    return statistics.linear_regression(x, y).slope
+
+
 def table(figures: Mapping[str, Figures], against: str) -> str:
-    """A Markdown table with each median as a ratio to one of them, and the difference in milliseconds."""
-    reference = figures[against].median
+    """A Markdown table: each median, as a ratio to one of them round by round, and the difference of the medians."""
+    reference = figures[against]
     rows = [f"| what | median | ± | ratio to *{against}* | difference |", "|---|---|---|---|---|"]
     rows += [
-        f"| {each.name} | {each.median * 1000:.0f} ms | {each.spread * 1000:.0f} ms | {each.median / reference:.2f} "
-        f"| {(each.median - reference) * 1000:+.0f} ms |"
+        f"| {each.name} | {each.median * 1000:.0f} ms | {each.spread * 1000:.0f} ms | {Ratio.of(each, reference)} "
+        f"| {(each.median - reference.median) * 1000:+.0f} ms |"
         for each in figures.values()
     ]
     return "\n".join(rows)

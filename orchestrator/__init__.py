@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.job_events import JobEvents
     from orchestrator.outcome import Outcome
     from orchestrator.plan import Job
+    from orchestrator.prewarm import Budget
     from orchestrator.providers import ProviderSetting, open_provider
     from orchestrator.receipt import Receipt
     from orchestrator.request import make_job, provider_of
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BackendError": "errors",
     "BackendUnavailableError": "errors",
+    "Budget": "prewarm",
     "Config": "config",
     "ConfigError": "errors",
     "DiskError": "errors",
@@ -79,6 +81,7 @@ _INSIDE = {"find_config": "find", "load_config": "load"}
 __all__ = [
     "BackendError",
     "BackendUnavailableError",
+    "Budget",
     "Config",
     "ConfigError",
     "DiskError",

@@ -25,7 +25,7 @@ from orchestrator.launching import Place
 from orchestrator.outcome import Outcome, is_stopped, job_status
 from orchestrator.plan import Job
 from orchestrator.pool import Pool
-from orchestrator.prewarm import Budget, at_start, of_this_machine
+from orchestrator.prewarm import Budget, at_start
 from orchestrator.providers import Provider
 from orchestrator.sandbox import Backend
 from orchestrator.state import directory_of, job_directory, ordinals, remove_unused
@@ -66,6 +66,7 @@ class Drive:
     network: Network
     note: Callable[[str], None]
     events: JobEvents
+    budget: Budget
 
     async def to_the_end(self, record: JobRecord, agenda: Agenda) -> JobRecord | None:
         """Work what is on the agenda; `record` is the job's, running. Give the record as it was left.
@@ -138,7 +139,7 @@ class Drive:
         async with asyncio.TaskGroup() as sandboxes:
             wish = self.job.prewarm
             spare = at_start(self.job.expert, os.cpu_count() or 1, wish)
-            pool = Pool(place, sandboxes, numbers, spare, of_this_machine() if wish is None else Budget(wish))
+            pool = Pool(place, sandboxes, numbers, spare, self.budget if wish is None else Budget(wish))
             if not self.records.sandboxes(start.checkpoint.run_id):
                 pool.begin()
             attempts = Attempts(place, pool, await self.records.key())

@@ -14,6 +14,7 @@ from orchestrator.job_events import JobEvents
 from orchestrator.masking import mask
 from orchestrator.packages import with_packages
 from orchestrator.plan import Job, first
+from orchestrator.prewarm import Budget, affordable
 from orchestrator.providers import Provider
 from orchestrator.sandbox import Backend
 from orchestrator.store import JobRecords, Store
@@ -32,12 +33,14 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
     note: Callable[[str], None] = lambda _: None,
     announce: Callable[[str], None] = lambda _: None,
     consent: Callable[[Wanted], Awaitable[bool]] = nobody_consents,
+    budget: Budget | None = None,
 ) -> AsyncIterator[JobEvents]:
     """Run `job`, or go on with it; leaving the block stops whatever still runs and removes every Sandbox.
 
     `note` gets remarks that belong in a log: refused lines, trouble while clearing up. `announce` is told what takes
     long before anything else happens: packages that are installed. `consent` is asked before a skill reaches a host
-    that nobody declared, as far as it has a proxy: see `Job.asks`.
+    that nobody declared, as far as it has a proxy: see `Job.asks`. Jobs of one process that share a `budget` keep no
+    more Sandboxes warm together than it allows; without one the job has what this machine can afford.
 
     Raises:
         OrchestratorError: the job cannot start; while it runs, iterating raises it.
@@ -51,7 +54,9 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
         record = records.job().with_(status=JobStatus.RUNNING, finished_at=None)
         await records.keep_job(record)
         events = JobEvents()
-        drive = Drive(job, backend, store, records, provider, Network(consent=consent), note, events)
+        drive = Drive(
+            job, backend, store, records, provider, Network(consent=consent), note, events, budget or affordable()
+        )
         # A TaskGroup here would wrap whatever the caller's block raises in a group of its own.
         driver = asyncio.create_task(drive.to_the_end(record, agenda))
         try:

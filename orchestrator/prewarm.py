@@ -1,7 +1,6 @@
-"""How many Sandboxes to have warm, and how many all jobs of a process may have."""
+"""How many Sandboxes to have warm."""
 
 import os
-from functools import cache
 from pathlib import Path
 
 from orchestrator.wire.expert import Expert
@@ -21,7 +20,10 @@ _PER_CORE = 4
 
 
 class Budget:
-    """How many warm Sandboxes there may be: each costs 45 MB while nobody uses it, and a fifth of a core-second."""
+    """How many warm Sandboxes the jobs that share it may have.
+
+    Each costs 45 MB while nobody uses it, and a fifth of a core-second to start.
+    """
 
     def __init__(self, size: int) -> None:
         self._left = size
@@ -43,9 +45,8 @@ def size(cores: int, available: int) -> int:
     return max(1, min(_PER_CORE * cores, int(_SHARE * available) // _BYTES))
 
 
-@cache
-def of_this_machine() -> Budget:
-    """The budget that all jobs of this process share."""
+def affordable() -> Budget:
+    """A budget that this machine can afford now."""
     return Budget(size(os.cpu_count() or 1, _available()))
 
 

@@ -1,0 +1,91 @@
+"""A job driven from a program, and what it cost the orchestrator, in a process of its own.
+
+python -m bench.driven DIRECTORY EXPERT BACKEND writes what it took to stdout as JSON.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.command import IMAGE
+from bench.projects import QUERY
+from orchestrator import Store, load_config, make_job, open_backend, provider_of, run_job
+from orchestrator.plan import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """Runs and events of a job; seconds from its first event to its last, of hops, of the orchestrator's CPU time.
+
+    `megabytes` is the most memory of the orchestrator.
+    """
+
+    runs: int
+    events: int
+    span: float
+    hops: tuple[float, ...]
+    cpu: float
+    megabytes: int
+
+
+def driven(directory: Path, expert: str, backend: str) -> Driven:
+    """Drive a job in a process of its own.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; stderr says why.
+    """
+    command = [sys.executable, "-m", "bench.driven", str(directory), expert, backend]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    fields: dict[str, Any] = json.loads(done.stdout)
+    return Driven(**fields | {"hops": tuple(fields["hops"])})
+
+
+def job_in(directory: Path, expert: str, backend: str, job_id: str | None = None) -> tuple[Job, Store]:
+    """Make a job of the project in a directory, and its store."""
+    config, store = load_config(directory / "perstack.toml"), Store(directory / "perstack")
+    workspace = directory / "workspace"
+    job = make_job(
+        expert, QUERY, config=config, env={}, backend=backend, workspace=workspace, store=store.root, image=IMAGE,
+        job_id=job_id,
+    )  # fmt: skip
+    return job, store
+
+
+async def _drive(directory: Path, expert: str, backend: str) -> Driven:
+    job, store = job_in(directory, expert, backend)
+    before = _cpu()
+    times: list[int] = []
+    async with (
+        open_backend(backend, os.environ, image=job.image) as place,
+        run_job(job, backend=place, store=store, provider=provider_of(job)) as events,
+    ):
+        async for recorded in events:
+            times.append(recorded.event.timestamp)
+    outcome = events.outcome
+    if outcome is None or outcome.status != "completed":
+        sys.exit(f"the job did not complete: {outcome}")
+    receipt = outcome.receipt
+    return Driven(
+        runs=receipt.containers,
+        events=len(times),
+        span=(times[-1] - times[0]) / 1000,
+        hops=tuple(hop.seconds for hop in receipt.hops),
+        cpu=_cpu() - before,
+        megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    )
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    measured = asyncio.run(_drive(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    sys.stdout.write(json.dumps(asdict(measured)))
