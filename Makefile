@@ -44,8 +44,9 @@ types: setup ## Check types, strictly
 
 check: lint types ## All checks that run no code
 
-bench: setup image ## Measure against bare containers; writes bench/RESULTS.md
-	@$(BIN)/python -m bench
+bench: engine image ## Measure against bare containers; writes bench/RESULTS.md (ONLY="starts hops": prints those)
+	@dev/setup bench
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 
 soak: setup image ## Let everything go wrong, often, and count what is lost; writes bench/RELIABILITY.md (an hour)
 	@$(BIN)/python -m bench.soak $(if $(SEED),--seed $(SEED)) $(if $(SHARE),--share $(SHARE))

@@ -60,13 +60,11 @@ def job_in(directory: Path, expert: str, backend: str, job_id: str | None = None
 async def _drive(directory: Path, expert: str, backend: str) -> Driven:
     job, store = job_in(directory, expert, backend)
     before = _cpu()
-    times: list[int] = []
     async with (
         open_backend(backend, os.environ, image=job.image) as place,
         run_job(job, backend=place, store=store, provider=provider_of(job)) as events,
     ):
-        async for recorded in events:
-            times.append(recorded.event.timestamp)
+        times = [recorded.event.timestamp async for recorded in events]
     outcome = events.outcome
     if outcome is None or outcome.status != "completed":
         sys.exit(f"the job did not complete: {outcome}")

@@ -1,4 +1,4 @@
-"""The jobs that are measured: the fitness example, teams of any width, chains of any depth; models that take a while."""
+"""The jobs that are measured: the fitness example, teams of any width, chains of any depth; models may take time."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def _toml(*experts: tuple[str, str | None]) -> str:
 def _made(directory: Path, toml: str, replies: Replies, delay_ms: int) -> Project:
     shutil.rmtree(directory, ignore_errors=True)
     delayed = {expert: [{**reply, "delayMs": delay_ms} for reply in listed] for expert, listed in replies.items()}
-    provider = "" if "[provider]" in toml else '[provider]\nproviderName = "scripted"\n'
+    provider = "" if "[provider]" in toml else 'maxSteps = 1000\n[provider]\nproviderName = "scripted"\n'
     directory.mkdir(parents=True)
     (directory / "perstack.toml").write_text(provider + toml)
     (directory / "replies.json").write_text(json.dumps(delayed))

@@ -13,7 +13,7 @@ from orchestrator.collect import Collected, Collector, Origin, Sequence, collect
 from orchestrator.keys import session_key
 from orchestrator.launching import Opened, Place, exit_of
 from orchestrator.outcome import Again, Broken, conclude, conclude_late, is_committed
-from orchestrator.plan import Plan
+from orchestrator.plan import Job, Plan
 from orchestrator.pool import Pool
 from orchestrator.prewarm import SETTLED_SECONDS, while_generating
 from orchestrator.sandbox import Exit
@@ -94,9 +94,8 @@ class Attempts:
         self, planned: Plan, opened: Opened, sequence: Sequence, fan_out: int
     ) -> Checkpoint | Again | Broken:
         job, sandbox = self.place.job, opened.sandbox
-        wanted = while_generating(planned.run.expert, fan_out, job.prewarm)
         async with collecting(sandbox.lines(), partial(exit_of, sandbox), opened.spool, sequence) as collector:
-            with _foreseeing(self.pool, planned.run.run_id, wanted) as foresight, _limited(collector, job.run_seconds):
+            with _foreseeing(self.pool, job, planned.run, fan_out) as foresight, _limited(collector, job.run_seconds):
                 async for collected in collector:
                     foresight.see(collected.event)
                     verdict = await self._publish(opened, collected)
@@ -164,6 +163,7 @@ class _Foresight:
         self._run_id = run_id
         self._count = count
         self._timer: asyncio.TimerHandle | None = None
+        self._wants = False
 
     def see(self, event: AnyEvent) -> None:
         """Tell the next event of the Run."""
@@ -171,18 +171,27 @@ class _Foresight:
             return  # The reply is on its way, and what it asks for is not known yet.
         self.cancel()
         if isinstance(event, StartGeneration) and self._count:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(SETTLED_SECONDS, self._pool.want, self._run_id, self._count)
+            self._timer = asyncio.get_running_loop().call_later(SETTLED_SECONDS, self._want)
 
     def cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._wants:
+            self._wants = False
             self._pool.unwant(self._run_id)
+
+    def _want(self) -> None:
+        self._wants = True
+        self._pool.want(self._run_id, self._count)
 
 
 @contextmanager
-def _foreseeing(pool: Pool, run_id: str, count: int) -> Iterator[_Foresight]:
-    foresight = _Foresight(pool, run_id, count)
+def _foreseeing(pool: Pool, job: Job, run: Run, fan_out: int) -> Iterator[_Foresight]:
+    """What is foreseen is the need of the Run's own Expert; of one that cannot delegate, its coordinator's next."""
+    run_id, expert, by = run.run_id, run.expert, run.checkpoint.delegated_by
+    if not expert.delegates and by is not None:
+        run_id, expert = by.run_id, job.config.expert(by.expert.key)
+    foresight = _Foresight(pool, run_id, while_generating(expert, fan_out, job.prewarm))
     try:
         yield foresight
     finally:

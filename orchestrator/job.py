@@ -54,9 +54,8 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
         record = records.job().with_(status=JobStatus.RUNNING, finished_at=None)
         await records.keep_job(record)
         events = JobEvents()
-        drive = Drive(
-            job, backend, store, records, provider, Network(consent=consent), note, events, budget or affordable()
-        )
+        network, warm = Network(consent=consent), budget or affordable()
+        drive = Drive(job, backend, store, records, provider, network, note, events, warm)
         # A TaskGroup here would wrap whatever the caller's block raises in a group of its own.
         driver = asyncio.create_task(drive.to_the_end(record, agenda))
         try:

@@ -32,6 +32,12 @@ class _Slot:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(slots=True)
+class _Want:
+    count: int
+    asked: int = 0
+
+
 class Pool:
     """Launches Sandboxes, hands each to one Run, and removes it afterwards. `tasks` must outlive every use.
 
@@ -48,7 +54,7 @@ class Pool:
         self._spare = spare
         self._budget = budget
         self._idle: list[_Slot] = []
-        self._wanted: dict[str, int] = {}
+        self._wanted: dict[str, _Want] = {}
         self._surplus: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -57,16 +63,27 @@ class Pool:
         self._idle.append(self._launch())
 
     def want(self, run_id: str, count: int) -> None:
-        """Have `count` Sandboxes unused for what a Run may come to need, beside what other Runs may."""
-        self._wanted[run_id] = count
-        while len(self._idle) < sum(self._wanted.values()) and self._warm():
+        """Have `count` Sandboxes unused for what a Run may come to need, beside what others may, until `unwant`.
+
+        Several may want the same for one Run.
+        """
+        want = self._wanted.setdefault(run_id, _Want(count))
+        want.count, want.asked = count, want.asked + 1
+        while len(self._idle) < self._wanted_in_all and self._warm():
             pass
 
     def unwant(self, run_id: str) -> None:
-        """Take back what a Run wanted; what nobody uses for a while is removed."""
-        if self._wanted.pop(run_id, None) is not None and self._surplus is None:
+        """Take back one `want`; what nobody uses for a while is removed."""
+        self._wanted[run_id].asked -= 1
+        if not self._wanted[run_id].asked:
+            del self._wanted[run_id]
+        if self._surplus is None:
             loop = asyncio.get_running_loop()
             self._surplus = loop.call_later(UNUSED_SECONDS, self._shrink)
+
+    @property
+    def _wanted_in_all(self) -> int:
+        return sum(want.count for want in self._wanted.values())
 
     def close(self) -> None:
         """Remove what nobody uses; nothing is launched any more."""
@@ -113,7 +130,7 @@ class Pool:
 
     def _shrink(self) -> None:
         self._surplus = None
-        for slot in self._idle[sum(self._wanted.values()) :]:
+        for slot in self._idle[self._wanted_in_all :]:
             self._taken(slot).released.set()
 
     def _warm(self) -> bool:

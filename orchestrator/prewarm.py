@@ -67,7 +67,7 @@ def at_start(coordinator: Expert, cores: int, wish: int | None) -> int:
 
 
 def while_generating(expert: Expert, fan_out: int, wish: int | None) -> int:
-    """How many should be unused while `expert` waits for its model.
+    """How many should be unused while `expert`, or a delegate of it, waits for its model.
 
     One reply may call each delegate, or one of them as many times as a reply did before in this job, which is
     `fan_out`; afterwards the Expert goes on in a Sandbox of its own.

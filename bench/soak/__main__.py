@@ -10,17 +10,16 @@ import os
 import platform
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from bench.soak import scratch
+from bench.projects import scratch
 from bench.soak.cuts import cuts
+from bench.soak.flow import measured
 from bench.soak.kills import Kills, at_moments, at_steps
 from bench.soak.restart import restart
 from orchestrator.store import Store
@@ -130,12 +129,12 @@ class Soak:
 
     async def flow(self, runs: int, count: int, rate: int) -> Told:
         """Many events, or many Runs."""
-        told = await asyncio.to_thread(_flow, runs, count, rate)
+        told = await asyncio.to_thread(measured, runs, count, rate)
         came = (
-            f"{told['collected']} of {told['told']} events, {told['collected'] / told['seconds']:.0f} a second; "
-            f"{told['core']} of a core, {told['megabytes']} MB, median lag {told['lag']} ms"
+            f"{told.collected} of {told.told} events, {told.collected / told.seconds:.0f} a second; "
+            f"{told.core} of a core, {told.megabytes} MB, median lag {told.lag} ms"
         )
-        good = told["collected"] == told["told"] and told["core"] <= CORES and told["megabytes"] <= MEGABYTES
+        good = told.collected == told.told and told.core <= CORES and told.megabytes <= MEGABYTES
         return f"{runs} Run{'s' if runs > 1 else ''}, {rate} events a second each", came, good
 
 
@@ -144,14 +143,6 @@ def _killed(what: str, told: Kills) -> Told:
         print(f"    {wrong}")
     came = f"{len(told.wrong)} with anything lost, repeated, done twice or left behind"
     return f"orchestrator {what}", came, not told.wrong
-
-
-def _flow(runs: int, count: int, rate: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.soak.flow", str(runs), str(count), str(rate)]
-    done = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(done.stderr)
-    return dict(json.loads(done.stdout))
 
 
 async def _replay() -> Told:

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.soak import scratch
+from bench.projects import scratch
 from orchestrator.backends.docker_engine import Engine
 from orchestrator.backends.docker_sandbox import DockerSandbox
 from orchestrator.collect import Origin, Sequence, collecting

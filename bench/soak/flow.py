@@ -8,12 +8,13 @@ import asyncio
 import json
 import os
 import resource
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bench.soak import scratch
+from bench.projects import scratch
 from bench.soak.telling import command
 from orchestrator import Store, load_config, make_job, provider_of, run_job
 from orchestrator.backends import docker
@@ -40,6 +41,21 @@ class Flow:
     core: float
     megabytes: int
     lag: float
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU time that the orchestrator used."""
+        return self.core * self.seconds
+
+
+def measured(runs: int, count: int, rate: float) -> Flow:
+    """Measure in a process of its own.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; stderr says why.
+    """
+    command = [sys.executable, "-m", "bench.soak.flow", str(runs), str(count), str(rate)]
+    return Flow(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 
 
 async def flow(directory: Path, runs: int, count: int, rate: float) -> Flow:
@@ -96,5 +112,5 @@ def _cpu() -> float:
 
 if __name__ == "__main__":
     with scratch() as root:
-        measured = asyncio.run(flow(root / "project", int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
-    sys.stdout.write(json.dumps(asdict(measured)))
+        told = asyncio.run(flow(root / "project", int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    sys.stdout.write(json.dumps(asdict(told)))

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.soak import scratch
+from bench.projects import scratch
 from bench.soak.flow import LIMITS, workspace_in
 from orchestrator import Store, load_config, make_job, provider_of, run_job
 from orchestrator.backends import docker

@@ -10,7 +10,7 @@ from orchestrator import JobEvents, pool
 from orchestrator.request import instance_of
 from orchestrator.state import directory_of, ordinals
 from tests.support.embedded import JOB, running
-from tests.support.project import Make, Project, say, use
+from tests.support.project import Make, Project, ask, say, use
 
 TEAM = (
     '[experts.boss]\ninstruction = "Lead."\ndelegates = ["aide", "clerk"]\n'
@@ -53,6 +53,13 @@ async def test_as_many_are_warm_as_may_be_needed(project: Make, prewarm: int | N
     async with _going(project(TEAM, {"boss": [LATE]}), prewarm) as count:
         await _until(count, expected)
         await _stays(count, expected)
+
+
+async def test_while_a_delegate_works_its_coordinator_s_next_need_is_met(project: Make) -> None:
+    """One goes on with the coordinator, and its next reply may call each delegate."""
+    async with _going(project(TEAM, {"boss": [use(ask("aide", "help"))], "aide": [LATE]}), None) as count:
+        await _until(count, 4)
+        await _stays(count, 4)
 
 
 async def test_what_nobody_uses_is_removed(project: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import orchestrator
 NAMES = [
     "BackendError",
     "BackendUnavailableError",
+    "Budget",
     "Config",
     "ConfigError",
     "DiskError",

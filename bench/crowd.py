@@ -1,0 +1,138 @@
+"""Many jobs at once from one process, which share one budget of warm Sandboxes.
+
+python -m bench.crowd COUNT DELAY_MS writes what it took to stdout as JSON.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench import projects
+from bench.command import IMAGE
+from bench.driven import job_in
+from bench.measure import Figures
+from bench.projects import scratch
+from bench.section import Section, Target
+from bench.waiting import resident
+from orchestrator import Budget, open_backend, provider_of, run_job
+from orchestrator.prewarm import affordable
+from orchestrator.sandbox import Backend
+
+JOBS = 200
+_LOOK_SECONDS = 1.0
+_LOOKED_AT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """What became of the jobs. Seconds of wall and CPU time and of hops; megabytes of the orchestrator and a Sandbox.
+
+    `at_once` is the most Sandboxes that lived at one moment.
+    """
+
+    jobs: int
+    completed: int
+    runs: int
+    seconds: float
+    cpu: float
+    megabytes: int
+    hops: tuple[float, ...]
+    at_once: int
+    sandbox: float
+
+
+def crowd() -> Section:
+    """Measure."""
+    command = [sys.executable, "-m", "bench.crowd", str(JOBS), "300"]
+    found = Crowd(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+    hops = Figures("", tuple(found.hops))
+    text = (
+        f"{found.jobs} fitness jobs at once from one process, 300 ms a model call: {found.completed} completed, in "
+        f"{found.seconds:.0f} s, {found.runs} Runs, at most {found.at_once} Sandboxes at once. Most hops start a "
+        f"Sandbox, since one budget is for all: p50 {hops.percentile(0.5):.2f} s, p95 {hops.percentile(0.95):.2f} s. "
+        f"A Sandbox has {found.sandbox:.0f} MB of its own, the orchestrator {found.megabytes} MB and "
+        f"{found.cpu / found.runs * 1000:.0f} ms of CPU time a Run."
+    )
+    met = found.completed == found.jobs and found.at_once >= found.jobs
+    got = f"{found.completed} completed, {found.at_once} Sandboxes at once"
+    return Section("A crowd", text, (Target(f"{JOBS} jobs at once", "all complete", got, met),))
+
+
+async def _crowd(directory: Path, count: int, delay_ms: int) -> Crowd:
+    began, before = time.monotonic(), _cpu()
+    budget = affordable()
+    seen: list[tuple[int, float]] = []
+    async with (
+        open_backend("docker", os.environ, image=IMAGE) as backend,
+        asyncio.TaskGroup() as tasks,
+    ):
+        looking = tasks.create_task(_look(seen))
+        async with asyncio.TaskGroup() as jobs:
+            working = [jobs.create_task(_work(directory, number, delay_ms, backend, budget)) for number in range(count)]
+        looking.cancel()
+    results = [task.result() for task in working]
+    return Crowd(
+        jobs=count,
+        completed=sum(1 for hops in results if hops is not None),
+        runs=sum(len(hops) + 1 for hops in results if hops is not None),
+        seconds=time.monotonic() - began,
+        cpu=_cpu() - before,
+        megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        hops=tuple(hop for hops in results if hops is not None for hop in hops),
+        at_once=max(number for number, _ in seen),
+        sandbox=statistics.median(megabytes for _, megabytes in seen if megabytes),
+    )
+
+
+async def _work(
+    directory: Path, number: int, delay_ms: int, backend: Backend, budget: Budget
+) -> tuple[float, ...] | None:
+    project = projects.fitness(directory / str(number), delay_ms)
+    job, store = job_in(project.directory, "fitness-assistant", "docker", f"crowd-{number}")
+    async with run_job(job, backend=backend, store=store, provider=provider_of(job), budget=budget) as events:
+        async for _ in events:
+            pass
+    outcome = events.outcome
+    if outcome is None or outcome.status != "completed":
+        sys.stderr.write(f"job {number}: {outcome}\n")
+        return None
+    return tuple(hop.seconds for hop in outcome.receipt.hops)
+
+
+async def _look(seen: list[tuple[int, float]]) -> None:
+    while True:
+        pids = await asyncio.to_thread(_sandboxes)
+        sizes = []
+        for pid in pids[:_LOOKED_AT]:
+            with suppress(OSError, StopIteration):
+                sizes.append(resident(pid))
+        seen.append((len(pids), statistics.median(sizes) if sizes else 0.0))
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _sandboxes() -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if b"orchestrator.runtime\0--deadline" in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    with scratch() as root:
+        told = asyncio.run(_crowd(root, int(sys.argv[1]), int(sys.argv[2])))
+    sys.stdout.write(json.dumps(asdict(told)))
