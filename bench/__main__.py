@@ -1,7 +1,7 @@
 """`make bench`: what a container per Run costs, against a bare `docker run` and against no sandbox at all.
 
-Prints ratios and writes bench/RESULTS.md and bench/results.svg. Machines are shared and noisy: read ratios, not
-milliseconds.
+Prints ratios and writes bench/RESULTS.md, bench/results.svg and bench/ratios.json. Machines are shared and noisy: read
+ratios, not milliseconds.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from bench import regression
 from bench.crowd import crowd
 from bench.fitness import fitness
 from bench.flow import flow
@@ -45,6 +46,7 @@ def main() -> int:
     if not wanted.only:
         (HERE / "RESULTS.md").write_text(render(sections, wanted.rounds))
         plot(sections, HERE / "results.svg")
+        regression.record(regression.measured())
     missed = [target for section in sections for target in section.targets if not target.met]
     return 1 if missed else 0
 

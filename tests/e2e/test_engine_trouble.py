@@ -12,7 +12,7 @@ import pytest_asyncio
 from orchestrator.wire.state_event import CompleteRun
 from tests.support import engine
 from tests.support.chaos_proxy import Chaos, chaos_proxy
-from tests.support.engine_proxy import engine_without_sockets
+from tests.support.engine_proxy import engine_proxy
 from tests.support.project import ONE, SECONDS, TEAM, Make, Result, ask, say, use
 from tests.support.second_engine import SecondEngine, second_engine
 
@@ -22,7 +22,7 @@ from tests.support.second_engine import SecondEngine, second_engine
 async def test_an_engine_that_shares_no_sockets(project: Make, tmp_path: Path) -> None:
     """A Sandbox that cannot reach its broker ends the job with its name and what the engine must be able to do."""
     made = project(ONE, {"one": [say("done")]})
-    async with engine_without_sockets(tmp_path) as apart:
+    async with engine_proxy(tmp_path, shares=False) as apart:
         result = await made.run("one", "go", "--job-id", "apart", env={"DOCKER_HOST": apart.address})
     assert any("name=apart-" in target for target in apart.changed)
     assert result.code == 3, result.stderr

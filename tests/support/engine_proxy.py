@@ -1,7 +1,7 @@
-"""A Docker engine that shares no sockets: the real one behind a proxy that takes a Sandbox's state directory away.
+"""The engine behind a proxy that notes what it is asked, and that may take each Sandbox's state directory away.
 
-Desktop products mount directories of the host, but a unix socket in them does not work inside. What the container finds
-at the directory's place is empty, and its own.
+Without that it is an engine that shares no sockets. Desktop products mount directories of the host, but a unix socket in
+them does not work inside. What the container finds at the directory's place is empty, and its own.
 """
 
 import asyncio
@@ -21,9 +21,11 @@ _BROKEN = (OSError, asyncio.IncompleteReadError)
 
 @dataclass
 class EngineProxy:
-    """Where to reach the engine, and the targets of the requests that were changed on their way to it."""
+    """Where to reach the engine, what it was asked, as `METHOD TARGET`, and the targets of changed requests."""
 
     address: str
+    shares: bool
+    asked: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -43,7 +45,8 @@ class EngineProxy:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 body = await reader.readexactly(int(_header(head, "content-length") or 0))
-                if _is_create(head):
+                self.asked.append(b" ".join(head.split(b" ")[:2]).decode())
+                if not self.shares and _is_create(head):
                     self.changed.append(head.split(b" ")[1].decode())
                     head, body = _replaced(head, body)
                 writer.write(head + body)
@@ -51,10 +54,10 @@ class EngineProxy:
 
 
 @asynccontextmanager
-async def engine_without_sockets(directory: Path) -> AsyncIterator[EngineProxy]:
-    """Serve the proxy at a socket in `directory`."""
+async def engine_proxy(directory: Path, *, shares: bool = True) -> AsyncIterator[EngineProxy]:
+    """Serve the proxy at a socket in `directory`; unless it `shares`, Sandboxes get no state directory of the host."""
     path = directory / "engine.sock"
-    proxy = EngineProxy(f"unix://{path}")
+    proxy = EngineProxy(f"unix://{path}", shares)
     connections: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

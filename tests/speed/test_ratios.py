@@ -1,0 +1,33 @@
+"""Ratios that `make bench` wrote down, measured again, so that nobody makes a hop slow unseen."""
+
+import pytest
+
+from bench.measure import Ratio
+from bench.regression import is_worse, measured, recorded
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "worse"),
+    [
+        (Ratio(3.0, 0.1), Ratio(3.0, 0.1), False),
+        (Ratio(3.5, 0.1), Ratio(3.0, 0.1), False),
+        (Ratio(3.7, 0.1), Ratio(3.0, 0.1), True),
+        (Ratio(3.2, 0.0), Ratio(3.0, 0.0), False),
+        (Ratio(3.4, 0.0), Ratio(3.0, 0.0), True),
+        (Ratio(1.0, 0.0), Ratio(3.0, 0.0), False),
+    ],
+)
+def test_what_is_worse(now: Ratio, before: Ratio, worse: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """More than both spreads explain, and a tenth at least."""
+    assert is_worse(now, before) is worse
+
+
+@pytest.mark.docker
+def test_no_ratio_is_worse_than_recorded(capsys: pytest.CaptureFixture[str]) -> None:
+    """A start, the fitness job at once and with a model that takes its time, and the runtime's imports."""
+    before, now = recorded(), measured()
+    with capsys.disabled():
+        for name, ratio in now.items():
+            print(f"\n{name}: {ratio}, recorded {before[name]}", end="")  # noqa: T201 - the finding
+    assert now.keys() == before.keys()
+    assert {name: str(ratio) for name, ratio in now.items() if is_worse(ratio, before[name])} == {}
