@@ -1,7 +1,7 @@
 """The engine behind a proxy that notes what it is asked, and that may take each Sandbox's state directory away.
 
-Without that it is an engine that shares no sockets. Desktop products mount directories of the host, but a unix socket in
-them does not work inside. What the container finds at the directory's place is empty, and its own.
+Without that it is an engine that shares no sockets. Desktop products mount directories of the host, but a unix socket
+in them does not work inside. What the container finds at the directory's place is empty, and its own.
 """
 
 import asyncio
