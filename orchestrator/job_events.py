@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 from orchestrator.clock import now
 from orchestrator.outcome import Outcome
-from orchestrator.receipt import Receipt
+from orchestrator.receipt import Hop, Receipt
 from orchestrator.store import Recorded
 
 _QUEUE = 1024
@@ -23,9 +24,15 @@ class JobEvents:
         self._error: BaseException | None = None
         self.outcome: Outcome | None = None
         self.began = now()
-        self.receipt = Receipt()
+        self._receipt = Receipt()
+        self._hops: list[Hop] = []
         self.told = asyncio.Event()
         """Set with the first event: what nobody waits for may begin."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """What the job took so far."""
+        return replace(self._receipt, hops=tuple(self._hops))
 
     def __aiter__(self) -> AsyncIterator[Recorded]:
         return self
@@ -46,7 +53,9 @@ class JobEvents:
 
     async def put(self, recorded: Recorded) -> None:
         """Add an event; waits while nobody reads."""
-        self.receipt = self.receipt.with_event(recorded.event)
+        if (hop := self._receipt.hop(recorded.event)) is not None:
+            self._hops.append(hop)
+        self._receipt = self._receipt.with_event(recorded.event)
         self.told.set()
         await self._queue.put(recorded)
 

@@ -32,16 +32,18 @@ class Receipt:
     cost: float | None = None
 
     def with_event(self, event: AnyEvent) -> "Receipt":
-        """The receipt after one more event."""
+        """The receipt after one more event, but for its hops."""
         if isinstance(event, TerminalEvent):
             return replace(self, stopped_at=event.timestamp)
         match event:
             case InitializeRuntime():
-                started = replace(self, containers=self.containers + 1)
-                if self.stopped_at is None:
-                    return started
-                hop = Hop(event.expert_name, max(0, event.timestamp - self.stopped_at) / 1000)
-                return replace(started, hops=(*self.hops, hop))
+                return replace(self, containers=self.containers + 1)
             case ProxyAccess(action="allowed") if event.domain not in self.hosts:
                 return replace(self, hosts=(*self.hosts, event.domain))
         return self
+
+    def hop(self, event: AnyEvent) -> Hop | None:
+        """The hop that ends with the next event, if one does."""
+        if not isinstance(event, InitializeRuntime) or self.stopped_at is None:
+            return None
+        return Hop(event.expert_name, max(0, event.timestamp - self.stopped_at) / 1000)

@@ -1,7 +1,7 @@
 """The tree of Runs that a job is: an Expert's Runs one after another, its delegates beside one another."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from orchestrator.attempt import Attempts, Ended
 from orchestrator.broker.assignment import Past
@@ -16,14 +16,17 @@ from orchestrator.wire.checkpoint import Checkpoint, RunError, Status
 from orchestrator.wire.run import Start
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tree:
-    """Works Runs until nothing is left to do. At most as many Sandboxes work at once as there are `slots`."""
+    """Works Runs until nothing is left to do. At most as many Sandboxes work at once as there are `slots`.
+
+    `widest` is the most delegates that one reply has called.
+    """
 
     place: Place
     attempts: Attempts
     slots: asyncio.Semaphore
-    fan_outs: list[int] = field(default_factory=lambda: [1])
+    widest: int = 1
 
     async def run_expert(self, start: Start, depth: int = 0) -> Checkpoint:
         """Work an Expert from `start` to its end, through every delegation; give its last checkpoint.
@@ -41,7 +44,7 @@ class Tree:
             )
 
     async def _delegate(self, parent: Checkpoint, depth: int) -> list[Ending]:
-        self.fan_outs.append(len(parent.delegate_to or ()))
+        self.widest = max(self.widest, len(parent.delegate_to or ()))
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._child(child, depth + 1))
@@ -70,7 +73,7 @@ class Tree:
             acknowledged = ended.acknowledged if ended else earlier
             planned = planned if number == 1 else planned.again(number, acknowledged, records.results(run_id))
             async with self.slots:
-                ended = await self.attempts.begin(planned, self._past(start, acknowledged), max(self.fan_outs))
+                ended = await self.attempts.begin(planned, self._past(start, acknowledged), self.widest)
         if isinstance(ended.verdict, Broken):
             return _Worked(await self._break(planned, ended, ended.verdict.error), ended.generations)
         return _Worked(ended.verdict, ended.generations)
@@ -84,7 +87,7 @@ class Tree:
         last = planned if len(used) == 1 else planned.again(len(used), earlier, records.results(run_id))
         if used[-1] in ordinals(place.directory):
             async with self.slots:
-                return await self.attempts.take_up(last, self._past(start, earlier), used[-1], max(self.fan_outs))
+                return await self.attempts.take_up(last, self._past(start, earlier), used[-1], self.widest)
         if earlier is None or not is_stopped(earlier):
             return None
         await place.publish(Collected.made_here(terminal_event(last.run, earlier, place.clock())))
