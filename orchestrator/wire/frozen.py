@@ -68,19 +68,36 @@ def tag_of(kind: type[Frozen]) -> str:
 
 
 def ascii_json(value: Any) -> bytes:
-    """Write a value, on one line.
+    """Write a value, on one line. Halves of characters, which no text in UTF-8 can hold, become U+FFFD.
 
     Raises:
         WireError: it holds what JSON cannot.
     """
     try:
-        line = msgspec.json.encode(value)
+        line = _encoded(value)
         if line.isascii():
             return line
         return json.dumps(msgspec.json.decode(line), separators=(",", ":")).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         message = f"this cannot be written as JSON: {error}"
         raise WireError(message) from error
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_mended(msgspec.to_builtins(value)))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mended(item) for item in value]
+    return value
 
 
 def read_json(decoder: msgspec.json.Decoder[T], text: bytes | str) -> T:

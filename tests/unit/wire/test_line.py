@@ -75,6 +75,14 @@ def test_lines_are_ascii_and_bounded(text: str, times: int) -> None:
     assert decode(line).id == "e"
 
 
+@pytest.mark.parametrize(
+    ("text", "written"), [("a\ud800b", "a\ufffdb"), ("\ud83d\ude00", "😀"), ("\udc00\ud800", "\ufffd\ufffd")]
+)
+def test_halves_of_characters_do_not_stop_an_event(text: str, written: str) -> None:
+    """A model or a server may send half of a surrogate pair; two that belong together become the character."""
+    assert decode(encode(_result(text))) == _result(written)
+
+
 def test_text_is_cut_only_beyond_the_bound_and_says_so() -> None:
     """A line that just fits is whole; one byte more is cut and names the size."""
     room = BOUND - len(encode(_result("")))
