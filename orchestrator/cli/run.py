@@ -20,7 +20,7 @@ from orchestrator.continuation import GoOn
 from orchestrator.errors import OrchestratorError
 from orchestrator.job import run_job
 from orchestrator.job_events import JobEvents
-from orchestrator.masking import mask
+from orchestrator.masking import hide, mask
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Job
 from orchestrator.request import provider_of
@@ -142,7 +142,7 @@ def _complain(job: Job, outcome: Outcome) -> None:
 def _report(options: RunOptions, job: Job) -> "Terminal | Log":
     unit = {"process": "process"}.get(options.backend, "container")
     if sys.stderr.isatty():
-        return Terminal(sys.stderr, unit, expert_key=job.expert_key, verbose=options.verbose)
+        return Terminal(sys.stderr, unit, expert_key=job.expert_key, hide=hide(job.secrets), verbose=options.verbose)
     # structlog takes longer to import than a terminal needs.
     from orchestrator.cli.log import Log  # noqa: PLC0415
 
