@@ -12,6 +12,7 @@ from orchestrator.backends import open_backend
 from orchestrator.cli import request
 from orchestrator.cli.hurry import hurrying
 from orchestrator.cli.options import RunOptions
+from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
 from orchestrator.cli.signals import stoppable
 from orchestrator.cli.stdout import Stdout
@@ -49,6 +50,7 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
         OrchestratorError: it could not be worked.
     """
     request.check(options)
+    options = own(options)
     cwd = Path.cwd()
     config = request.configure(options, cwd)
     env = request.environment(options, config, environ, cwd)
