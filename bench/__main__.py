@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.crowd import crowd
+from bench.egress import egress
 from bench.fitness import fitness
 from bench.flow import flow
 from bench.growth import growth
@@ -27,6 +28,8 @@ from bench.timeline import timeline
 from bench.waiting import waiting
 
 HERE = Path(__file__).parent
+_CONNECTIONS = 20
+"""Each round of the others has time for so many."""
 
 
 def main() -> int:
@@ -60,6 +63,7 @@ def _measures(directory: Path, rounds: int) -> Mapping[str, Callable[[], Section
         "crowd": crowd,
         "flow": flow,
         "waiting": waiting,
+        "egress": partial(egress, rounds * _CONNECTIONS),
         "growth": partial(growth, directory),
         "timeline": partial(timeline, directory, rounds),
     }
