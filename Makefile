@@ -1,6 +1,6 @@
 # Every target does its own set-up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup engine image orchestrator cluster cluster-stop demo test unit lint types check bench soak clean
+.PHONY: help setup engine image orchestrator cluster cluster-stop demo test rootless unit lint types check bench soak clean
 
 BIN := .venv/bin
 
@@ -30,6 +30,9 @@ demo: setup ## Run the fitness example, every Run in a container of its own
 
 test: setup image ## Run all tests; what needs a Docker engine must run too
 	@PERSTACK_TEST_REQUIRE=docker $(BIN)/pytest
+
+rootless: setup image ## Run the tests of a Sandbox's walls in a rootless engine, as a user without privileges (Debian as root)
+	@dev/rootless
 
 unit: setup ## Run the fast tests: no engine, no container, seconds
 	@$(BIN)/pytest tests/unit

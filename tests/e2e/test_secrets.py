@@ -125,7 +125,10 @@ def test_the_image_s_history_has_nothing_of_this_machine(backend: str) -> None:
     """Neither the layers' commands nor the image's configuration name a key, a proxy or a host."""
     assert backend == "docker"
     told = ""
-    for command in (("history", "--no-trunc", "--format", "{{.CreatedBy}}"), ("inspect",)):
+    for command in (
+        ("history", "--no-trunc", "--format", "{{.CreatedBy}}"),
+        ("inspect", "--format", "{{json .Config}}"),
+    ):
         listing = ["docker", "image", *command, engine.runtime_image()]
         told += subprocess.run(listing, capture_output=True, text=True, timeout=60, check=True).stdout
     for word in ("API_KEY", "TOKEN", "PASSWORD", "http_proxy=", "HTTP_PROXY=", "INDEX_URL", str(Path.home()) + "/"):
