@@ -4,11 +4,15 @@ import os
 from collections.abc import Callable, Mapping
 
 import pytest
+from hypothesis import settings
 
 from tests.support import cluster, engine, internet
 
 REQUIRED = "PERSTACK_TEST_REQUIRE"
 """Comma-separated tiers that must run: `docker`, `internet`, `kubernetes`."""
+
+settings.register_profile("fuzz", max_examples=5_000, deadline=None)
+"""For `make fuzz`: some minutes of what in a usual run takes a moment."""
 
 _TIERS: Mapping[str, tuple[Callable[[], bool], str]] = {
     "docker": (engine.answers, "no Docker engine answers (make engine)"),

@@ -5,7 +5,7 @@ import json
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orchestrator.errors import PackageError
@@ -13,7 +13,7 @@ from orchestrator.masking import MARK, Flow, hidden_in_errors, mask
 from orchestrator.wire.message import TextPart
 
 SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=6, max_size=40).filter(
-    lambda text: len(set(text)) > 3 and not text.isalpha() and not text.isspace()
+    lambda text: len(set(text)) > 3 and not text.isalpha() and not text.isspace() and text not in MARK
 )
 AROUND = st.text("abcdefgh {}:\\/", max_size=20)
 
@@ -31,6 +31,8 @@ def test_a_secret_in_a_record_is_masked(secret: str, before: str, after: str) ->
 def test_a_secret_in_json_inside_a_record_is_masked(secret: str, before: str, after: str) -> None:
     """Tools answer in JSON, which is then text of a JSON record: escaped twice. The inner document stays one, too."""
     inner = json.dumps({"said": f"{before}{secret}{after}"})
+    # What by chance reads like the value once more is replaced too, wherever that leaves its text.
+    assume(secret not in inner.replace(json.dumps(secret)[1:-1], "", 1))
     masked = mask([secret])(TextPart(id="p", text=inner).to_json())
     assert secret not in json.loads(json.loads(masked)["text"])["said"]
 
