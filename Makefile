@@ -1,8 +1,12 @@
 # Every target does its own set-up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup engine image orchestrator cluster cluster-stop demo test unit lint types check bench soak clean
+.PHONY: help setup engine image orchestrator cluster cluster-stop demo test rootless unit fuzz lint types check bench soak clean
 
 BIN := .venv/bin
+# Lines, frames and greetings of a container, requests to its proxy, paths, names and keys that somebody chose.
+FUZZED := $(addprefix tests/unit/, broker/test_client_hello.py config/test_domains.py config/test_expert_key.py \
+  backends/test_lines.py backends/test_docker_log.py backends/test_naming.py runtime/test_proxy_request.py \
+  runtime/tools/test_paths.py test_masking.py test_users.py wire/test_line.py)
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -31,8 +35,14 @@ demo: setup ## Run the fitness example, every Run in a container of its own
 test: setup image ## Run all tests; what needs a Docker engine must run too
 	@PERSTACK_TEST_REQUIRE=docker $(BIN)/pytest
 
+rootless: setup image ## Run the tests of a Sandbox's walls in a rootless engine, as a user without privileges (Debian as root)
+	@dev/rootless
+
 unit: setup ## Run the fast tests: no engine, no container, seconds
 	@$(BIN)/pytest tests/unit
+
+fuzz: setup ## Try what reads hostile input with some hundred thousand inputs (minutes)
+	@$(BIN)/pytest --hypothesis-profile=fuzz -q $(FUZZED)
 
 lint: setup ## Look for mistakes, wrong format and imports that break the layers
 	@$(BIN)/ruff check .

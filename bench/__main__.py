@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench import regression
 from bench.crowd import crowd
+from bench.egress import egress
 from bench.fitness import fitness
 from bench.flow import flow
 from bench.growth import growth
@@ -28,6 +29,8 @@ from bench.timeline import timeline
 from bench.waiting import waiting
 
 HERE = Path(__file__).parent
+_CONNECTIONS = 20
+"""Each round of the others has time for so many."""
 
 
 def main() -> int:
@@ -62,6 +65,7 @@ def _measures(directory: Path, rounds: int) -> Mapping[str, Callable[[], Section
         "crowd": crowd,
         "flow": flow,
         "waiting": waiting,
+        "egress": partial(egress, rounds * _CONNECTIONS),
         "growth": partial(growth, directory),
         "timeline": partial(timeline, directory, rounds),
     }

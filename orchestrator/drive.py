@@ -19,9 +19,11 @@ from orchestrator.clock import now
 from orchestrator.collect import Collected
 from orchestrator.continuation import GoOn, go_on
 from orchestrator.delegation import last_text
+from orchestrator.discretion import discreet
 from orchestrator.errors import OrchestratorError
 from orchestrator.job_events import JobEvents
 from orchestrator.launching import Place
+from orchestrator.masking import hide
 from orchestrator.outcome import Outcome, is_stopped, job_status
 from orchestrator.plan import Job
 from orchestrator.pool import Pool
@@ -103,7 +105,8 @@ class Drive:
         receipt = replace(self.events.receipt, usage=last.usage, cost=cost, seconds=(now() - self.events.began) / 1000)
         text = last_text(last) if status is JobStatus.COMPLETED else None
         error_text = last.error.message if last.error else None
-        await self.events.close(Outcome(status, text, error_text, receipt), None)
+        shown = hide(self.job.secrets)
+        await self.events.close(Outcome(status, text and shown(text), error_text and shown(error_text), receipt), None)
         return ended
 
     async def _stop_late(self, record: JobRecord) -> JobRecord:
@@ -125,7 +128,9 @@ class Drive:
                     tasks.create_task(self._publish(Collected.made_here(self._proxy_access(access, next(accesses)))))
 
                 accesses = itertools.count(1)
-                async with Broker(self.provider, _ledger(self.records), report, self.network) as broker:
+                async with Broker(
+                    discreet(self.provider, self.job.secrets), _ledger(self.records), report, self.network
+                ) as broker:
                     tasks.create_task(broker.prepare())
                     tasks.create_task(self._sweep())
                     return await self._work(start, directory, broker, again=again)

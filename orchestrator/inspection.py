@@ -9,6 +9,7 @@ from orchestrator.config.lock import SkillTools
 from orchestrator.errand import run_errand
 from orchestrator.errors import PackageError
 from orchestrator.keys import KEY_BYTES
+from orchestrator.masking import hide
 from orchestrator.plan import Job, first, plan
 from orchestrator.sandbox import Backend
 
@@ -40,7 +41,7 @@ async def inspect(job: Job, backend: Backend) -> SkillTools:
         raise PackageError(message) from error
     if ended.code != 0 or session.tools is None:
         last = ended.detail.strip().splitlines()
-        said = last[-1] if last else f"the Sandbox ended ({ended.reason}, exit code {ended.code})"
+        said = hide(job.secrets)(last[-1]) if last else f"the Sandbox ended ({ended.reason}, exit code {ended.code})"
         message = f"Expert {job.expert_key!r}: {said}"
         raise PackageError(message)
     return session.tools

@@ -11,7 +11,7 @@ from orchestrator.clock import now
 from orchestrator.continuation import GoOn, reached
 from orchestrator.drive import Agenda, Drive, finished, following
 from orchestrator.job_events import JobEvents
-from orchestrator.masking import mask
+from orchestrator.masking import hidden_in_errors, mask
 from orchestrator.packages import with_packages
 from orchestrator.plan import Job, first
 from orchestrator.prewarm import Budget, affordable
@@ -46,22 +46,23 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
         OrchestratorError: the job cannot start; while it runs, iterating raises it.
     """
     check(job)
-    await backend.check()
-    ensure(job.workspace)
-    job = await with_packages(job, backend, store.root, announce)
-    async with _records(job, store, go_on) as records:
-        agenda = Agenda(first(job)) if go_on is None else _agenda(job, records, go_on)
-        record = records.job().with_(status=JobStatus.RUNNING, finished_at=None)
-        await records.keep_job(record)
-        events = JobEvents()
-        network, warm = Network(consent=consent), budget or affordable()
-        drive = Drive(job, backend, store, records, provider, network, note, events, warm)
-        # A TaskGroup here would wrap whatever the caller's block raises in a group of its own.
-        driver = asyncio.create_task(drive.to_the_end(record, agenda))
-        try:
-            yield events
-        finally:
-            await _stopped(driver, record, records)
+    with hidden_in_errors(job.secrets):
+        await backend.check()
+        ensure(job.workspace)
+        job = await with_packages(job, backend, store.root, announce)
+        async with _records(job, store, go_on) as records:
+            agenda = Agenda(first(job)) if go_on is None else _agenda(job, records, go_on)
+            record = records.job().with_(status=JobStatus.RUNNING, finished_at=None)
+            await records.keep_job(record)
+            events = JobEvents()
+            network, warm = Network(consent=consent), budget or affordable()
+            drive = Drive(job, backend, store, records, provider, network, note, events, warm)
+            # A TaskGroup here would wrap whatever the caller's block raises in a group of its own.
+            driver = asyncio.create_task(drive.to_the_end(record, agenda))
+            try:
+                yield events
+            finally:
+                await _stopped(driver, record, records)
 
 
 def _records(job: Job, store: Store, go_on: GoOn | None) -> AbstractAsyncContextManager[JobRecords]:

@@ -12,6 +12,7 @@ from orchestrator.clock import now
 from orchestrator.errand import drained, errand
 from orchestrator.errors import BackendError, ConfigError
 from orchestrator.keys import KEY_BYTES
+from orchestrator.masking import hide
 from orchestrator.packages import with_packages
 from orchestrator.plan import DEADLINE_SECONDS, Job, first, plan
 from orchestrator.sandbox import Backend
@@ -65,9 +66,8 @@ async def run_shell(job: Job, backend: Backend, store: Path, wish: Wish, listene
         await session.assign_shell(shell, authority, listener.attend)
         ended = await drained(sandbox)
     if ended.code != 0:
-        message = (
-            f"the Sandbox of the shell ended ({ended.reason}, exit code {ended.code}): {ended.detail or 'no word'}"
-        )
+        said = hide(job.secrets)((ended.detail.strip().splitlines() or ["it gave no reason"])[-1])
+        message = f"the Sandbox of the shell ended ({ended.reason}, exit code {ended.code}): {said}"
         raise BackendError(message)
 
 

@@ -4,14 +4,19 @@ import os
 from collections.abc import Callable, Mapping
 
 import pytest
+from hypothesis import settings
 
-from tests.support import cluster, engine
+from tests.support import cluster, engine, internet
 
 REQUIRED = "PERSTACK_TEST_REQUIRE"
-"""Comma-separated tiers that must run: `docker`, `kubernetes`."""
+"""Comma-separated tiers that must run: `docker`, `internet`, `kubernetes`."""
+
+settings.register_profile("fuzz", max_examples=5_000, deadline=None)
+"""For `make fuzz`: some minutes of what in a usual run takes a moment."""
 
 _TIERS: Mapping[str, tuple[Callable[[], bool], str]] = {
     "docker": (engine.answers, "no Docker engine answers (make engine)"),
+    "internet": (internet.possible, "no network namespace can be made here (it takes root, ip and unshare)"),
     "kubernetes": (cluster.answers, "no Kubernetes cluster answers (make cluster)"),
 }
 """The marker of each, with how to know that it can run and what to say where it cannot."""

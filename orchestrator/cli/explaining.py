@@ -10,6 +10,7 @@ from orchestrator.backends import look, open_backend
 from orchestrator.cli import request
 from orchestrator.cli.explained import lines
 from orchestrator.cli.options import RunOptions
+from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
 from orchestrator.config.credentials import check_credentials
 from orchestrator.errand import errand
@@ -28,6 +29,7 @@ def explain(options: RunOptions, environ: Mapping[str, str], *, as_json: bool) -
         ConfigError: perstack.toml or an option is not usable.
     """
     request.check(options)
+    options = own(options)
     cwd = Path.cwd()
     config = request.configure(options, cwd)
     env = request.environment(options, config, environ, cwd)

@@ -1,11 +1,12 @@
 """The commands that read jobs back, as they are typed; their bodies are imported when they run."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Prices, Storage, with_options
+from orchestrator.cli.options import Prices, Storage, User, with_options
 
 _Text = str | None
 
@@ -14,6 +15,7 @@ _Text = str | None
 class LogOptions:
     """What `log` was asked for. `take` 0 is all."""
 
+    user: User = None
     storage: Storage = "perstack"
     jobs: Annotated[bool, typer.Option("--jobs", help="List the jobs, the newest first.")] = False
     runs: Annotated[bool, typer.Option("--runs", help="Show the job's tree of Runs and what each used.")] = False
@@ -45,17 +47,21 @@ class LogOptions:
 def log(options: LogOptions) -> int:
     """Show what a job did: its events, its Runs, or the list of jobs. An event is shown if it passes all filters."""
     from orchestrator.cli.show import show  # noqa: PLC0415 - it imports every shape of the wire
+    from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 
-    return show(replace(options, json=options.json or options.pretty))
+    storage = str(store_of(Path(options.storage), options.user))
+    return show(replace(options, storage=storage, json=options.json or options.pretty))
 
 
 def record(
     job: Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")],
     *,
     output: Annotated[str | None, typer.Option(metavar="FILE", help="Where to write; else stdout.")] = None,
+    user: User = None,
     storage: Storage = "perstack",
 ) -> int:
     """Turn JOB into a file of replies, with which --provider scripted replays it without a model."""
     from orchestrator.cli.record import write_script  # noqa: PLC0415 - it imports every shape of the wire
+    from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 
-    return write_script(job, output, storage)
+    return write_script(job, output, str(store_of(Path(storage), user)))

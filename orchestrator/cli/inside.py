@@ -9,6 +9,7 @@ from orchestrator.broker.egress import Access
 from orchestrator.cli import request
 from orchestrator.cli.console import Console
 from orchestrator.cli.options import RunOptions
+from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
 from orchestrator.cli.run import IN_CONTAINER, NO_ISOLATION
 from orchestrator.cli.signals import stoppable
@@ -26,6 +27,7 @@ def shell(options: RunOptions, skill_name: str | None, command: tuple[str, ...],
         OrchestratorError: it could not be started, or its Sandbox ended before it did.
     """
     request.check(options)
+    options = own(options)
     cwd = Path.cwd()
     config = request.configure(options, cwd)
     env = request.environment(options, config, environ, cwd)

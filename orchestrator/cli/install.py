@@ -4,7 +4,18 @@ import os
 
 from orchestrator.cli.options import RunOptions, with_options
 
-_TAKEN = {"config", "strict", "storage", "backend", "env_path", "allow_domain", "image", "runtime_class", "run_as"}
+_TAKEN = {
+    "config",
+    "strict",
+    "user",
+    "storage",
+    "backend",
+    "env_path",
+    "allow_domain",
+    "image",
+    "runtime_class",
+    "run_as",
+}
 
 
 @with_options(RunOptions, _TAKEN.__contains__)

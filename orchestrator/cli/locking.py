@@ -14,6 +14,7 @@ import tomli_w
 from orchestrator.backends import isolates, open_backend
 from orchestrator.cli import request
 from orchestrator.cli.options import RunOptions
+from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
 from orchestrator.cli.signals import stoppable
 from orchestrator.config import Config
@@ -34,6 +35,7 @@ def install(options: RunOptions, environ: Mapping[str, str]) -> int:
         OrchestratorError: a package or a skill cannot be used; no lock is written then.
     """
     request.check(options)
+    options = own(options, with_files=False)
     cwd = Path.cwd()
     _say("Resolving experts...")
     config = replace(request.configure(options, cwd), known_tools={})

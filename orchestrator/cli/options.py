@@ -21,18 +21,30 @@ Prices = Annotated[
 Backend = Annotated[str, typer.Option("--backend", "--runtime", metavar="docker|process", help="Where Experts run.")]
 
 
+User = Annotated[
+    _Text,
+    typer.Option("--user", metavar="ID", envvar="PERSTACK_USER", help="Whose jobs and files: see nobody else's."),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a job is to be run.
 
     `timeout_ms` is for one generation. `allow_domain` are SKILL=HOST. `answers` says that the query is the answer to
-    a question. Without `query` a job is only gone on with; both it and the Expert are a command's arguments. With
+    a question. `user` and `workspaces` name a user's own place, of which `cli.own` makes `storage` and `workspace`.
+    Without `query` a job is only gone on with; both it and the Expert are a command's arguments. With
     `after`, the stored events that follow this position are written first.
     """
 
     config: Annotated[_Text, typer.Option(help="perstack.toml to use; else the nearest one upward.")] = None
     strict: Annotated[bool, typer.Option("--strict", help="Unknown keys in perstack.toml are errors.")] = False
     workspace: Annotated[_Text, typer.Option(help="Directory mounted at /workspace. [./workspace]")] = None
+    user: User = None
+    workspaces: Annotated[
+        _Text,
+        typer.Option(metavar="ROOT", envvar="PERSTACK_WORKSPACES", help="Holds a workspace for each --user."),
+    ] = None
     storage: Storage = "perstack"
     backend: Backend = "docker"
     model: Annotated[_Text, typer.Option(help="Model of the provider.")] = None

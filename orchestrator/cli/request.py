@@ -48,7 +48,7 @@ def check(options: RunOptions) -> None:
         if is_protected(name):
             _refuse("--env", name, "it decides which code runs, so no Expert is given it")
     _check_continuing(options)
-    _user(options.run_as)
+    parse_user(options.run_as)
     _allowed(options.allow_domain)
     _prewarm(options.prewarm)
     if options.reasoning_budget is not None:
@@ -115,7 +115,7 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         allowed=_allowed(options.allow_domain),
         image=options.image,
         runtime_class=options.runtime_class,
-        run_as=_user(options.run_as),
+        run_as=parse_user(options.run_as),
         events=EventDetail(options.events),
         verbose=options.verbose,
         run_seconds=options.run_seconds,
@@ -152,7 +152,12 @@ def going_on(options: RunOptions, cwd: Path) -> tuple[str, GoOn] | None:
     return jobs[0].id, how
 
 
-def _user(text: str | None) -> User | None:
+def parse_user(text: str | None) -> User | None:
+    """Read UID or UID:GID.
+
+    Raises:
+        ConfigError: it is neither, or root.
+    """
     if text is None:
         return None
     match = _USER.fullmatch(text)

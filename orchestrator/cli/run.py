@@ -12,6 +12,7 @@ from orchestrator.backends import open_backend
 from orchestrator.cli import request
 from orchestrator.cli.hurry import hurrying
 from orchestrator.cli.options import RunOptions
+from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
 from orchestrator.cli.signals import stoppable
 from orchestrator.cli.stdout import Stdout
@@ -20,7 +21,7 @@ from orchestrator.continuation import GoOn
 from orchestrator.errors import OrchestratorError
 from orchestrator.job import run_job
 from orchestrator.job_events import JobEvents
-from orchestrator.masking import mask
+from orchestrator.masking import hide, mask
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Job
 from orchestrator.request import provider_of
@@ -49,6 +50,7 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
         OrchestratorError: it could not be worked.
     """
     request.check(options)
+    options = own(options)
     cwd = Path.cwd()
     config = request.configure(options, cwd)
     env = request.environment(options, config, environ, cwd)
@@ -142,7 +144,7 @@ def _complain(job: Job, outcome: Outcome) -> None:
 def _report(options: RunOptions, job: Job) -> "Terminal | Log":
     unit = {"process": "process"}.get(options.backend, "container")
     if sys.stderr.isatty():
-        return Terminal(sys.stderr, unit, expert_key=job.expert_key, verbose=options.verbose)
+        return Terminal(sys.stderr, unit, expert_key=job.expert_key, hide=hide(job.secrets), verbose=options.verbose)
     # structlog takes longer to import than a terminal needs.
     from orchestrator.cli.log import Log  # noqa: PLC0415
 

@@ -9,7 +9,7 @@ import typer
 from orchestrator.cli.options import RunOptions, with_options
 
 _TAKEN = {
-    *("config", "strict", "workspace", "storage", "backend", "env", "env_path", "allow_domain"),
+    *("config", "strict", "workspace", "user", "workspaces", "storage", "backend", "env", "env_path", "allow_domain"),
     *("image", "runtime_class", "run_as"),
 }
 

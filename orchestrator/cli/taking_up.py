@@ -2,11 +2,12 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Backend, RunOptions, Storage, with_options
+from orchestrator.cli.options import Backend, RunOptions, Storage, User, with_options
 
 _OF_OTHER_COMMANDS = {"job_id", "continue_latest", "continue_job", "resume_from", "answers"}
 
@@ -23,8 +24,9 @@ def resume(
     """Finish JOB where it was cut off or cancelled; its further events go to stdout."""
     from orchestrator.cli.run import run as work  # noqa: PLC0415 - it imports everything
     from orchestrator.cli.unfinished import coordinator  # noqa: PLC0415 - the same
+    from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 
-    expert_key = coordinator(job, options.storage)
+    expert_key = coordinator(job, str(store_of(Path.cwd() / options.storage, options.user)))
     return work(replace(options, expert_key=expert_key, continue_job=job, after=after), os.environ)
 
 
@@ -33,10 +35,12 @@ def prune(
     everything: Annotated[
         bool, typer.Option("--all", help="Also Sandboxes of jobs that were cut off and nobody works on.")
     ] = False,
+    user: User = None,
     storage: Storage = "perstack",
     backend: Backend = "docker",
 ) -> int:
     """Remove Sandboxes of this store's jobs that are past their deadline or whose job has ended; write their names."""
     from orchestrator.cli.unfinished import remove  # noqa: PLC0415 - it imports a backend
+    from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 
-    return remove(storage, backend, os.environ, everything=everything)
+    return remove(str(store_of(Path.cwd() / storage, user)), backend, os.environ, everything=everything)

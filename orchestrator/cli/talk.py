@@ -21,6 +21,7 @@ from orchestrator.cli.conversation import (
 )
 from orchestrator.cli.dialogue import ask, ask_meanwhile, choose, tell
 from orchestrator.cli.options import RunOptions
+from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
 from orchestrator.cli.run import EXIT_CODES, IN_CONTAINER, NO_ISOLATION
 from orchestrator.cli.screen import Screen
@@ -48,6 +49,7 @@ def talk(options: RunOptions, environ: Mapping[str, str]) -> int:
         OrchestratorError: a turn could not be worked.
     """
     request.check(options)
+    options = own(options)
     cwd = Path.cwd()
     config = request.configure(options, cwd)
     env = request.environment(options, config, environ, cwd)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Self, TextIO
 
@@ -17,12 +18,18 @@ _DEFAULT_WIDTH = 80
 
 
 class Terminal:
-    """Keeps one line at the bottom of the terminal up to date, and writes lasting lines above it."""
+    """Keeps one line at the bottom of the terminal up to date, and writes lasting lines above it.
 
-    def __init__(self, stream: TextIO, unit: str, *, expert_key: str, verbose: bool = False) -> None:
+    `hide` takes secrets out of what is written.
+    """
+
+    def __init__(
+        self, stream: TextIO, unit: str, *, expert_key: str, hide: Callable[[str], str], verbose: bool = False
+    ) -> None:
         self._stream = stream
         self._unit = unit
         self._expert_key = expert_key
+        self._hide = hide
         self._verbose = verbose
         self._view = View(began=now())
         self._timer: asyncio.TimerHandle | None = None
@@ -41,7 +48,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Write a line that stays."""
-        cleaned = plain(text, keep="\n")
+        cleaned = plain(self._hide(text), keep="\n")
         self._write(f"{_CLEAR}perstack-orch: {cleaned}\n")
 
     def warn(self, text: str) -> None:

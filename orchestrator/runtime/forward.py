@@ -1,13 +1,12 @@
 """The proxy inside a Sandbox: HTTP CONNECT on 127.0.0.1, each connection tunnelled to the broker, which decides."""
 
 import asyncio
-import base64
-import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from http import HTTPStatus
 
 from orchestrator.errors import WireError
+from orchestrator.runtime.proxy_request import RefusedError, destination
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 OpenTunnel = Callable[[str, str, int], Awaitable[Streams | str]]
@@ -16,14 +15,6 @@ OpenTunnel = Callable[[str, str, int], Awaitable[Streams | str]]
 _HEAD_BYTES = 8 * 1024
 _HEAD_SECONDS = 10.0
 _CHUNK_BYTES = 64 * 1024
-
-
-class _RefusedError(Exception):
-    """A request that gets this status and sentence for an answer."""
-
-    def __init__(self, status: HTTPStatus, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 @asynccontextmanager
@@ -59,7 +50,7 @@ async def _serve(
 ) -> None:
     try:
         far_reader, far_writer = await _open(reader, open_tunnel, credential)
-    except _RefusedError as refusal:
+    except RefusedError as refusal:
         writer.write(_answer(refusal))
         return
     except (OSError, EOFError):
@@ -76,13 +67,13 @@ async def _serve(
 
 
 async def _open(reader: asyncio.StreamReader, open_tunnel: OpenTunnel, credential: str) -> Streams:
-    host, port = _destination(await _read_head(reader), credential)
+    host, port = destination(await _read_head(reader), credential)
     try:
         tunnel = await open_tunnel(credential, host, port)
     except (OSError, EOFError, WireError) as error:
-        raise _RefusedError(HTTPStatus.BAD_GATEWAY, f"{host}:{port} was not reached: the broker is gone") from error
+        raise RefusedError(HTTPStatus.BAD_GATEWAY, f"{host}:{port} was not reached: the broker is gone") from error
     if isinstance(tunnel, str):
-        raise _RefusedError(HTTPStatus.FORBIDDEN, tunnel)
+        raise RefusedError(HTTPStatus.FORBIDDEN, tunnel)
     return tunnel
 
 
@@ -92,38 +83,10 @@ async def _read_head(reader: asyncio.StreamReader) -> str:
             return (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.LimitOverrunError as error:
         sentence = f"a proxy request's head must not be over {_HEAD_BYTES} bytes"
-        raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, sentence) from error
+        raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, sentence) from error
 
 
-def _destination(head: str, credential: str) -> tuple[str, int]:
-    request, *fields = head.rstrip("\r\n").split("\r\n")
-    method, _, rest = request.partition(" ")
-    target = rest.partition(" ")[0]
-    if not hmac.compare_digest(_offered(fields).encode(), credential.encode()):
-        sentence = "this proxy belongs to another skill; use the one that HTTPS_PROXY names"
-        raise _RefusedError(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, sentence)
-    if method != "CONNECT":
-        sentence = "only https leaves a Sandbox: use an https:// address, on port 443"
-        raise _RefusedError(HTTPStatus.FORBIDDEN, sentence)
-    host, _, port = target.rpartition(":")
-    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise _RefusedError(HTTPStatus.BAD_REQUEST, "CONNECT needs HOST:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _offered(fields: list[str]) -> str:
-    for field in fields:
-        name, _, value = field.partition(":")
-        scheme, _, token = value.strip().partition(" ")
-        if name.lower() == "proxy-authorization" and scheme.lower() == "basic":
-            try:
-                return base64.b64decode(token, validate=True).decode("latin-1").partition(":")[2]
-            except ValueError:
-                return ""
-    return ""
-
-
-def _answer(refusal: _RefusedError) -> bytes:
+def _answer(refusal: RefusedError) -> bytes:
     # A client shows the status line at best; the sentence may hold a host's name, but never the end of a line.
     sentence = " ".join(str(refusal).split())
     body = f"{sentence}\n".encode()

@@ -53,7 +53,11 @@ async def test_too_much_memory_is_told_as_such(place: Place) -> None:
     program = "x = bytearray(200 * 1024 * 1024); print(len(x))"
     async with place.connect(program) as backend, backend.launch(spec) as sandbox:
         ended = await sandbox.wait()
-    assert (ended.code, ended.reason) == (137, Reason.OUT_OF_MEMORY)
+        assert isinstance(backend, docker.DockerBackend)
+        warnings = (await backend.ground()).warnings
+    # A rootless engine may have no control groups: it says so, and `explain` passes it on.
+    bounded = not any("without cgroups" in warning for warning in warnings)
+    assert (ended.code, ended.reason) == ((137, Reason.OUT_OF_MEMORY) if bounded else (0, Reason.COMPLETED))
 
 
 async def test_ended_from_outside_it_is_lost(place: Place) -> None:

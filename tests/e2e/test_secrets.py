@@ -99,13 +99,36 @@ async def test_a_delegate_is_given_nothing_of_its_coordinator_s(tmp_path: Path, 
         assert name.encode() not in told["two"][0].to_json()
 
 
+async def test_a_skill_that_dies_with_its_key_on_its_lips(tmp_path: Path, backend: str) -> None:
+    """Its last words are in the message of the command and in every record, without the key."""
+    words = "import os, sys; sys.stderr.write('bad key ' + os.environ['SKILL_KEY']); sys.exit(3)"
+    toml = f"""
+[experts.one]
+instruction = "Do."
+[experts.one.skills.kit]
+type = "mcpStdioSkill"
+command = {json.dumps(PYTHON[backend])}
+args = ["-c", {json.dumps(words)}]
+requiredEnv = ["SKILL_KEY"]
+"""
+    made = Project.make(tmp_path / "project", backend, toml, {"one": [say("done")]})
+    for command in (("run", "--backend", backend, "one", "go"), ("install", "--backend", backend)):
+        result = await made.command(*command, env=FROM_ENVIRONMENT)
+        assert "bad key [masked]" in result.stderr, result.stderr
+        written = b"".join([*made.files(), result.stdout, result.stderr.encode()])
+        assert FROM_ENVIRONMENT["SKILL_KEY"].encode() not in written
+
+
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"])
 def test_the_image_s_history_has_nothing_of_this_machine(backend: str) -> None:
     """Neither the layers' commands nor the image's configuration name a key, a proxy or a host."""
     assert backend == "docker"
     told = ""
-    for command in (("history", "--no-trunc", "--format", "{{.CreatedBy}}"), ("inspect",)):
+    for command in (
+        ("history", "--no-trunc", "--format", "{{.CreatedBy}}"),
+        ("inspect", "--format", "{{json .Config}}"),
+    ):
         listing = ["docker", "image", *command, engine.runtime_image()]
         told += subprocess.run(listing, capture_output=True, text=True, timeout=60, check=True).stdout
     for word in ("API_KEY", "TOKEN", "PASSWORD", "http_proxy=", "HTTP_PROXY=", "INDEX_URL", str(Path.home()) + "/"):

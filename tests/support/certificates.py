@@ -9,13 +9,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def issue(directory: Path, host: str) -> Path:
-    """Write cert.pem and key.pem for `host` into `directory`, and ca.pem, which vouches for them: gives its path."""
+def issue(directory: Path, *hosts: str) -> Path:
+    """Write cert.pem and key.pem for `hosts` into `directory`, and ca.pem, which vouches for them: gives its path."""
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
     authority = _certificate(name, name, authority_key, authority_key, x509.BasicConstraints(ca=True, path_length=0))
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    certificate = _certificate(subject, name, key, authority_key, x509.SubjectAlternativeName([x509.DNSName(host)]))
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+    names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
+    certificate = _certificate(subject, name, key, authority_key, names)
     (directory / "cert.pem").write_bytes(certificate)
     (directory / "ca.pem").write_bytes(authority)
     (directory / "key.pem").write_bytes(

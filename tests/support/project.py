@@ -86,10 +86,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A directory with an Expert in it."""
+    """A directory with an Expert in it. `prefix` are words that go before every command."""
 
     directory: Path
     backend: str
+    prefix: tuple[str, ...] = ()
 
     @classmethod
     def make(cls, directory: Path, backend: str, toml: str, replies: Mapping[str, Sequence[Any]]) -> "Project":
@@ -121,6 +122,7 @@ class Project:
         """Start the command without waiting for it; with `stdin` it reads that from a pipe."""
         clean = {name: os.environ[name] for name in FROM_HERE if name in os.environ}
         process = await asyncio.create_subprocess_exec(
+            *self.prefix,
             *COMMAND,
             *arguments,
             cwd=self.directory,

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.runtime.tools import ToolError, paths, read_text_file, write_text_file
 from orchestrator.runtime.tools.paths import open_beneath, resolve, walk
@@ -48,6 +50,30 @@ def workspace(tmp_path: Path) -> Path:
 def test_f1_paths_inside_are_resolved(path: str, relative: str, workspace: Path) -> None:
     """Paths inside are taken relative to the workspace."""
     assert resolve(workspace, path) == PurePosixPath(relative)
+
+
+NAMES = st.one_of(
+    st.sampled_from(
+        ["", ".", "..", "~", "a", "perstack", "PerStack", "workspace", "etc", "outside", "file", "-x", " "]
+    ),
+    st.text(max_size=8),
+)
+PATHS = st.tuples(st.sampled_from(["", "/", "//", "~/", "./", "/workspace/"]), st.lists(NAMES, max_size=8)).map(
+    lambda made: made[0] + "/".join(made[1])
+)
+
+
+@given(path=st.one_of(PATHS, st.text(max_size=40)))
+def test_f2_every_text_is_a_place_inside_or_refused(path: str) -> None:
+    """What comes of it has no way up, is not absolute, and is not the reserved directory; else it is a ToolError."""
+    try:
+        found = resolve(Path("/somewhere/workspace"), path)
+    except ToolError:
+        return
+    assert not found.is_absolute()
+    assert ".." not in found.parts
+    assert not found.parts or found.parts[0].casefold() != "perstack"
+    assert "\0" not in str(found)
 
 
 def test_f1_the_real_path_of_the_workspace_is_inside(workspace: Path) -> None:

@@ -1,0 +1,44 @@
+"""The place of one user among many: where `--user` leads."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.backends import isolates
+from orchestrator.cli.options import RunOptions
+from orchestrator.cli.request import parse_user
+from orchestrator.errors import ConfigError
+from orchestrator.sandbox import User
+from orchestrator.users import make_store, make_workspace
+from orchestrator.workspace import NOBODY
+
+
+def own(options: RunOptions, *, with_files: bool = True) -> RunOptions:
+    """Give the same options, their storage and workspace those of the user, where one is named.
+
+    Raises:
+        ConfigError: options contradict one another, or what is there is not this user's.
+    """
+    if options.user is None:
+        if options.workspaces is not None:
+            message = "--workspaces holds a workspace for each user; name one with --user ID"
+            raise ConfigError(message)
+        return options
+    cwd = Path.cwd()
+    files = options.workspace
+    if with_files:
+        if options.workspace is not None:
+            message = "--workspace and --user exclude each other: a user's workspace is below --workspaces ROOT"
+            raise ConfigError(message)
+        if options.workspaces is None:
+            message = "--user needs --workspaces ROOT, the directory that holds a workspace for each user"
+            raise ConfigError(message)
+        files = str(make_workspace(cwd / options.workspaces, options.user, _owner(options)))
+    return replace(options, storage=str(make_store(cwd / options.storage, options.user)), workspace=files)
+
+
+def _owner(options: RunOptions) -> User:
+    caller = User(os.geteuid(), os.getegid())
+    if not isolates(options.backend):
+        return caller
+    return parse_user(options.run_as) or (NOBODY if caller.uid == 0 else caller)
