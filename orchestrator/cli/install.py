@@ -2,9 +2,12 @@
 
 import os
 
-from orchestrator.cli.options import RunOptions, with_options
+from orchestrator.cli.options import CLUSTER, RunOptions, with_options
 
-_TAKEN = {"config", "strict", "storage", "backend", "env_path", "allow_domain", "image", "runtime_class", "run_as"}
+_TAKEN = {
+    *("config", "strict", "storage", "backend", "env_path", "allow_domain", "image", "runtime_class", "run_as"),
+    *CLUSTER,
+}
 
 
 @with_options(RunOptions, _TAKEN.__contains__)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Backend, RunOptions, Storage, with_options
+from orchestrator.cli.options import Backend, ClusterOptions, RunOptions, Storage, with_options
 
 _OF_OTHER_COMMANDS = {"job_id", "continue_latest", "continue_job", "resume_from", "answers"}
+_WHERE = {"namespace", "claim", "claim_mount"}
 
 
 @with_options(RunOptions, lambda name: name not in _OF_OTHER_COMMANDS)
@@ -28,7 +29,9 @@ def resume(
     return work(replace(options, expert_key=expert_key, continue_job=job, after=after), os.environ)
 
 
+@with_options(ClusterOptions, _WHERE.__contains__)
 def prune(
+    options: ClusterOptions,
     *,
     everything: Annotated[
         bool, typer.Option("--all", help="Also Sandboxes of jobs that were cut off and nobody works on.")
@@ -39,4 +42,4 @@ def prune(
     """Remove Sandboxes of this store's jobs that are past their deadline or whose job has ended; write their names."""
     from orchestrator.cli.unfinished import remove  # noqa: PLC0415 - it imports a backend
 
-    return remove(storage, backend, os.environ, everything=everything)
+    return remove(storage, backend, options, os.environ, everything=everything)

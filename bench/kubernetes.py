@@ -1,0 +1,173 @@
+"""`python -m bench.kubernetes`: what a Run costs as a Kubernetes Job, against a bare Job with the same volumes.
+
+Takes the cluster that KUBECONFIG names, else that of `make cluster`, whose node must be this machine; writes its
+section of bench/RESULTS.md.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Figures, interleave, table
+from tests.support import cluster
+from tests.support.cluster import Claim
+
+COMMAND = str(Path(sys.executable).with_name("perstack-orch"))
+RESULTS = Path(__file__).parent / "RESULTS.md"
+HEADING = "## Kubernetes"
+HOPS = 12
+_MODEL_MS = 2500
+"""How long a model call lasts while hops are measured: long enough for a Pod to be warm."""
+
+ONE = '[provider]\nproviderName = "scripted"\n[experts.one]\ninstruction = "Do it."\n'
+TEAM = """[provider]
+providerName = "scripted"
+[experts.boss]
+instruction = "Lead."
+delegates = ["left"]
+[experts.left]
+instruction = "Do it."
+"""
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    section = measured(parser.parse_args().rounds)
+    print(section)
+    before = RESULTS.read_text().partition(f"\n{HEADING}\n")[0] if RESULTS.exists() else "# Figures\n"
+    RESULTS.write_text(f"{before.rstrip()}\n\n{section}")
+
+
+def measured(rounds: int) -> str:
+    """Measure all, and give the section as Markdown."""
+    claim = cluster.shared_claim()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        directory = Path(name)
+        write(directory, ONE, {"one": [{"text": "done"}]})
+        first_event(directory, claim)  # makes the workspace
+        start = interleave(
+            {
+                "bare Job": lambda: bare(claim),
+                "perstack-orch run, cold, to the first event": lambda: first_event(directory, claim),
+                "the same without waiting for a policy": lambda: first_event(
+                    directory, claim, "--allow-unenforced-network"
+                ),
+            },
+            rounds,
+        )
+        hops, writes = delegations(directory, claim)
+    return render(start, hops, writes, rounds)
+
+
+def write(directory: Path, toml: str, replies: dict[str, Any]) -> None:
+    """Write a project whose model is scripted."""
+    (directory / "perstack.toml").write_text(toml)
+    (directory / "replies.json").write_text(json.dumps(replies))
+
+
+def bare(claim: Claim) -> float:
+    """Create a Job of the same image and volumes that prints one line, and time that line."""
+    name = f"bare-{os.urandom(4).hex()}"
+    made = cluster.template(
+        "print('hello')", spec={"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim.name}}]}
+    )
+    container = made["spec"]["containers"][0]
+    container["volumeMounts"] = [{"name": "v", "mountPath": "/workspace", "subPath": "ws"}]
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}}
+    body = json.dumps(job | {"spec": {"backoffLimit": 0, "template": made}})
+    try:
+        began = time.perf_counter()
+        kubectl("create", "--filename=-", stdin=body)
+        kubectl("wait", "--for=create", f"--selector=job-name={name}", "pod", "--timeout=30s")
+        until(lambda: kubectl("logs", f"job/{name}", may_fail=True).startswith("hello"))
+        return time.perf_counter() - began
+    finally:
+        kubectl("delete", "job", name, "--wait=false")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Look as often as it goes."""
+    end = time.monotonic() + 60
+    while not holds():
+        if time.monotonic() > end:
+            sys.exit("the Job did not run")
+
+
+def kubectl(*arguments: str, stdin: str | None = None, may_fail: bool = False) -> str:
+    """Ask the cluster."""
+    command = cluster.command(f"--namespace={cluster.shared_namespace()}", *arguments)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode and not may_fail:
+        sys.exit(f"kubectl {' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
+def run(directory: Path, claim: Claim, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start the command."""
+    environ = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | cluster.environment(claim)
+    command = [COMMAND, "run", "--backend", "kubernetes", *arguments]
+    return subprocess.Popen(command, cwd=directory, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def first_event(directory: Path, claim: Claim, *options: str) -> float:
+    """Time the first event from inside a Sandbox; the job then runs to its end."""
+    began = time.perf_counter()
+    with run(directory, claim, *options, "one", "go") as process:
+        if process.stdout is None or not process.stdout.readline():
+            sys.exit("the job told nothing")
+        seconds = time.perf_counter() - began
+        process.stdout.read()
+    return seconds
+
+
+def delegations(directory: Path, claim: Claim) -> tuple[Figures, float]:
+    """Time hops to delegates whose Pods are warm; and count what was written to the API for each Run."""
+    ask = {"text": "", "toolCalls": [{"name": "left", "args": {"query": "go"}}], "delayMs": _MODEL_MS}
+    write(
+        directory,
+        TEAM,
+        {
+            "boss": [*[ask] * HOPS, {"text": "done", "delayMs": _MODEL_MS}],
+            "left": [{"text": "done", "delayMs": _MODEL_MS}],
+        },
+    )
+    with run(directory, claim, "--job-id", "hops", "boss", "go") as process:
+        events = [json.loads(line) for line in process.communicate()[0].splitlines()]
+    hops = [
+        (event["timestamp"] - before["timestamp"]) / 1000
+        for before, event in itertools.pairwise(events)
+        if event["type"] == "initializeRuntime" and before["type"] in {"stopRunByDelegate", "completeRun"}
+    ]
+    runs = len({event["runId"] for event in events if "runId" in event})
+    # The first two hops meet Pods that are not warm yet.
+    return Figures("hop", tuple(hops[2:])), cluster.writes_for("hops") / runs
+
+
+def render(start: dict[str, Figures], hops: Figures, writes: float, rounds: int) -> str:
+    """The section as Markdown."""
+    p50, p95 = (share * 1000 for share in (hops.median, hops.percentile(0.95)))
+    return f"""{HEADING}
+
+Written by `python -m bench.kubernetes` ({rounds} rounds), against a bare Job with the same image and volumes in the
+same cluster of one node. A Run waits until the NetworkPolicy is in force for its Pod: what the last two rows differ in.
+
+{table(start, "bare Job")}
+
+Hop to a delegate whose Pod is warm, over TLS: p50 {p50:.0f} ms, p95 {p95:.0f} ms ({len(hops.seconds)} hops).
+
+Writes to the API for each Run, as the API server's audit log has them: {writes:.1f}.
+"""
+
+
+if __name__ == "__main__":
+    main()
