@@ -15,6 +15,9 @@ WORKSPACE, STATE, PACKAGES, IDENTITY = "/workspace", "/run/perstack", "/packages
 STDERR = "stderr"
 """In the state directory: the log of a container does not tell stderr from stdout."""
 
+_TEMPORARY = {"tmp": "/tmp", "skills": "/run/skills"}  # noqa: S108 - the container's own
+"""What commands share, and where each skill has a place of its own that commands cannot reach."""
+
 AUDIENCE = "perstack-broker"
 GRACE_SECONDS = 3
 KUBELET = 10250
@@ -150,7 +153,7 @@ def _pod(spec: SandboxSpec, setting: ClusterSetting, command: tuple[str, ...] | 
         "containers": [_container(spec, setting, command)],
         "volumes": [
             {"name": _VOLUME, "persistentVolumeClaim": {"claimName": setting.claim.name}},
-            {"name": "tmp", "emptyDir": {"sizeLimit": str(spec.limits.tmp)}},
+            *({"name": name, "emptyDir": {"sizeLimit": str(spec.limits.tmp)}} for name in _TEMPORARY),
             *([] if spec.broker is None else [{"name": "identity", "projected": _identity()}]),
         ],
         **({"hostUsers": False} if pod.user_namespace else {}),
@@ -225,7 +228,7 @@ def _mounts(spec: SandboxSpec, claim: Claim) -> list[Manifest]:
     mounts = [
         _mount(WORKSPACE, claim.sub_path(spec.workspace)),
         _mount(STATE, claim.sub_path(spec.state)),
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
+        *({"name": name, "mountPath": path} for name, path in _TEMPORARY.items()),
     ]
     if spec.packages is not None:
         mounts.append(_mount(PACKAGES, claim.sub_path(spec.packages), read_only=not spec.installs))

@@ -132,6 +132,7 @@ def test_the_whole_job() -> None:
                                 {"name": "claim", "mountPath": "/workspace", "subPath": "ws"},
                                 {"name": "claim", "mountPath": "/run/perstack", "subPath": "state/job/1"},
                                 {"name": "tmp", "mountPath": "/tmp"},
+                                {"name": "skills", "mountPath": "/run/skills"},
                                 {"name": "claim", "mountPath": "/packages", "subPath": "packages", "readOnly": True},
                                 {"name": "identity", "mountPath": "/run/secrets/perstack.ai", "readOnly": True},
                                 {
@@ -152,6 +153,7 @@ def test_the_whole_job() -> None:
                     "volumes": [
                         {"name": "claim", "persistentVolumeClaim": {"claimName": "u1"}},
                         {"name": "tmp", "emptyDir": {"sizeLimit": "67108864"}},
+                        {"name": "skills", "emptyDir": {"sizeLimit": "67108864"}},
                         {
                             "name": "identity",
                             "projected": {
