@@ -1,28 +1,26 @@
-"""`python -m bench.kubernetes`: what a Run costs as a Kubernetes Job, against a bare Job with the same volumes.
+"""What a Run costs as a Kubernetes Job, against a bare Job with the same volumes.
 
-Takes the cluster that KUBECONFIG names, else that of `make cluster`, whose node must be this machine; writes its
-section of bench/RESULTS.md.
+Takes the cluster that KUBECONFIG names, else that of `make cluster`; its node must be this machine.
 """
 
-import argparse
 import itertools
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.measure import Figures, interleave, table
+from bench.section import Section, Target
 from tests.support import cluster
 from tests.support.cluster import Claim
 
 COMMAND = str(Path(sys.executable).with_name("perstack-orch"))
-RESULTS = Path(__file__).parent / "RESULTS.md"
-HEADING = "## Kubernetes"
+BARE, COLD = "bare Job", "`perstack-orch run`, cold, to the first event"
+OVER, P50, WRITES = 0.3, 0.05, 6
 HOPS = 12
 _MODEL_MS = 2500
 """How long a model call lasts while hops are measured: long enough for a Pod to be warm."""
@@ -38,39 +36,43 @@ instruction = "Do it."
 """
 
 
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    section = measured(parser.parse_args().rounds)
-    print(section)
-    before = RESULTS.read_text().partition(f"\n{HEADING}\n")[0] if RESULTS.exists() else "# Figures\n"
-    RESULTS.write_text(f"{before.rstrip()}\n\n{section}")
-
-
-def measured(rounds: int) -> str:
-    """Measure all, and give the section as Markdown."""
+def kubernetes(directory: Path, rounds: int) -> Section:
+    """Measure."""
     claim = cluster.shared_claim()
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        directory = Path(name)
-        write(directory, ONE, {"one": [{"text": "done"}]})
-        first_event(directory, claim)  # makes the workspace
-        start = interleave(
-            {
-                "bare Job": lambda: bare(claim),
-                "perstack-orch run, cold, to the first event": lambda: first_event(directory, claim),
-                "the same without waiting for a policy": lambda: first_event(
-                    directory, claim, "--allow-unenforced-network"
-                ),
-            },
-            rounds,
-        )
-        hops, writes = delegations(directory, claim)
-    return render(start, hops, writes, rounds)
+    project = directory / "kubernetes"
+    write(project, ONE, {"one": [{"text": "done"}]})
+    first_event(project, claim)  # makes the workspace
+    figures = interleave(
+        {
+            BARE: lambda: bare(claim),
+            COLD: lambda: first_event(project, claim),
+            "the same without waiting for a policy": lambda: first_event(project, claim, "--allow-unenforced-network"),
+        },
+        rounds,
+    )
+    hops, writes = delegations(project, claim)
+    p50, p95 = hops.percentile(0.5), hops.percentile(0.95)
+    text = (
+        f"{table(figures, BARE)}\n\nThe bare Job has the same image and volumes, in the same cluster of one node. A "
+        "Run waits until the NetworkPolicy is in force for its Pod: what the last two rows differ in is the network's "
+        f"latency.\n\nHops to a delegate whose Pod is warm, over TLS: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms "
+        f"({len(hops.seconds)} hops). Writes to the API for each Run, from the API server's audit log: {writes:.1f}."
+    )
+    over = list(figures.values())[2].median - figures[BARE].median
+    return Section(
+        "Kubernetes",
+        text,
+        (
+            Target("Run on Kubernetes, cold", "bare Job + 300 ms + policy", f"+ {over * 1000:.0f} ms", over <= OVER),
+            Target("hop on Kubernetes, prewarmed", "p50 ≤ 50 ms", f"{p50 * 1000:.0f} ms", p50 <= P50),
+            Target("writes to the API for each Run", f"≤ {WRITES}", f"{writes:.1f}", writes <= WRITES),
+        ),
+    )
 
 
 def write(directory: Path, toml: str, replies: dict[str, Any]) -> None:
     """Write a project whose model is scripted."""
+    directory.mkdir(exist_ok=True)
     (directory / "perstack.toml").write_text(toml)
     (directory / "replies.json").write_text(json.dumps(replies))
 
@@ -151,23 +153,3 @@ def delegations(directory: Path, claim: Claim) -> tuple[Figures, float]:
     runs = len({event["runId"] for event in events if "runId" in event})
     # The first two hops meet Pods that are not warm yet.
     return Figures("hop", tuple(hops[2:])), cluster.writes_for("hops") / runs
-
-
-def render(start: dict[str, Figures], hops: Figures, writes: float, rounds: int) -> str:
-    """The section as Markdown."""
-    p50, p95 = (share * 1000 for share in (hops.median, hops.percentile(0.95)))
-    return f"""{HEADING}
-
-Written by `python -m bench.kubernetes` ({rounds} rounds), against a bare Job with the same image and volumes in the
-same cluster of one node. A Run waits until the NetworkPolicy is in force for its Pod: what the last two rows differ in.
-
-{table(start, "bare Job")}
-
-Hop to a delegate whose Pod is warm, over TLS: p50 {p50:.0f} ms, p95 {p95:.0f} ms ({len(hops.seconds)} hops).
-
-Writes to the API for each Run, as the API server's audit log has them: {writes:.1f}.
-"""
-
-
-if __name__ == "__main__":
-    main()

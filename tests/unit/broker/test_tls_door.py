@@ -2,14 +2,19 @@
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
 
+from orchestrator.broker.authority import EgressLimits
+from orchestrator.broker.certificate import server_context
+from orchestrator.broker.relay import Meter, relay
 from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
+from orchestrator.broker.stream import Stream
 from orchestrator.broker.tls_door import TlsDoor, open_door
 from orchestrator.errors import BackendUnavailableError, WireError
 from orchestrator.runtime.isolation import Target
@@ -255,8 +260,44 @@ async def test_who_says_something_else_is_cut_off(world: World, said: bytes) -> 
 
 
 async def _raw(here: Entered) -> Connection:
-    import ssl  # noqa: PLC0415 - one use
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return await asyncio.open_connection(HERE, here.door.address.port, ssl=context)
+
+
+@pytest.mark.parametrize("first", ["outside", "inside"])
+async def test_a_tunnel_over_tls_ends_with_either_end(first: str) -> None:
+    """One direction of TLS cannot end alone: what came before the end arrives, and then all of it is over."""
+    over = asyncio.Event()
+
+    async def far(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readexactly(5) == b"hello"
+        writer.write(b"answer")
+        if first == "inside":
+            await reader.read()
+        writer.close()
+
+    async def near(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        outside = Stream(*await asyncio.open_connection(HERE, far_port))
+        await relay(Stream(reader, writer), outside, Meter(EgressLimits()))
+        await outside.close()
+        over.set()
+
+    context, _ = server_context(KEY)
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    async with (
+        asyncio.timeout(SECONDS),
+        await asyncio.start_server(far, HERE, 0) as far_server,
+        await asyncio.start_server(near, HERE, 0, ssl=context) as near_server,
+    ):
+        far_port, near_port = (server.sockets[0].getsockname()[1] for server in (far_server, near_server))
+        reader, writer = await asyncio.open_connection(HERE, near_port, ssl=trusting)
+        writer.write(b"hello")
+        assert await reader.readexactly(6) == b"answer"
+        if first == "inside":
+            writer.close()
+        else:
+            assert await reader.read() == b""
+        await over.wait()
+        writer.transport.abort()
