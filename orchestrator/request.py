@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from orchestrator.providers import Provider, ProviderSetting, open_provider, req
 from orchestrator.providers.models import context_window
 from orchestrator.providers.prices import LIST_PRICES, Prices
 from orchestrator.sandbox import STATE_ROOT, User
+from orchestrator.state import unwritable
 from orchestrator.version import VERSION
 from orchestrator.wire.identity import identify, is_job_id
 from orchestrator.wire.run import EventDetail
@@ -77,6 +79,9 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     isolated = isolates(backend)
     if isolated:
         keep_store_apart(directory, store)
+    found = prepare(directory, run_as, make=workspace is None, isolated=isolated, sockets=engine_sockets(env))
+    if cluster is not None:
+        found = replace(found, remedy=unwritable(cluster.claim.root))
     model = config.model or DEFAULT_MODEL
     return Job(
         id=job_id or identify(secrets.token_hex(16)),
@@ -84,7 +89,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         config=config,
         expert_key=expert_key,
         query=query,
-        workspace=prepare(directory, run_as, make=workspace is None, isolated=isolated, sockets=engine_sockets(env)),
+        workspace=found,
         image=image or f"perstack-orch-runtime:{VERSION}",
         provider_name=config.provider_name,
         model=model,
