@@ -20,6 +20,7 @@ from bench.egress import egress
 from bench.fitness import fitness
 from bench.flow import flow
 from bench.growth import growth
+from bench.kubernetes import kubernetes
 from bench.plot import plot
 from bench.projects import scratch
 from bench.section import Section, rows
@@ -27,6 +28,7 @@ from bench.shapes import depths, widths
 from bench.starts import hops, starts
 from bench.timeline import timeline
 from bench.waiting import waiting
+from tests.support import cluster
 
 HERE = Path(__file__).parent
 _CONNECTIONS = 20
@@ -56,6 +58,7 @@ def main() -> int:
 
 def _measures(directory: Path, rounds: int) -> Mapping[str, Callable[[], Section]]:
     few = max(3, rounds // 3)
+    in_cluster = {"kubernetes": partial(kubernetes, directory, few)} if cluster.answers() else {}
     return {
         "starts": partial(starts, directory, rounds),
         "hops": partial(hops, directory),
@@ -68,6 +71,7 @@ def _measures(directory: Path, rounds: int) -> Mapping[str, Callable[[], Section
         "egress": partial(egress, rounds * _CONNECTIONS),
         "growth": partial(growth, directory),
         "timeline": partial(timeline, directory, rounds),
+        **in_cluster,
     }
 
 

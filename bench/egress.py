@@ -137,7 +137,7 @@ async def _broker(directory: Path, port: int) -> None:
     install = Install(packages=(), registries={}, proxy_credential=CREDENTIAL)
     async with (
         Broker(no_model, Ledger(keep, keep, keep, keep), report, network) as broker,
-        broker.listen(directory, User(os.geteuid(), os.getegid())) as session,
+        broker.listen("s1", directory, User(os.geteuid(), os.getegid())) as session,
     ):
         print(0, flush=True)
         await session.ready()
@@ -148,9 +148,10 @@ async def _broker(directory: Path, port: int) -> None:
 async def _sandbox(directory: Path, _port: int) -> None:
     # The container's own side, which the others never import.
     from orchestrator.runtime.forward import listen  # noqa: PLC0415
+    from orchestrator.runtime.gate import Gate  # noqa: PLC0415
     from orchestrator.runtime.link import attach  # noqa: PLC0415
 
-    async with attach(directory) as (_, link), listen(link.open_tunnel, CREDENTIAL) as port:
+    async with attach(Gate(directory)) as (_, link), listen(link.open_tunnel, CREDENTIAL) as port:
         print(port, flush=True)
         await asyncio.Event().wait()
 

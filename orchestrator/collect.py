@@ -20,7 +20,7 @@ from orchestrator.wire.line import decode, encode
 
 _LISTENING_SECONDS = 0.5
 _DEAF_SECONDS = 0.05
-"""How long an event may stand in the spool alone: while stdout seems to work, and where nothing comes from it."""
+"""How long an event may stand in the spool alone: while stdout works, and where nothing comes from it, or not yet."""
 
 _WAITING = 64
 """Lines that wait for whoever takes the events; then stdout waits too."""
@@ -99,7 +99,7 @@ class Collector:
         self._sequence = sequence
         self._arrived: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
         self._ready: deque[Collected] = deque()
-        self._deaf = False
+        self._deaf = True
         self._stopped = False
         self._over = False
         self.gone: Exit | None = None
@@ -127,6 +127,7 @@ class Collector:
         """Take the lines of stdout to their end."""
         async with aclosing(lines):
             async for line in lines:
+                self._deaf = False
                 await self._arrived.put(line)
         self._deaf = True
         self._look()

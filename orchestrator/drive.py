@@ -20,6 +20,7 @@ from orchestrator.collect import Collected
 from orchestrator.continuation import GoOn, go_on
 from orchestrator.delegation import last_text
 from orchestrator.discretion import discreet
+from orchestrator.entering import opened_door
 from orchestrator.errors import OrchestratorError
 from orchestrator.job_events import JobEvents
 from orchestrator.launching import Place
@@ -81,8 +82,8 @@ class Drive:
             async with limit:
                 if agenda.start is None:
                     # Whoever worked on it last may have been killed when all was done but the clearing up.
-                    await self._remove_all_but(set(), directory_of(self.job.instance, self.job.id))
-                    remove_unused(directory_of(self.job.instance, self.job.id))
+                    await self._remove_all_but(set(), self._directory)
+                    remove_unused(self._directory)
                 else:
                     last = await self._begin(agenda.start, again=agenda.again)
                 if agenda.then is not None and last is not None:
@@ -118,18 +119,26 @@ class Drive:
         await self.events.close(Outcome(JobStatus.STOPPED_BY_ERROR, None, said, receipt), None)
         return ended
 
+    @property
+    def _directory(self) -> Path:
+        return directory_of(self.job.instance, self.job.id, self.job.state_root)
+
     async def _begin(self, start: Start, *, again: bool) -> Checkpoint:
         if start not in self.records.starts():
             await self.records.keep_start(start)
-        with job_directory(self.job.instance, self.job.id, again=again) as directory:
-            async with asyncio.TaskGroup() as tasks:
+        job = self.job
+        with job_directory(job.instance, job.id, again=again, root=job.state_root) as directory:
+            async with (
+                opened_door(self.backend, await self.records.key(), directory, self.note) as door,
+                asyncio.TaskGroup() as tasks,
+            ):
 
                 def report(access: Access) -> None:
                     tasks.create_task(self._publish(Collected.made_here(self._proxy_access(access, next(accesses)))))
 
                 accesses = itertools.count(1)
                 async with Broker(
-                    discreet(self.provider, self.job.secrets), _ledger(self.records), report, self.network
+                    discreet(self.provider, self.job.secrets), _ledger(self.records), report, self.network, door
                 ) as broker:
                     tasks.create_task(broker.prepare())
                     tasks.create_task(self._sweep())
@@ -179,7 +188,9 @@ class Drive:
         await self.events.told.wait()
         try:
             async with asyncio.timeout(_SWEEP_SECONDS):
-                for name in await sweep(self.backend, self.store, self.job.instance, now() // 1000):
+                for name in await sweep(
+                    self.backend, self.store, self.job.instance, now() // 1000, self.job.state_root
+                ):
                     self.note(f"removed Sandbox {name}, for which nobody answered any more")
         except (OrchestratorError, TimeoutError) as error:
             self.note(f"Sandboxes that nobody answers for could not be removed: {str(error) or 'it took too long'}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,9 @@ from orchestrator.broker.egress import Access
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
+from orchestrator.entering import opened_door
 from orchestrator.errors import WireError
+from orchestrator.keys import KEY_BYTES
 from orchestrator.launching import exit_of, ready
 from orchestrator.plan import Job, sandbox_spec
 from orchestrator.providers import Provider
@@ -46,20 +49,20 @@ async def errand(  # noqa: PLR0913 - what a Sandbox needs beside a job
         BackendError: it could not be started.
     """
     user = job.workspace.user
-    with job_directory(job.instance, f"{job.id}/errand/{os.getpid()}") as above:
+    with job_directory(job.instance, f"{job.id}/errand/{os.getpid()}", root=job.state_root) as above:
         found = workspace or _empty(above, user)
         with state_directory(above, _ORDINAL, user, job.events) as (state, _):
-            now = int(time.time())
-            spec = sandbox_spec(replace(job, workspace=found), _ORDINAL, state, now)
-            labels = errand_labels(spec.labels, now + seconds)
-            spec = replace(spec, packages=packages, installs=installs, labels=labels, deadline=now + seconds)
             async with (
-                Broker(_no_model, _NO_LEDGER, report) as broker,
-                broker.listen(state, user) as session,
-                backend.launch(spec) as sandbox,
+                opened_door(backend, secrets.token_bytes(KEY_BYTES), above, lambda _: None) as door,
+                Broker(_no_model, _NO_LEDGER, report, door=door) as broker,
             ):
-                await ready(spec.name, session, sandbox)
-                yield session, sandbox
+                now = int(time.time())
+                spec = sandbox_spec(replace(job, workspace=found), _ORDINAL, state, now, broker.address)
+                labels = errand_labels(spec.labels, now + seconds)
+                spec = replace(spec, packages=packages, installs=installs, labels=labels, deadline=now + seconds)
+                async with broker.listen(spec.name, state, user) as session, backend.launch(spec) as sandbox:
+                    await ready(spec.name, session, sandbox)
+                    yield session, sandbox
 
 
 async def run_errand(  # noqa: PLR0913 - the errand, and what it needs beside a job

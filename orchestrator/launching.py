@@ -1,7 +1,7 @@
 """How a job's Sandboxes come to life: launched, or found again after their orchestrator was gone."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,20 @@ from orchestrator.backends.naming import sandbox_name
 from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
 from orchestrator.collect import Collected
-from orchestrator.errors import BackendUnavailableError, SandboxLostError
+from orchestrator.errors import BackendError, BackendUnavailableError, SandboxLostError
 from orchestrator.plan import Job, sandbox_spec
 from orchestrator.sandbox import Backend, Exit, Reason, Sandbox
 from orchestrator.spool import Spool
 from orchestrator.state import found_directory, state_directory
 from orchestrator.store import JobRecords
+from orchestrator.wire.exit_code import ExitCode
 
 READY_SECONDS = 60
-"""How long a Sandbox may take from its launch to its broker."""
+"""How long a Sandbox may take from its start to its broker."""
 
 _REMEDY = (
-    "the engine must run on this machine and share its file system and unix sockets, "
-    "which remote engines and most desktop products do not"
+    "a Docker engine must run on this machine and share its file system and unix sockets, which remote engines and "
+    "most desktop products do not; Pods must reach the broker's address"
 )
 
 
@@ -67,6 +68,9 @@ class Absent:
         for line in nothing:
             yield line
 
+    async def started(self) -> None:
+        """Return: what was launched runs."""
+
     async def wait(self) -> Exit:
         """Say that it is gone.
 
@@ -89,8 +93,8 @@ async def launched(
     """
     user = place.job.workspace.user
     with state_directory(place.directory, ordinal, user, place.job.events) as (state, spool):
-        spec = sandbox_spec(place.job, ordinal, state, place.clock() // 1000)
-        async with place.broker.listen(state, user) as session, place.backend.launch(spec) as sandbox:
+        spec = sandbox_spec(place.job, ordinal, state, place.clock() // 1000, place.broker.address)
+        async with place.broker.listen(spec.name, state, user) as session, place.backend.launch(spec) as sandbox:
             started()
             await ready(spec.name, session, sandbox)
             yield Opened(ordinal, sandbox, session, spool, gone)
@@ -109,7 +113,7 @@ async def found(
     """
     user, name = place.job.workspace.user, sandbox_name(place.job.id, ordinal, place.job.instance)
     with found_directory(place.directory, ordinal, place.job.events) as (state, spool):
-        async with place.broker.listen(state, user) as session, AsyncExitStack() as stack:
+        async with place.broker.listen(name, state, user) as session, AsyncExitStack() as stack:
             expect(session)
             sandbox: Sandbox
             try:
@@ -131,20 +135,42 @@ async def ready(name: str, session: Session, sandbox: Sandbox) -> None:
     """Wait until a Sandbox has reached its broker.
 
     Raises:
+        BackendError: it does not come to run; says why.
         BackendUnavailableError: it has not; says what may be wrong.
     """
+    async with asyncio.TaskGroup() as group:
+        attached = group.create_task(session.ready())
+        gone = group.create_task(_outcome(exit_of(sandbox)))
+        late = group.create_task(_outcome(_overdue(name, sandbox)))
+        done, pending = await asyncio.wait((attached, gone, late), return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+    if attached in done:
+        return
+    ended = (gone if gone in done else late).result()
+    if not isinstance(ended, Exit):
+        raise ended
+    if ended.reason in {Reason.LOST, Reason.EVICTED}:
+        message = f"Sandbox {name} was lost before it reached its broker: {ended.detail}"
+        raise SandboxLostError(message)
+    last = ended.detail.strip().splitlines()
+    said = f": {last[-1]}" if last else ""
+    message = f"Sandbox {name} ended before it reached its broker (exit code {ended.code}{said}); {_REMEDY}"
+    if ended.code == ExitCode.NETWORK_OPEN:
+        message = f"Sandbox {name} was not given its Run{said}"
+    raise BackendUnavailableError(message)
+
+
+async def _outcome(work: Coroutine[None, None, Exit | BackendError]) -> Exit | BackendError:
+    """Give an error as a value: raised in a group, it would come out as a group."""
     try:
-        async with asyncio.timeout(READY_SECONDS), asyncio.TaskGroup() as group:
-            attached = group.create_task(session.ready())
-            gone = group.create_task(exit_of(sandbox))
-            await asyncio.wait((attached, gone), return_when=asyncio.FIRST_COMPLETED)
-            attached.cancel()
-            gone.cancel()
-    except TimeoutError as error:
-        message = f"Sandbox {name} did not reach its broker within {READY_SECONDS} s; {_REMEDY}"
-        raise BackendUnavailableError(message) from error
-    if gone.done() and not gone.cancelled():
-        last = gone.result().detail.strip().splitlines()
-        said = f": {last[-1]}" if last else ""
-        message = f"Sandbox {name} ended before it reached its broker (exit code {gone.result().code}{said}); {_REMEDY}"
-        raise BackendUnavailableError(message)
+        return await work
+    except BackendError as error:
+        return error
+
+
+async def _overdue(name: str, sandbox: Sandbox) -> BackendError:
+    """Wait for as long as a Sandbox may take to its broker, once it runs."""
+    await sandbox.started()
+    await asyncio.sleep(READY_SECONDS)
+    return BackendUnavailableError(f"Sandbox {name} did not reach its broker within {READY_SECONDS} s; {_REMEDY}")

@@ -23,8 +23,9 @@ from orchestrator.config.fetching import Fetch, fetch_of
 from orchestrator.config.registries import require_https
 from orchestrator.errand import run_errand
 from orchestrator.errors import PackageError, WireError
-from orchestrator.plan import Job, Shelf, reachable
+from orchestrator.plan import Job, reachable
 from orchestrator.sandbox import Backend, Exit
+from orchestrator.shelf import Shelf
 from orchestrator.store.files import make_directory, read_value, translated
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.frozen import read_json
@@ -56,7 +57,7 @@ async def with_packages(
     }
     if not wanted:
         return job
-    directory = (store / "packages").absolute()
+    directory = (job.packages_root or store / "packages").absolute()
     make_directory(directory / ".locks", exist_ok=True)
     # Other users' Sandboxes pass through it.
     directory.chmod(0o711)

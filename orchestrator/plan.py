@@ -8,16 +8,15 @@ from urllib.parse import urlsplit
 from orchestrator.backends.naming import labels, sandbox_name
 from orchestrator.broker.authority import Authority, EgressLimits, SkillHosts
 from orchestrator.config import Config, reasoning_tokens
-from orchestrator.config.fetching import Fetch, fetch_of
 from orchestrator.config.registries import Registries
 from orchestrator.keys import proxy_credential
 from orchestrator.providers.prices import Price
-from orchestrator.sandbox import Limits, SandboxSpec
+from orchestrator.sandbox import STATE_ROOT, BrokerAddress, Limits, SandboxSpec
+from orchestrator.shelf import Shelf
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.granted import Bounds, Granted, Reach
 from orchestrator.wire.identity import identify
-from orchestrator.wire.install import Program
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Delegate, EventDetail, Grant, Run, RunSetting, Start
 from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, SkillWay, SseSkill, StdioSkill
@@ -31,19 +30,6 @@ _GENERATIONS_PER_STEP = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """Installed packages: the directory they are in, None where none is needed, and what skills start from."""
-
-    directory: Path | None = None
-    programs: Mapping[Fetch, Program] = field(default_factory=dict)
-
-    def program(self, skill: StdioSkill) -> Program | None:
-        """What `skill` is started from; None where its own command is."""
-        fetch = fetch_of(skill)
-        return None if fetch is None else self.programs.get(fetch)
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """One `perstack-orch run`, every default filled in.
 
@@ -54,6 +40,7 @@ class Job:
     warm, None to decide by what the Experts may need. `run_seconds` bounds one attempt of a Run, `job_seconds`
     everything from now on; None is no bound. Packages of skills are fetched from `registries`, for the backend
     `platform`; `shelf` says where they are installed. `price` is the model's, where it is known.
+    `state_root` is above the state directories, `packages_root` where packages are installed; None is in the store.
     """
 
     id: str
@@ -86,8 +73,10 @@ class Job:
     job_seconds: float | None = None
     registries: Registries = field(default_factory=Registries)
     platform: str = "docker"
-    shelf: Shelf = Shelf()
+    shelf: Shelf = field(default_factory=Shelf)
     price: Price | None = None
+    state_root: Path = STATE_ROOT
+    packages_root: Path | None = None
 
     @property
     def expert(self) -> Expert:
@@ -111,8 +100,11 @@ def reachable(job: Job) -> tuple[Expert, ...]:
     return tuple(found.values())
 
 
-def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
-    """Describe the job's Sandbox number `ordinal`; `now` is Unix seconds. Nothing in it tells which Run it will get."""
+def sandbox_spec(job: Job, ordinal: int, state: Path, now: int, broker: BrokerAddress | None = None) -> SandboxSpec:
+    """Describe the job's Sandbox number `ordinal`; `now` is Unix seconds. Nothing in it tells which Run it will get.
+
+    `broker` is where it reaches its broker, if not at a socket in `state`.
+    """
     name = sandbox_name(job.id, ordinal, job.instance)
     deadline = now + DEADLINE_SECONDS
     return SandboxSpec(
@@ -129,6 +121,7 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int) -> SandboxSpec:
         packages=job.shelf.directory,
         runtime_class=job.runtime_class,
         ways=_ways(job),
+        broker=broker,
     )
 
 

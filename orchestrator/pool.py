@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from orchestrator.backends.naming import sandbox_name
 from orchestrator.broker.session import Session
+from orchestrator.errors import SandboxLostError
 from orchestrator.launching import Opened, Place, exit_of, found, launched
+from orchestrator.outcome import MAX_ATTEMPTS
 from orchestrator.prewarm import UNUSED_SECONDS, Budget
 from orchestrator.sandbox import Sandbox
 
@@ -100,7 +102,7 @@ class Pool:
         Raises:
             BackendError: none could be started.
         """
-        async with self._used(self._taken(self._idle[0]) if self._idle else self._launch()) as opened:
+        async with self._used(await self._opened()) as opened:
             yield opened
 
     @asynccontextmanager
@@ -144,6 +146,24 @@ class Pool:
     def _warm_spare(self) -> None:
         if self._spare and self._warm():
             self._spare -= 1
+
+    async def _opened(self) -> _Slot:
+        """Give a slot whose Sandbox is up; one that was lost before it was is replaced, as a Run would begin anew."""
+        for left in reversed(range(MAX_ATTEMPTS)):
+            slot = self._taken(self._idle[0]) if self._idle else self._launch()
+            slot.worked = True
+            try:
+                await asyncio.shield(slot.opened)
+            except SandboxLostError as error:
+                if not left:
+                    raise
+                self._place.note(f"{error}; another is started")
+            except BaseException:
+                slot.released.set()
+                raise
+            else:
+                return slot
+        raise AssertionError
 
     def _launch(self) -> _Slot:
         ordinal = next(self._ordinals)

@@ -4,11 +4,13 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from orchestrator.backends import isolates, require_known_backend
 from orchestrator.backends.docker_address import engine_sockets
+from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.config import Config
 from orchestrator.config.config import DEFAULT_MODEL
 from orchestrator.config.credentials import check_credentials
@@ -18,7 +20,8 @@ from orchestrator.plan import Job
 from orchestrator.providers import Provider, ProviderSetting, open_provider, require_known
 from orchestrator.providers.models import context_window
 from orchestrator.providers.prices import LIST_PRICES, Prices
-from orchestrator.sandbox import User
+from orchestrator.sandbox import STATE_ROOT, User
+from orchestrator.state import unwritable
 from orchestrator.version import VERSION
 from orchestrator.wire.identity import identify, is_job_id
 from orchestrator.wire.run import EventDetail
@@ -49,6 +52,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     run_seconds: float | None = None,
     job_seconds: float | None = None,
     prices: Prices = LIST_PRICES,
+    cluster: ClusterSetting | None = None,
 ) -> Job:
     """Fill in every default of a job that runs `expert_key` with `query`.
 
@@ -57,7 +61,8 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     `store` is where the job's records will be. `allowed` are hosts by skill, beside those that skills declare.
     `image` is the runtime image, `runtime_class` what runs it in the engine, `run_as` goes before the workspace's
     owner. `prewarm` is how many Sandboxes are kept ready, None to decide by need. `run_seconds` and `job_seconds` are
-    limits, `prices` those of models.
+    limits, `prices` those of models. `cluster` is where the backend `kubernetes` runs: then the workspace is `ws` on
+    its claim, which also holds all else that Sandboxes mount.
 
     Raises:
         ConfigError: there is no such Expert, provider or backend, or the id, workspace or store cannot be used.
@@ -70,18 +75,21 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     if job_id is not None and not is_job_id(job_id):
         message = f"job id {job_id!r} is not usable: use 1 to 63 lower-case letters, digits and inner hyphens"
         raise ConfigError(message)
-    directory = workspace or Path("workspace")
+    directory = workspace or (Path("workspace") if cluster is None else cluster.claim.root / "ws")
     isolated = isolates(backend)
     if isolated:
         keep_store_apart(directory, store)
+    found = prepare(directory, run_as, make=workspace is None, isolated=isolated, sockets=engine_sockets(env))
+    if cluster is not None:
+        found = replace(found, remedy=unwritable(cluster.claim.root))
     model = config.model or DEFAULT_MODEL
     return Job(
         id=job_id or identify(secrets.token_hex(16)),
-        instance=instance_of(store),
+        instance=instance_of(store, cluster),
         config=config,
         expert_key=expert_key,
         query=query,
-        workspace=prepare(directory, run_as, make=workspace is None, isolated=isolated, sockets=engine_sockets(env)),
+        workspace=found,
         image=image or f"perstack-orch-runtime:{VERSION}",
         provider_name=config.provider_name,
         model=model,
@@ -103,12 +111,27 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         registries=find_registries(env),
         platform=backend,
         price=prices.get((config.provider_name, model)),
+        state_root=state_root_of(cluster),
+        packages_root=None if cluster is None else cluster.claim.root / "packages",
     )
 
 
-def instance_of(store: Path) -> str:
-    """Name the instance that a store is: whoever uses it answers for its Sandboxes."""
-    return identify("store", str(store.resolve()))
+def instance_of(store: Path, cluster: ClusterSetting | None = None) -> str:
+    """Name the instance that a store is: whoever uses it answers for its Sandboxes.
+
+    On a claim it is the same wherever the claim is mounted, and another on every claim.
+    """
+    real = store.resolve()
+    if cluster is None:
+        return identify("store", str(real))
+    root = cluster.claim.root.resolve()
+    within = real.relative_to(root) if real.is_relative_to(root) else real
+    return identify("store", cluster.namespace, cluster.claim.name, str(within))
+
+
+def state_root_of(cluster: ClusterSetting | None) -> Path:
+    """Where the state directories of all jobs are."""
+    return STATE_ROOT if cluster is None else cluster.claim.root / "state"
 
 
 def provider_of(job: Job) -> Callable[[], AbstractAsyncContextManager[Provider]]:

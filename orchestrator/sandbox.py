@@ -1,15 +1,17 @@
 """The seam between jobs and the places where Sandboxes run."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from orchestrator.wire.skill import SkillWay
 
 MIB = 1024 * 1024
+STATE_ROOT = Path("/tmp")  # noqa: S108 - a socket's path has 107 bytes at most; a name that somebody else took is refused
+"""Above the state directories of Sandboxes that see this machine's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,53 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where a broker is reached over a network; secrets of it are nobody's here.
+
+    `hosts` are IP addresses, one of each family. At `port` it speaks TLS with the certificate whose SHA-256 is `pin`,
+    in hex. At `forbidden` it listens too, for whoever has a network that no policy closes.
+    """
+
+    hosts: tuple[str, ...]
+    port: int
+    forbidden: int
+    pin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Who shows a token: a Sandbox, and the Pod that it is, with the addresses that it comes from."""
+
+    sandbox: str
+    uid: str
+    addresses: frozenset[str]
+
+
+class StrangerError(Exception):
+    """A token is not one of a Sandbox of ours; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """How Sandboxes are to reach a broker with which they share no socket.
+
+    `hosts` are its IP addresses as they see them; a port that is 0 is chosen. `identify` says who shows a token, and
+    raises StrangerError. Unless `enforced`, Sandboxes may reach more than the broker.
+    """
+
+    hosts: tuple[str, ...]
+    port: int
+    forbidden: int
+    identify: Callable[[str], Awaitable[Bearer]]
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """All there is to know about a Sandbox before it is given a Run: no Expert, no query, no environment.
 
     `state` is the host directory mounted at /run/perstack; the spool is in it, and the gate to the broker's socket,
-    which is mounted read-only.
+    which is mounted read-only. Where the broker has an address, it is reached there instead.
     `read_only` and `hidden` are files below the workspace, relative to it: mounted read-only, and shown empty.
     `packages` is mounted at /packages, read-only but for the Sandbox that installs.
     `deadline` is Unix seconds; past it the Sandbox may be removed by anybody of its instance. `runtime_class` names
@@ -58,6 +102,7 @@ class SandboxSpec:
     installs: bool = False
     runtime_class: str | None = None
     ways: tuple[SkillWay, ...] = ()
+    broker: BrokerAddress | None = None
 
 
 def runtime_arguments(spec: SandboxSpec) -> tuple[str, ...]:
@@ -104,6 +149,13 @@ class Sandbox(Protocol):
         Ends when the Sandbox's stdout does.
         """
 
+    async def started(self) -> None:
+        """Wait until its program runs, or has; an engine that starts what it launches does so before.
+
+        Raises:
+            BackendError: it does not come to run; says why.
+        """
+
     async def wait(self) -> Exit:
         """Wait for its end. May be called again, and gives the same answer.
 
@@ -144,3 +196,12 @@ class Backend(Protocol):
 
         `spare` is asked with all labels of each one found, after it was found, and keeps those it says True to.
         """
+
+
+@runtime_checkable
+class NetworkedBackend(Protocol):
+    """A backend whose Sandboxes reach their broker over a network: what it has beside a Backend's verbs."""
+
+    @property
+    def entrance(self) -> Entrance:
+        """How they do."""

@@ -13,44 +13,44 @@ from pathlib import Path
 
 from orchestrator.broker.gate import unlock
 from orchestrator.errors import BackendError
-from orchestrator.sandbox import User
+from orchestrator.sandbox import STATE_ROOT, User
 from orchestrator.spool import Spool, found_spool, made_spool
 from orchestrator.wire.identity import identify
 from orchestrator.wire.line import LINE_BYTES
 from orchestrator.wire.link import SPOOL_NAME
 from orchestrator.wire.run import EventDetail
 
-_SHORT = Path("/tmp")  # noqa: S108 - a socket's path has 107 bytes at most; a name that somebody else took is refused
 _NAME = 12
 _LOCK = "lock"
 
 
 def state_prefix(instance: str) -> str:
-    """How the names of all directories begin that an instance makes for its Sandboxes, in /tmp."""
+    """How the names of all directories begin that an instance makes for its Sandboxes."""
     return f"perstack-{identify(instance)[:_NAME]}-"
 
 
-def directory_of(instance: str, job: str) -> Path:
-    """Where the state directories of a job are."""
-    return _SHORT / f"{state_prefix(instance)}{identify(job)[:_NAME]}"
+def directory_of(instance: str, job: str, root: Path = STATE_ROOT) -> Path:
+    """Where the state directories of a job are; `root` is above those of all jobs."""
+    return root / f"{state_prefix(instance)}{identify(job)[:_NAME]}"
 
 
-def directories(instance: str) -> list[Path]:
+def directories(instance: str, root: Path = STATE_ROOT) -> list[Path]:
     """List the directories above the state directories of all jobs of an instance."""
-    return sorted(_SHORT.glob(f"{state_prefix(instance)}*"))
+    return sorted(root.glob(f"{state_prefix(instance)}*"))
 
 
 @contextmanager
-def job_directory(instance: str, job: str, *, again: bool = False) -> Iterator[Path]:
+def job_directory(instance: str, job: str, *, again: bool = False, root: Path = STATE_ROOT) -> Iterator[Path]:
     """Make the directory above a job's state directories, and remove it with all that is in it.
 
     Others may pass through it, since a Sandbox's user must, but not list it. What an orchestrator left that was killed
     is kept if the job is taken up `again`, else removed; the caller holds the job's lock.
 
     Raises:
-        BackendError: somebody else has made a directory of that name.
+        BackendError: somebody else has made a directory of that name, or none can be made.
     """
-    directory = directory_of(instance, job)
+    directory = directory_of(instance, job, root)
+    _make_passable(root)
     if not again:
         remove_unused(directory)
     try:
@@ -70,6 +70,25 @@ def job_directory(instance: str, job: str, *, again: bool = False) -> Iterator[P
     finally:
         _remove(directory)
         os.close(lock)
+
+
+def _make_passable(root: Path) -> None:
+    """Make the directory above those of all jobs, where it is not there."""
+    if root.is_dir():
+        return
+    try:
+        root.mkdir(mode=0o711, exist_ok=True)
+    except OSError as error:
+        message = f"{root} cannot be made: {error.strerror}; {unwritable(root.parent)}"
+        raise BackendError(message) from error
+
+
+def unwritable(volume: Path) -> str:
+    """Say what to do about a volume in which nothing can be made."""
+    return (
+        f"who runs this (user {os.geteuid()}) must own the root of the volume at {volume}: use a StorageClass that"
+        f" honours fsGroup, or have root do `chown {os.geteuid()} {volume}` once"
+    )
 
 
 def remove_unused(directory: Path) -> bool:

@@ -21,7 +21,7 @@ class Workspace:
     """A directory that is safe to mount, and the user whose it is.
 
     `read_only` grant authority and may not be changed by an Expert, `hidden` hold secrets; both are relative paths.
-    One that is `absent` is still to be made.
+    One that is `absent` is still to be made; `remedy` is what to do where it cannot be.
     """
 
     path: Path
@@ -29,6 +29,7 @@ class Workspace:
     read_only: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
     absent: bool = False
+    remedy: str = "name another with --workspace"
 
 
 def prepare(
@@ -86,7 +87,7 @@ def ensure(workspace: Workspace) -> None:
         if os.geteuid() == 0:
             os.chown(workspace.path, workspace.user.uid, workspace.user.gid)
     except OSError as error:
-        message = f"workspace {workspace.path} cannot be made: {error.strerror}; name another with --workspace"
+        message = f"workspace {workspace.path} cannot be made: {error.strerror}; {workspace.remedy}"
         raise ConfigError(message) from error
 
 

@@ -23,7 +23,8 @@ _TIERS: Mapping[str, tuple[Callable[[], bool], str]] = {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what needs what does not answer, unless that tier is required: then let it fail."""
+    """Skip what needs what does not answer, unless that tier is required: then let it fail. Put last what disturbs."""
+    items.sort(key=lambda item: item.get_closest_marker("disturbing") is not None)
     required = os.environ.get(REQUIRED, "").split(",")
     for tier, (answers, reason) in _TIERS.items():
         needing = [item for item in items if item.get_closest_marker(tier)]

@@ -43,18 +43,18 @@ async def cuts(count: int, chance: random.Random) -> Cuts:
     """Cut the stream of one Sandbox `count` times, each time somewhere else."""
     lost = repeated = 0
     with scratch() as root:
-        place = docker_place(root)
-        spec = place.spec()
-        async with place.connect(_TELL.format(events=EVENTS)) as backend, backend.launch(spec) as sandbox:
-            size = sum([len(line) + 9 async for line in sandbox.lines()])
-            await sandbox.wait()
-            spooled = (spec.state / "events.jsonl").read_bytes().splitlines()
-            async with chaos_proxy(root) as proxy:
-                proxy.chaos = Chaos(lambda target: "/logs" in target, cut=lambda: chance.randrange(size))
-                for _ in range(count):
-                    collected = await _collected(Engine(proxy.address), sandbox.name, spec.state / "events.jsonl")
-                    lost += len(set(spooled) - set(collected))
-                    repeated += len(collected) - len(set(collected))
+        async with docker_place(root) as place:
+            spec = place.spec()
+            async with place.connect(_TELL.format(events=EVENTS)) as backend, backend.launch(spec) as sandbox:
+                size = sum([len(line) + 9 async for line in sandbox.lines()])
+                await sandbox.wait()
+                spooled = (spec.state / "events.jsonl").read_bytes().splitlines()
+                async with chaos_proxy(root) as proxy:
+                    proxy.chaos = Chaos(lambda target: "/logs" in target, cut=lambda: chance.randrange(size))
+                    for _ in range(count):
+                        collected = await _collected(Engine(proxy.address), sandbox.name, spec.state / "events.jsonl")
+                        lost += len(set(spooled) - set(collected))
+                        repeated += len(collected) - len(set(collected))
     return Cuts(count, count * EVENTS, lost, repeated)
 
 

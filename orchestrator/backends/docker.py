@@ -11,9 +11,9 @@ from orchestrator.backends import naming
 from orchestrator.backends.docker_address import engine_address
 from orchestrator.backends.docker_container import create_body
 from orchestrator.backends.docker_engine import ANSWER_SECONDS, OLDEST_API, Engine, api_version, is_status
-from orchestrator.backends.docker_http import RefusalError
 from orchestrator.backends.docker_sandbox import DockerSandbox, removed
 from orchestrator.backends.ground import Ground, require_runtime, user_inside
+from orchestrator.backends.http import RefusalError
 from orchestrator.backends.shielded import shielded
 from orchestrator.errors import BackendError, BackendUnavailableError, ImageNotFoundError, SandboxLostError
 from orchestrator.sandbox import Sandbox, SandboxSpec

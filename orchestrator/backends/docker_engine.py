@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from orchestrator.backends.docker_http import Answer, BrokenError, RefusalError, request
+from orchestrator.backends.docker_http import request
 from orchestrator.backends.ground import Ground, docker_ground
+from orchestrator.backends.http import Answer, BrokenError, RefusalError
 from orchestrator.errors import BackendError, BackendUnavailableError
 
 ANSWER_SECONDS = 30.0

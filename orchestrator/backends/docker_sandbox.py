@@ -7,8 +7,8 @@ from http import HTTPStatus
 from typing import Any
 
 from orchestrator.backends.docker_engine import ANSWER_SECONDS, Engine, is_status, patiently
-from orchestrator.backends.docker_http import BrokenError, RefusalError
 from orchestrator.backends.docker_log import LogLines, Stream, text_of
+from orchestrator.backends.http import BrokenError, RefusalError
 from orchestrator.errors import BackendError, SandboxLostError
 from orchestrator.sandbox import Exit, Reason
 
@@ -74,6 +74,9 @@ class DockerSandbox:
             self._note(f"the log of the Sandbox {self._name} was cut: {error}")
         finally:
             self.dropped += found.dropped
+
+    async def started(self) -> None:
+        """Return: what was launched runs."""
 
     async def wait(self) -> Exit:
         """Wait for the container's end.

@@ -13,6 +13,7 @@ SANDBOX = "perstack.ai/sandbox"
 INSTANCE = "perstack.ai/instance"
 DEADLINE = "perstack.ai/deadline"
 ERRAND = "perstack.ai/errand"
+CLAIM = "perstack.ai/claim"
 
 _ROOM = 45
 """Characters of a name that the job may take: a DNS-1123 label holds 63, seven tell instances apart, and `-s` and nine
@@ -57,6 +58,11 @@ def job_labels(job: str) -> dict[str, str]:
 def instance_labels(instance: str) -> dict[str, str]:
     """Give the labels that all Sandboxes of an instance share and no other has."""
     return {MANAGED_BY: MANAGER, INSTANCE: instance}
+
+
+def claim_labels(claim: str) -> dict[str, str]:
+    """Give the label that all Pods share that mount one claim."""
+    return {CLAIM: _token(claim)}
 
 
 def job_token(job: str) -> str:

@@ -95,6 +95,9 @@ class ProcessSandbox:
         finally:
             self.dropped += splitter.dropped
 
+    async def started(self) -> None:
+        """Return: what was launched runs."""
+
     async def wait(self) -> Exit:
         """Wait for the end of the process.
 

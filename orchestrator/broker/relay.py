@@ -104,7 +104,7 @@ async def _both_ways(inside: Stream, outside: Stream, meter: Meter, moved: Calla
             count(len(chunk))
             target.writer.write(chunk)
             await target.writer.drain()
-        target.writer.write_eof()
+        target.end()
 
     reached: LimitError | None = None
     # Either end may reset the connection at any moment; that ends both directions.

@@ -1,8 +1,6 @@
-"""The broker of one job: a unix socket per Sandbox, one model API behind all of them."""
+"""The broker of one job: a door for its Sandboxes, one model API behind all of them."""
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -10,24 +8,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from orchestrator.broker.door import Door
 from orchestrator.broker.egress import Access
-from orchestrator.broker.gate import shut, socket_in
 from orchestrator.broker.gateway import Means
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.proxy import Network
 from orchestrator.broker.session import Common, Session
-from orchestrator.errors import BackendError
+from orchestrator.broker.socket_door import SocketDoor
 from orchestrator.providers import Provider
-from orchestrator.sandbox import User
-
-_SOCKET_PATH_BYTES = 107
-_BUFFER_BYTES = 1024 * 1024
+from orchestrator.sandbox import BrokerAddress, User
 
 
 class Broker:
     """The way out of every Sandbox of one job. Use it with `async with`; leaving ends all that still runs.
 
-    `open_provider` is entered once, on first use or by `prepare`. `report` hears every decision of the proxy.
+    `open_provider` is entered once, on first use or by `prepare`. `report` hears every decision of the proxy. Sandboxes
+    come in by `door`, else by a socket each.
     An error of the store, or a provider that cannot be opened, cancels the block and comes out of it.
     """
 
@@ -37,11 +33,13 @@ class Broker:
         ledger: Ledger,
         report: Callable[[Access], None],
         network: Network | None = None,
+        door: Door | None = None,
     ) -> None:
         self._open_provider = open_provider
         self._tasks = asyncio.TaskGroup()
         self._opened: asyncio.Future[Provider] | None = None
         self._over = asyncio.Event()
+        self._door: Door = door or SocketDoor()
         self._common = Common(self._tasks, self._means, ledger, report, network or Network())
 
     async def __aenter__(self) -> Self:
@@ -70,22 +68,25 @@ class Broker:
         """
         await self._provider()
 
-    @asynccontextmanager
-    async def listen(self, state: Path, user: User) -> AsyncIterator[Session]:
-        """Open the socket of one Sandbox in its state directory, before the Sandbox is launched.
+    @property
+    def address(self) -> BrokerAddress | None:
+        """Where Sandboxes reach it that come over a network."""
+        return self._door.address
 
-        Left, all that the Sandbox had here is over, and the socket is gone.
+    @asynccontextmanager
+    async def listen(self, name: str, state: Path, user: User) -> AsyncIterator[Session]:
+        """Let in the Sandbox of this name, with its state directory, before it is launched.
+
+        Left, all that the Sandbox had here is over.
 
         Raises:
-            BackendError: the socket cannot be made there.
+            BackendError: it could not come in.
         """
-        session = Session(self._common, partial(shut, state))
-        with socket_in(state) as path, _bind(path, user) as listener:
-            server = await asyncio.start_unix_server(session.accept, sock=listener, limit=_BUFFER_BYTES)
+        session = Session(self._common, partial(self._door.shut, state))
+        async with self._door.admit(name, state, user, session):
             try:
                 yield session
             finally:
-                server.close()
                 session.revoke()
                 await session.ended()
 
@@ -112,32 +113,6 @@ class Broker:
             opened.exception()
         finally:
             opened.cancel()
-
-
-def _bind(path: Path, user: User) -> socket.socket:
-    """Make the socket, for `user` alone, in place of what bears its name."""
-    size = len(os.fsencode(path))
-    if size > _SOCKET_PATH_BYTES:
-        message = (
-            f"the path of socket {path} has {size} bytes, more than the {_SOCKET_PATH_BYTES} that the system takes; "
-            "choose a shorter state directory"
-        )
-        raise BackendError(message)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        # A Sandbox that is taken up again may have put anything there since: nothing is followed.
-        path.unlink(missing_ok=True)
-        listener.bind(os.fspath(path))
-        if os.geteuid() == 0:
-            os.chown(path, user.uid, user.gid, follow_symlinks=False)
-    except OSError as error:
-        listener.close()
-        message = f"the broker's socket {path} could not be made: {error.strerror}"
-        raise BackendError(message) from error
-    finally:
-        os.umask(mask)
-    return listener
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -165,6 +165,11 @@ class Session:
         while self._running:
             await asyncio.wait(self._running)
 
+    def expel(self, violation: str) -> None:
+        """Cut a Sandbox off that was found where it must not be, and let it in no more."""
+        self.violation = self.violation or violation
+        self.revoke()
+
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run `work` until it is done or the session is revoked."""
         task = self._common.tasks.create_task(work)
@@ -210,7 +215,9 @@ class Session:
 
     def _refusal(self, opening: link.Opening) -> str | None:
         if isinstance(opening, link.Attach):
-            return "this Sandbox is attached already" if self._main else None
+            # One that was given nothing yet may come again: its connection broke, and nothing of an Expert runs yet.
+            given = self._main is not None and self._assignment is not None
+            return "this Sandbox is attached already" if given else None
         key = self._assignment.frame.session_key if self._assignment else None
         if key is None or not hmac.compare_digest(key.encode(), opening.session_key.encode()):
             return "the session key is not right"
@@ -229,9 +236,9 @@ class Session:
             self.facts = opening.facts
         before, self._main = self._main, stream
         self._attached.set()
+        if before:
+            before.abort()
         if isinstance(opening, link.Reattach):
-            if before:
-                before.abort()
             await stream.send(link.Opened())
         elif self._assignment is not None:
             await stream.send(self._assignment.frame)

@@ -33,6 +33,13 @@ class Stream:
                 self.writer.write(body)
                 await self.writer.drain()
 
+    def end(self) -> None:
+        """Say that nothing more will come; over TLS one direction cannot end without the other."""
+        if self.writer.can_write_eof():
+            self.writer.write_eof()
+        else:
+            self.writer.close()
+
     async def close(self) -> None:
         """Close the connection once what was written is gone."""
         self.writer.close()

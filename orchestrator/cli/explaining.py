@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestrator.backends import look, open_backend
 from orchestrator.cli import request
+from orchestrator.cli.cluster import cluster_of
 from orchestrator.cli.explained import lines
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
@@ -54,8 +55,9 @@ async def _look(options: RunOptions, job: Job, environ: Mapping[str, str]) -> Fo
     """Ask the engine, and a Sandbox that is given nothing to do."""
     found = Found(None, None)
     try:
-        found = replace(found, ground=await look(options.backend, environ))
-        async with open_backend(options.backend, environ, image=job.image) as backend:
+        cluster = cluster_of(options.backend, options, Path.cwd())
+        found = replace(found, ground=await look(options.backend, environ, cluster))
+        async with open_backend(options.backend, environ, image=job.image, cluster=cluster) as backend:
             await backend.check()
             async with errand(job, backend, seconds=_LOOKING_SECONDS, packages=None) as (session, _):
                 return replace(found, facts=session.facts)

@@ -7,6 +7,7 @@ from pathlib import Path
 from orchestrator.backends import open_backend
 from orchestrator.broker.egress import Access
 from orchestrator.cli import request
+from orchestrator.cli.cluster import cluster_of
 from orchestrator.cli.console import Console
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
@@ -43,7 +44,8 @@ def shell(options: RunOptions, skill_name: str | None, command: tuple[str, ...],
 async def _work(options: RunOptions, job: Job, wish: Wish, console: Console, environ: Mapping[str, str]) -> int:
     with stoppable(console.say, hangs_up=True) as stop:
         try:
-            async with open_backend(options.backend, environ, image=job.image) as backend:
+            cluster = cluster_of(options.backend, options, Path.cwd())
+            async with open_backend(options.backend, environ, image=job.image, cluster=cluster) as backend:
                 listener = Listener(console.attend, lambda access: console.say(_told(access)), console.say)
                 await run_shell(job, backend, Path.cwd() / options.storage, wish, listener)
         except asyncio.CancelledError:

@@ -2,19 +2,11 @@
 
 import os
 
-from orchestrator.cli.options import RunOptions, with_options
+from orchestrator.cli.options import CLUSTER, RunOptions, with_options
 
 _TAKEN = {
-    "config",
-    "strict",
-    "user",
-    "storage",
-    "backend",
-    "env_path",
-    "allow_domain",
-    "image",
-    "runtime_class",
-    "run_as",
+    *("config", "strict", "user", "storage", "backend", "env_path", "allow_domain", "image", "runtime_class", "run_as"),
+    *CLUSTER,
 }
 
 

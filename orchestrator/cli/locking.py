@@ -13,6 +13,7 @@ import tomli_w
 
 from orchestrator.backends import isolates, open_backend
 from orchestrator.cli import request
+from orchestrator.cli.cluster import cluster_of
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
@@ -23,7 +24,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.inspection import inspect
 from orchestrator.packages import with_packages
 from orchestrator.plan import Job
-from orchestrator.request import instance_of
+from orchestrator.request import instance_of, state_root_of
 from orchestrator.state import job_directory
 from orchestrator.workspace import NOBODY
 
@@ -44,7 +45,9 @@ def install(options: RunOptions, environ: Mapping[str, str]) -> int:
         raise ConfigError(message)
     _say(f"Found {len(config.experts)} expert(s)")
     env = request.environment(options, config, environ, cwd)
-    with job_directory(instance_of(cwd / options.storage), f"install/{os.getpid()}") as above:
+    cluster = cluster_of(options.backend, options, cwd)
+    instance, root = instance_of(cwd / options.storage, cluster), state_root_of(cluster)
+    with job_directory(instance, f"install/{os.getpid()}", root=root) as above:
         workspace = above / "workspace"
         workspace.mkdir(mode=0o700)
         if os.geteuid() == 0 and isolates(options.backend):
@@ -61,7 +64,8 @@ def _jobs(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path
 async def _work(options: RunOptions, path: Path, jobs: list[Job], environ: Mapping[str, str]) -> int:
     with stoppable(_complain) as stop:
         try:
-            async with open_backend(options.backend, environ, image=jobs[0].image) as backend:
+            cluster = cluster_of(options.backend, options, Path.cwd())
+            async with open_backend(options.backend, environ, image=jobs[0].image, cluster=cluster) as backend:
                 await backend.check()
                 experts = dict(jobs[0].config.experts)
                 tools: dict[str, SkillTools] = {}

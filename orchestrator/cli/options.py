@@ -18,7 +18,9 @@ Prices = Annotated[
     str | None,
     typer.Option(metavar="FILE", envvar="PERSTACK_PRICES", help="Your prices of models, as docs/costs.md says."),
 ]
-Backend = Annotated[str, typer.Option("--backend", "--runtime", metavar="docker|process", help="Where Experts run.")]
+Backend = Annotated[
+    str, typer.Option("--backend", "--runtime", metavar="docker|kubernetes|process", help="Where Experts run.")
+]
 
 
 User = Annotated[
@@ -28,7 +30,54 @@ User = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class RunOptions:
+class ClusterOptions:
+    """Where in a cluster Sandboxes run, with --backend kubernetes; the chart sets the variables.
+
+    `outside` are HOST:PORT, `broker_port` is PORT,FORBIDDEN. `coordinator` is the name of the Job that this runs as.
+    """
+
+    namespace: Annotated[
+        _Text, typer.Option(envvar="PERSTACK_NAMESPACE", help="Namespace of the Sandboxes. [default]")
+    ] = None
+    claim: Annotated[_Text, typer.Option(envvar="PERSTACK_CLAIM", help="PersistentVolumeClaim of the workspace.")] = (
+        None
+    )
+    claim_mount: Annotated[
+        _Text, typer.Option(metavar="DIR", envvar="PERSTACK_CLAIM_MOUNT", help="Where the claim is mounted here.")
+    ] = None
+    broker_address: Annotated[
+        _Texts,
+        typer.Option(metavar="IP", envvar="PERSTACK_BROKER_ADDRESS", help="Where Pods reach this. Repeatable."),
+    ] = ()
+    broker_port: Annotated[
+        _Text, typer.Option(metavar="PORT,PORT", envvar="PERSTACK_BROKER_PORT", help="Ports of the broker. [any]")
+    ] = None
+    outside: Annotated[
+        _Texts,
+        typer.Option(
+            metavar="IP:PORT", envvar="PERSTACK_OUTSIDE", help="Address no Sandbox may reach: it tries. Repeatable."
+        ),
+    ] = ()
+    start_seconds: Annotated[
+        float, typer.Option("--start-timeout", metavar="SECONDS", min=1, help="For a Pod to come to run.")
+    ] = 300.0
+    pod_setting: Annotated[
+        _Text,
+        typer.Option(metavar="FILE", envvar="PERSTACK_POD_SETTING", help="What Pods are given besides, in JSON."),
+    ] = None
+    coordinator: Annotated[_Text, typer.Option(metavar="JOB/UID", envvar="PERSTACK_COORDINATOR", hidden=True)] = None
+    allow_unenforced_network: Annotated[
+        bool,
+        typer.Option("--allow-unenforced-network", help="Run also where no NetworkPolicy keeps Sandboxes in."),
+    ] = False
+
+
+CLUSTER = frozenset(field.name for field in dataclasses.fields(ClusterOptions))
+"""The names of those."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions(ClusterOptions):
     """How a job is to be run.
 
     `timeout_ms` is for one generation. `allow_domain` are SKILL=HOST. `answers` says that the query is the answer to

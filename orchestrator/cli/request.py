@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.backends import BACKENDS
+from orchestrator.cli.cluster import cluster_of
 from orchestrator.cli.options import RunOptions
 from orchestrator.config import Config, find, load, parse_reasoning_budget
 from orchestrator.config.domains import parse_pattern
@@ -32,12 +33,7 @@ def check(options: RunOptions) -> None:
     Raises:
         ConfigError: names the option and what it takes.
     """
-    if options.backend == "local":
-        _refuse("--runtime", "local", "that would run without isolation; if you mean it, say --backend process")
-    if options.backend not in BACKENDS:
-        _refuse("--backend", options.backend, f"use one of {', '.join(BACKENDS)}")
-    if options.runtime_class is not None and options.backend == "process":
-        _refuse("--runtime-class", options.runtime_class, "plain processes have no runtime; leave it out")
+    _check_backend(options)
     if options.job_id is not None and not is_job_id(options.job_id):
         _refuse("--job-id", options.job_id, "use 1 to 63 lower-case letters, digits and inner hyphens")
     if options.events not in set(EventDetail):
@@ -53,6 +49,17 @@ def check(options: RunOptions) -> None:
     _prewarm(options.prewarm)
     if options.reasoning_budget is not None:
         parse_reasoning_budget(options.reasoning_budget)
+
+
+def _check_backend(options: RunOptions) -> None:
+    if options.backend == "local":
+        _refuse("--runtime", "local", "that would run without isolation; if you mean it, say --backend process")
+    if options.backend not in BACKENDS:
+        _refuse("--backend", options.backend, f"use one of {', '.join(BACKENDS)}")
+    if options.runtime_class is not None and options.backend == "process":
+        _refuse("--runtime-class", options.runtime_class, "plain processes have no runtime; leave it out")
+    if options.backend == "kubernetes" and options.workspace is not None:
+        _refuse("--workspace", options.workspace, "in a cluster the workspace is on the claim that --claim names")
 
 
 def _check_continuing(options: RunOptions) -> None:
@@ -122,6 +129,7 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         job_seconds=options.job_seconds,
         prewarm=_prewarm(options.prewarm),
         prices=prices(options.prices, cwd),
+        cluster=cluster_of(options.backend, options, cwd),
     )
 
 

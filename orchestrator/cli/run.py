@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.backends import open_backend
 from orchestrator.cli import request
+from orchestrator.cli.cluster import UNENFORCED, cluster_of
 from orchestrator.cli.hurry import hurrying
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
@@ -61,6 +62,8 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     report = _report(options, job)
     for note in (*config.notes, *env.notes):
         report.warn(note)
+    if options.allow_unenforced_network and options.backend == "kubernetes":
+        report.warn(UNENFORCED)
     if options.backend == "process":
         report.warn(IN_CONTAINER if environ.get("PERSTACK_CONTAINER") else NO_ISOLATION)
     how = None if continued is None else continued[1]
@@ -76,7 +79,15 @@ async def _work(
             if options.after is not None:
                 await _repeat(store, job.id, options.after, stdout)
             async with (
-                open_backend(options.backend, environ, image=job.image, events=job.events, note=report.note) as backend,
+                open_backend(
+                    options.backend,
+                    environ,
+                    image=job.image,
+                    events=job.events,
+                    note=report.note,
+                    announce=report.say,
+                    cluster=cluster_of(options.backend, options, Path.cwd()),
+                ) as backend,
                 hurrying(stop, backend, job),
                 run_job(
                     job,

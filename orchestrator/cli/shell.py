@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import RunOptions, with_options
+from orchestrator.cli.options import CLUSTER, RunOptions, with_options
 
 _TAKEN = {
     *("config", "strict", "workspace", "user", "workspaces", "storage", "backend", "env", "env_path", "allow_domain"),
-    *("image", "runtime_class", "run_as"),
+    *("image", "runtime_class", "run_as", *CLUSTER),
 }
 
 

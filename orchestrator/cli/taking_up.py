@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Backend, RunOptions, Storage, User, with_options
+from orchestrator.cli.options import Backend, ClusterOptions, RunOptions, Storage, User, with_options
 
 _OF_OTHER_COMMANDS = {"job_id", "continue_latest", "continue_job", "resume_from", "answers"}
+_WHERE = {"namespace", "claim", "claim_mount"}
 
 
 @with_options(RunOptions, lambda name: name not in _OF_OTHER_COMMANDS)
@@ -30,7 +31,9 @@ def resume(
     return work(replace(options, expert_key=expert_key, continue_job=job, after=after), os.environ)
 
 
+@with_options(ClusterOptions, _WHERE.__contains__)
 def prune(
+    options: ClusterOptions,
     *,
     everything: Annotated[
         bool, typer.Option("--all", help="Also Sandboxes of jobs that were cut off and nobody works on.")
@@ -43,4 +46,4 @@ def prune(
     from orchestrator.cli.unfinished import remove  # noqa: PLC0415 - it imports a backend
     from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 
-    return remove(str(store_of(Path.cwd() / storage, user)), backend, os.environ, everything=everything)
+    return remove(str(store_of(Path.cwd() / storage, user)), backend, options, os.environ, everything=everything)

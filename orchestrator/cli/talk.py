@@ -10,6 +10,7 @@ from pathlib import Path
 from orchestrator.backends import open_backend
 from orchestrator.broker.egress import Wanted
 from orchestrator.cli import request
+from orchestrator.cli.cluster import UNENFORCED, cluster_of
 from orchestrator.cli.conversation import (
     NextTurn,
     Stopped,
@@ -56,6 +57,8 @@ def talk(options: RunOptions, environ: Mapping[str, str]) -> int:
     continued = request.going_on(options, cwd)
     for note in (*config.notes, *env.notes):
         tell(f"warning: {plain(note)}")
+    if options.allow_unenforced_network and options.backend == "kubernetes":
+        tell(f"warning: {UNENFORCED}")
     if options.backend == "process":
         tell(f"warning: {IN_CONTAINER if environ.get('PERSTACK_CONTAINER') else NO_ISOLATION}")
     key = options.expert_key or choose(tuple(config.experts.values()))
@@ -130,7 +133,13 @@ class _Conversation:
             try:
                 async with (
                     open_backend(
-                        self._options.backend, self._environ, image=job.image, events=job.events, note=screen.note
+                        self._options.backend,
+                        self._environ,
+                        image=job.image,
+                        events=job.events,
+                        note=screen.note,
+                        announce=screen.say,
+                        cluster=cluster_of(self._options.backend, self._options, Path.cwd()),
                     ) as backend,
                     run_job(
                         job,

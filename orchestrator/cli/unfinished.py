@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.backends import open_backend
+from orchestrator.backends.kubernetes_setting import ClusterSetting
+from orchestrator.cli.cluster import cluster_of
+from orchestrator.cli.options import ClusterOptions
 from orchestrator.errors import StoreError
-from orchestrator.request import instance_of
+from orchestrator.request import instance_of, state_root_of
 from orchestrator.store import Store
 from orchestrator.sweep import sweep, sweep_cut
 
@@ -26,21 +29,24 @@ def coordinator(job_id: str, storage: str) -> str:
     return record.coordinator_expert_key
 
 
-def remove(storage: str, backend: str, environ: Mapping[str, str], *, everything: bool) -> int:
+def remove(storage: str, backend: str, options: ClusterOptions, environ: Mapping[str, str], *, everything: bool) -> int:
     """Remove what nobody answers for, with `everything` also what waits for `resume`; write the names to stdout.
 
     Raises:
         OrchestratorError: the engine cannot be used, or some Sandbox not be removed.
     """
-    for name in asyncio.run(_removed(Path.cwd() / storage, backend, environ, everything=everything)):
+    cluster = cluster_of(backend, options, Path.cwd(), launches=False)
+    for name in asyncio.run(_removed(Path.cwd() / storage, backend, cluster, environ, everything=everything)):
         sys.stdout.write(f"{name}\n")
     sys.stdout.flush()
     return 0
 
 
-async def _removed(root: Path, name: str, environ: Mapping[str, str], *, everything: bool) -> tuple[str, ...]:
-    store, instance = Store(root), instance_of(root)
-    async with open_backend(name, environ, image="") as backend:
-        removed = await sweep(backend, store, instance, int(time.time()))
-        cut = await sweep_cut(backend, store, instance) if everything else ()
+async def _removed(
+    root: Path, name: str, cluster: ClusterSetting | None, environ: Mapping[str, str], *, everything: bool
+) -> tuple[str, ...]:
+    store, instance, above = Store(root), instance_of(root, cluster), state_root_of(cluster)
+    async with open_backend(name, environ, image="", cluster=cluster) as backend:
+        removed = await sweep(backend, store, instance, int(time.time()), above)
+        cut = await sweep_cut(backend, store, instance, above) if everything else ()
     return (*removed, *cut)

@@ -2,6 +2,9 @@
 
 Its exit code is one of `wire.exit_code`; stderr says why, its last line in one sentence. Past `--deadline`, in Unix
 seconds, it ends whatever it does. `--ways` are those to skills that it makes ready while it waits.
+
+Its broker is behind the gate in the state directory, or where `--broker` says; with that go `--pin`, `--token` and
+`--closed` (see `network_way`). Its stderr is the file of `--stderr`, where there is one.
 """
 
 import gc
@@ -15,7 +18,7 @@ import signal  # noqa: E402 - after gc.disable
 import sys  # noqa: E402 - after gc.disable
 import threading  # noqa: E402 - after gc.disable
 import time  # noqa: E402 - after gc.disable
-from collections.abc import Sequence  # noqa: E402 - after gc.disable
+from collections.abc import Mapping, Sequence  # noqa: E402 - after gc.disable
 from contextlib import AbstractAsyncContextManager  # noqa: E402 - after gc.disable
 from dataclasses import dataclass  # noqa: E402 - after gc.disable
 from functools import partial  # noqa: E402 - after gc.disable
@@ -25,10 +28,12 @@ from pathlib import Path  # noqa: E402 - after gc.disable
 from orchestrator.errors import WireError  # noqa: E402 - after gc.disable
 from orchestrator.runtime import facts, reap  # noqa: E402 - after gc.disable
 from orchestrator.runtime.emit import Emitter, SpoolFullError, greet  # noqa: E402 - after gc.disable
-from orchestrator.runtime.errors import PackageError, SkillError  # noqa: E402 - after gc.disable
+from orchestrator.runtime.errors import NetworkOpenError, PackageError, SkillError  # noqa: E402 - after gc.disable
+from orchestrator.runtime.gate import Gate  # noqa: E402 - after gc.disable
 from orchestrator.runtime.link import BrokerGoneError, Link, attach  # noqa: E402 - after gc.disable
 from orchestrator.runtime.surroundings import STANDARD_PATH, Surroundings  # noqa: E402 - after gc.disable
 from orchestrator.runtime.warm import warm_up  # noqa: E402 - after gc.disable
+from orchestrator.runtime.way import Way  # noqa: E402 - after gc.disable
 from orchestrator.wire.exit_code import ExitCode  # noqa: E402 - after gc.disable
 from orchestrator.wire.facts import Facts, shortfall  # noqa: E402 - after gc.disable
 from orchestrator.wire.identity import identify  # noqa: E402 - after gc.disable
@@ -44,21 +49,25 @@ _EXITS = {
     WireError: ExitCode.FAULT,
     SpoolFullError: ExitCode.SPOOL_FULL,
     BrokerGoneError: ExitCode.BROKER_GONE,
+    NetworkOpenError: ExitCode.NETWORK_OPEN,
 }
 _USAGE = (
     "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR] [--deadline SECONDS]"
-    " [--ways stdio,http]"
+    " [--ways stdio,http] [--stderr FILE] [--broker PORT@HOST,… --pin HEX --token FILE [--closed PORT@HOST,…;…]]"
 )
+_OPTIONS = ("--deadline", "--ways", "--stderr", "--broker", "--pin", "--token", "--closed")
 _DIRECTORIES = {"--state": "/run/perstack", "--workspace": "/workspace", "--packages": "/packages"}
 
 
 def main(args: list[str]) -> int:
     """Work one Run; give the exit code."""
     reap.become_init()
-    options = {**_DIRECTORIES, "--deadline": "", "--ways": ""}
+    options = {**_DIRECTORIES, **dict.fromkeys(_OPTIONS, "")}
     if len(args) % 2 or not set(args[::2]) <= options.keys():
         return _fail(_USAGE, ExitCode.FAULT)
     options |= dict(zip(args[::2], args[1::2], strict=True))
+    if stderr := options["--stderr"]:
+        os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), 2)
     if deadline := options["--deadline"]:
         _end_after(float(deadline) - time.time(), ExitCode.DEADLINE)
     found = facts.find()
@@ -72,7 +81,7 @@ def main(args: list[str]) -> int:
     # What the MCP SDK logs with tracebacks is told in sentences where it is handled.
     logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
     try:
-        place = _Place(*(Path(options[name]) for name in _DIRECTORIES))
+        place = _Place(_way(options), *(Path(options[name]) for name in _DIRECTORIES))
         ways = [SkillWay(way) for way in options["--ways"].split(",") if way]
         asyncio.run(_until_stopped(place, found, event_fd, ways))
     except asyncio.CancelledError:
@@ -84,9 +93,18 @@ def main(args: list[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
+    broker: Way
     state: Path
     workspace: Path
     packages: Path
+
+
+def _way(options: Mapping[str, str]) -> Way:
+    if not options["--broker"]:
+        return Gate(Path(options["--state"]))
+    from orchestrator.runtime import network_way  # noqa: PLC0415 - only a Sandbox with a network needs it
+
+    return network_way.parse(options["--broker"], options["--pin"], options["--token"], options["--closed"])
 
 
 async def _until_stopped(place: _Place, found: Facts, event_fd: int, ways: Sequence[SkillWay]) -> None:
@@ -94,7 +112,7 @@ async def _until_stopped(place: _Place, found: Facts, event_fd: int, ways: Seque
     task = asyncio.current_task()
     if task is not None:
         running.add_signal_handler(signal.SIGTERM, partial(_stop, task))
-    async with attach(place.state, found, meanwhile=partial(warm_up, ways)) as (assigned, link):
+    async with attach(place.broker, found, meanwhile=partial(warm_up, ways)) as (assigned, link):
         await _do(assigned, link, place, event_fd)
 
 

@@ -7,3 +7,7 @@ class PackageError(Exception):
 
 class SkillError(Exception):
     """A skill cannot be used; its text is one clear sentence that names the skill and says what to do."""
+
+
+class NetworkOpenError(Exception):
+    """Something is within reach that must not be; its text says what."""

@@ -107,3 +107,5 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         await sink.drain()
     if sink.can_write_eof():
         sink.write_eof()
+    else:
+        sink.close()  # Over TLS one direction cannot end without the other.

@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from orchestrator.errors import WireError
-from orchestrator.runtime.gate import Connection, Gate
+from orchestrator.runtime.way import Connection, NotAdmittedError, Way
 from orchestrator.wire import link as wire
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.facts import Facts
@@ -41,8 +40,8 @@ class _Waiting:
 class Link:
     """Calls to the broker; made by `attach`."""
 
-    def __init__(self, gate: Gate, session_key: str, connection: Connection, patience: float) -> None:
-        self._gate = gate
+    def __init__(self, way: Way, session_key: str, connection: Connection, patience: float) -> None:
+        self._way = way
         self._session_key = session_key
         self._reader, self._writer = connection
         self._patience = patience
@@ -95,7 +94,7 @@ class Link:
             OSError, asyncio.IncompleteReadError: the broker is not there.
             WireError: it answers what was not agreed.
         """
-        reader, writer = await self._gate.dial()
+        reader, writer = await self._way.dial()
         opening = wire.Tunnel(session_key=self._session_key, credential=credential, host=host, port=port)
         try:
             refused = await _open(reader, writer, opening)
@@ -114,7 +113,7 @@ class Link:
             OSError, asyncio.IncompleteReadError: the broker is not there.
             WireError: it refuses.
         """
-        reader, writer = await self._gate.dial()
+        reader, writer = await self._way.dial()
         try:
             _accept(await _open(reader, writer, wire.Terminal(session_key=self._session_key)))
         except BaseException:
@@ -141,7 +140,10 @@ class Link:
         self._writer.close()
 
     async def _reattach(self) -> Connection:
-        reader, writer = await self._gate.dial()
+        try:
+            reader, writer = await self._way.dial()
+        except NotAdmittedError as error:
+            raise _not_taken_back(str(error)) from error
         try:
             _accept(await _open(reader, writer, wire.Reattach(session_key=self._session_key)))
             for call_id, waiting in self._waiting.items():
@@ -186,23 +188,25 @@ async def _nothing() -> None:
 
 @asynccontextmanager
 async def attach(
-    state: Path,
+    way: Way,
     facts: Facts | None = None,
     *,
     patience: float = PATIENCE,
     meanwhile: Callable[[], Coroutine[None, None, None]] = _nothing,
 ) -> AsyncIterator[tuple[wire.Assigned, Link]]:
-    """Tell the broker in `state` that this Sandbox is up, and what it found; wait for its Run: a warm one waits long.
+    """Tell the broker that this Sandbox is up, and what it found; wait for its Run: a warm one waits long.
 
     `meanwhile` is done between the two, and dropped where it is not finished when the Run comes.
 
     Raises:
         BrokerGoneError, WireError: in an exception group, as `Link.serve`.
+        NetworkOpenError: there is another way out; the same.
     """
     attached = asyncio.Event()
 
     async def once() -> tuple[wire.Assigned, Connection]:
-        reader, writer = await gate.dial()
+        await way.prove()
+        reader, writer = await way.dial()
         try:
             writer.write(wire.frame(wire.Attach(facts=facts)))
             attached.set()
@@ -215,13 +219,13 @@ async def attach(
         await attached.wait()
         await meanwhile()
 
-    with closing(Gate(state)) as gate:
+    with closing(way):
         async with asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(afterwards())
             # The host makes the socket before the Sandbox: one that is absent will not come, its engine shares none.
             assigned, connection = await _persist(once, patience, absent=_ABSENT)
             waiting.cancel()
-            link = Link(gate, assigned.session_key, connection, patience)
+            link = Link(way, assigned.session_key, connection, patience)
             try:
                 serving = tasks.create_task(link.serve())
                 yield assigned, link
@@ -237,8 +241,11 @@ async def _open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open
 
 def _accept(refused: str | None) -> None:
     if refused is not None:
-        message = f"the broker does not take this Sandbox back: {refused}"
-        raise WireError(message)
+        raise _not_taken_back(refused)
+
+
+def _not_taken_back(why: str) -> WireError:
+    return WireError(f"the broker does not take this Sandbox back: {why}")
 
 
 def _unexpected(answer: wire.Answer) -> WireError:

@@ -16,6 +16,8 @@ class ExitCode(IntEnum):
     """There is no room for events."""
     BROKER_GONE = 75
     """The broker stayed away for longer than a Sandbox waits; another attempt may fare better."""
+    NETWORK_OPEN = 77
+    """The Sandbox reached what a policy of its cluster must close to it."""
     DEADLINE = 124
     """The Sandbox is older than it may become."""
     STOPPED = 143

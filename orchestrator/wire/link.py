@@ -37,6 +37,17 @@ _PREFIX = 4
 T = TypeVar("T")
 
 
+class Identify(Frozen):
+    """What comes before everything else where all Sandboxes use one port: who this is. Answered by Opened.
+
+    `token` is the Pod's. `reached` counts how often it reached the port that it must not reach, while it tried whether
+    it can.
+    """
+
+    token: str
+    reached: int = 0
+
+
 class Attach(Tagged):
     """First connection of a Sandbox: it is up, says what it found around itself, and asks for its Run."""
 
@@ -79,7 +90,7 @@ class Assigned(Frozen):
 
 
 class Opened(Frozen):
-    """The answer to Reattach, Tunnel and Terminal; `refused` is a sentence, absent if all is well."""
+    """The answer to Identify, Reattach, Tunnel and Terminal; `refused` is a sentence, absent if all is well."""
 
     refused: str | None = None
 
@@ -151,6 +162,9 @@ Opening = Attach | Reattach | Tunnel | Terminal
 Call = Generate | KeepCheckpoint | KeepResult | KeepTools
 Answer = Delta | Generated | Failed | Kept | Refused
 
+IDENTIFY = Decoder(Identify)
+"""Reads who comes, where that must be asked."""
+
 OPENING: Decoder[Opening] = Decoder(Opening)
 """Reads a connection's first frame."""
 
@@ -164,7 +178,7 @@ ASSIGNED = Decoder(Assigned)
 """Reads what the broker says to Attach."""
 
 OPENED = Decoder(Opened)
-"""Reads what the broker says to Reattach and Tunnel."""
+"""Reads what the broker says to Identify, Reattach, Tunnel and Terminal."""
 
 
 def frame(value: Frozen) -> bytes:

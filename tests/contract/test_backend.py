@@ -10,7 +10,7 @@ import pytest
 from orchestrator.backends import naming
 from orchestrator.errors import BackendError, SandboxLostError
 from orchestrator.sandbox import Exit, Reason, Sandbox
-from tests.support.places import Place, docker_place, process_place
+from tests.support.places import Place, docker_place, kubernetes_place, process_place
 
 PATIENCE = 60.0
 SLEEP = "import time; print('up', flush=True); time.sleep(3600)"
@@ -18,17 +18,22 @@ FOREVER = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exi
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
 
 
-@pytest.fixture(params=[pytest.param(docker_place, marks=pytest.mark.docker, id="docker"), process_place])
+@pytest.fixture(
+    params=[
+        pytest.param(docker_place, marks=pytest.mark.docker, id="docker"),
+        pytest.param(kubernetes_place, marks=pytest.mark.kubernetes, id="kubernetes"),
+        pytest.param(process_place, id="process"),
+    ]
+)
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     """Give each place in turn, and look afterwards for anything left: Sandboxes, children, open files, tasks."""
     files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 # the count is all that matters
-    found: Place = request.param(tmp_path)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE), request.param(tmp_path) as found:
         yield found
         await asyncio.sleep(0)  # transports close their files in the loop's next turn
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert found.left() == []
+        assert found.left() == []
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 # does not wait: there must be nobody to wait for
     assert len(os.listdir("/proc/self/fd")) <= files  # noqa: PTH208 # the same
@@ -54,7 +59,7 @@ async def test_check_passes_here(place: Place) -> None:
 
 async def test_lines_come_in_order(place: Place) -> None:
     """Twenty thousand lines, none missing, none twice."""
-    async with place.running("for n in range(20000): print('line', n)") as sandbox:
+    async with place.running(f"for n in range(20000): print('line', n)\n{place.linger}") as sandbox:
         assert await lines_of(sandbox) == [b"line %d" % n for n in range(20000)]
         assert await sandbox.wait() == Exit(0, Reason.COMPLETED)
 
@@ -124,7 +129,7 @@ async def test_a_signal_is_told_as_a_shell_does(place: Place) -> None:
 async def test_workspace_and_state_are_the_users(place: Place) -> None:
     """Both directories can be written, and what is written is owned by the user of the spec."""
     spec = place.spec()
-    workspace, state = ("/workspace", "/run/perstack") if place.kind == "docker" else (spec.workspace, spec.state)
+    workspace, state = place.inside(spec)
     program = f"for d in ({str(workspace)!r}, {str(state)!r}): open(d + '/made', 'w').write('here')"
     async with place.connect(program) as backend, backend.launch(spec) as sandbox:
         assert await sandbox.wait() == Exit(0, Reason.COMPLETED)

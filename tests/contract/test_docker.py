@@ -21,8 +21,7 @@ SLEEP = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     """Give the engine, and look afterwards for containers left."""
-    found = docker_place(tmp_path)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE), docker_place(tmp_path) as found:
         yield found
     assert found.left() == []
 

@@ -41,8 +41,7 @@ attempt('who is in', lambda: connect(f'/proc/self/fd/{inner}/broker.sock'))
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     """Give the engine, and look afterwards for containers left."""
-    found = docker_place(tmp_path)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(SECONDS), docker_place(tmp_path) as found:
         yield found
     assert found.left() == []
 

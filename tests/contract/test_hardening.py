@@ -83,8 +83,7 @@ print(json.dumps({
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     """Give the engine, and look afterwards for containers left."""
-    found = docker_place(tmp_path)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(SECONDS), docker_place(tmp_path) as found:
         yield found
     assert found.left() == []
 

@@ -15,11 +15,20 @@ _SOON = 15
 """Seconds."""
 
 
-@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each place where Sandboxes run."""
-    name: str = request.param
-    return name
+_PLACES = {
+    "process": pytest.param("process"),
+    "docker": pytest.param("docker", marks=pytest.mark.docker),
+    "kubernetes": pytest.param("kubernetes", marks=pytest.mark.kubernetes),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test of whole jobs on every backend; on Kubernetes those that are marked as `everywhere`."""
+    own = any("backend" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "backend" in metafunc.fixturenames and not own:
+        everywhere = metafunc.definition.get_closest_marker("everywhere")
+        wanted = [param for name, param in _PLACES.items() if everywhere or name != "kubernetes"]
+        metafunc.parametrize("backend", wanted)
 
 
 @pytest.fixture

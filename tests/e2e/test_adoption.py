@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.request import instance_of
-from orchestrator.state import state_prefix
-from tests.support import engine
+from tests.support import cluster, engine
 from tests.support.project import ONE, PYTHON, SECONDS, TEAM, Make, Project, Result, ask, say, use
 
 WORKING = "import time; open('count', 'a').write('once\\n'); time.sleep(4); open('count', 'a').write('done\\n')"
@@ -53,6 +51,7 @@ def _attempts(events: list[dict[str, Any]]) -> set[int]:
     return {event["attempt"] for event in events if "attempt" in event}
 
 
+@pytest.mark.everywhere
 async def test_a_tool_that_is_at_work_is_not_started_again(project: Make, backend: str) -> None:
     """The Sandbox goes on while nobody answers, and its result is taken by the next orchestrator: one attempt."""
     made = project(ONE, {"one": [use(_working(backend)), say("all done")]})
@@ -65,6 +64,7 @@ async def test_a_tool_that_is_at_work_is_not_started_again(project: Make, backen
     assert events[-1]["text"] == "all done"
 
 
+@pytest.mark.everywhere
 async def test_children_in_flight_are_taken_up(project: Make, backend: str) -> None:
     """Both of them, and the coordinator goes on with what both say; nothing of the first orchestrator is left."""
     replies = {
@@ -83,6 +83,7 @@ async def test_children_in_flight_are_taken_up(project: Make, backend: str) -> N
     assert _attempts(events) == {1}
 
 
+@pytest.mark.everywhere
 async def test_what_is_gone_begins_a_new_attempt(project: Make, backend: str) -> None:
     """The Sandbox was killed too while nobody looked: from its last checkpoint, without calls that were answered."""
     replies = {"one": [use(("writeTextFile", {"path": "x", "text": "y"})), use(_working(backend)), say("all done")]}
@@ -139,15 +140,18 @@ async def test_a_spool_that_is_not_what_it_was(project: Make, backend: str, repl
 
 
 def _spool(made: Project) -> Path:
-    return next(Path("/tmp").glob(f"{state_prefix(instance_of(made.store))}*/1/events.jsonl"))
+    return next(made.states.parent.glob(f"{made.states.name}*/1/events.jsonl"))
 
 
 def _kill_sandboxes(made: Project) -> None:
     if made.backend == "docker":
-        for name in engine.containers(instance_of(made.store)):
+        for name in engine.containers(made.instance):
             engine.kill(name)
         return
-    prefix = f"/tmp/{state_prefix(instance_of(made.store))}".encode()
+    if made.in_cluster:
+        cluster.force_delete(made.instance)
+        return
+    prefix = str(made.states).encode()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes()

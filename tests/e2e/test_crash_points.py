@@ -7,11 +7,12 @@ import pytest
 
 from tests.support import engine, survival
 
-POINTS = {"process": 10, "docker": 6}
-LONGEST = {"process": 1.5, "docker": 3.0}
+POINTS = {"process": 10, "docker": 6, "kubernetes": 3}
+LONGEST = {"process": 1.5, "docker": 3.0, "kubernetes": 6.0}
 """Seconds that the job takes at most on a quiet machine."""
 
 
+@pytest.mark.everywhere
 async def test_killed_at_durable_steps_nothing_is_lost(tmp_path: Path, backend: str) -> None:
     """Whichever of a few points it is: the same events, each once, every tool's work once, nothing left behind."""
     seed = random.SystemRandom().randrange(2**32)
@@ -28,6 +29,7 @@ async def test_killed_at_durable_steps_nothing_is_lost(tmp_path: Path, backend: 
 
 
 @pytest.mark.parametrize("kills", [1, 3])
+@pytest.mark.everywhere
 async def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path, backend: str, kills: int) -> None:
     """Also when who takes it up is killed too."""
     seed = random.SystemRandom().randrange(2**32)

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.message import TextPart, ToolResult
 from orchestrator.wire.platform_event import InitializeRuntime
@@ -31,6 +33,7 @@ def _results(result: Result) -> list[tuple[str, str]]:
     return list(zip([answer.skill_name for answer in answers], texts, strict=True))
 
 
+@pytest.mark.everywhere
 async def test_d3_a_chain_of_delegates_comes_back_link_by_link(project: Make) -> None:
     """Boss asks right, right asks deep; each resumes when its own delegate is done."""
     result = await project(
@@ -59,6 +62,7 @@ async def test_d3_a_chain_of_delegates_comes_back_link_by_link(project: Make) ->
     assert [event.position for event in result.events] == list(range(1, len(result.events) + 1))
 
 
+@pytest.mark.everywhere
 async def test_d5_delegates_of_one_reply_run_at_once_beside_a_tool(project: Make) -> None:
     """A tool and two delegates in one reply: the tool's result first, the delegates' in call order, usage summed."""
     usage = {"inputTokens": 10, "outputTokens": 1}
@@ -85,6 +89,7 @@ async def test_d5_delegates_of_one_reply_run_at_once_beside_a_tool(project: Make
     assert starts["left"] < ends["right"] or starts["right"] < ends["left"]
 
 
+@pytest.mark.everywhere
 async def test_d13_a_failing_delegate_is_an_error_result(project: Make) -> None:
     """A delegate whose model refuses it ends in error; the coordinator reads why and completes."""
     refusal = {"error": {"name": "AuthenticationError", "message": "the key is not valid", "statusCode": 401}}

@@ -26,6 +26,7 @@ def fitness(tmp_path: Path, backend: str) -> Project:
     return Project(directory, backend)
 
 
+@pytest.mark.everywhere
 async def test_b5_the_example_runs_and_keeps_its_log(fitness: Project) -> None:
     """Three Runs, seven model calls, a result, and the log in the workspace, owned by the workspace's owner."""
     result = await fitness.run("fitness-assistant", QUERY)

@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
+
 from orchestrator.wire.state_event import CompleteRun, StopRunByError
 from tests.support.project import ONE, Make, ask, say, use
 
 TEAM = '[experts.boss]\ninstruction = "Lead."\ndelegates = ["slow"]\n[experts.slow]\ninstruction = "Slow."\n'
 
 
+@pytest.mark.everywhere
 async def test_a_run_past_its_limit_ends_in_error(project: Make) -> None:
     """The platform says so in the Run's place; exit 1."""
     made = project(ONE, {"one": [say("late") | {"delayMs": 60_000}]})
@@ -26,6 +29,7 @@ async def test_a_delegate_past_its_limit_is_an_error_result(project: Make) -> No
     assert [event.text for event in result.of(CompleteRun)] == ["without"]
 
 
+@pytest.mark.everywhere
 async def test_a_job_past_its_limit_stops_and_can_be_resumed(project: Make) -> None:
     """Exit 1 and a sentence that says how to go on, which works."""
     made = project(ONE, {"one": [say("in the end") | {"delayMs": 5_000}]})

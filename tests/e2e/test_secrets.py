@@ -44,7 +44,7 @@ def _project(directory: Path, backend: str) -> Project:
     shutil.copy(TOOLS, made.workspace)
     if os.geteuid() == 0:
         os.chown(made.workspace, 65532, 65532)
-    script = "/workspace/tools.py" if backend == "docker" else str(made.workspace / "tools.py")
+    script = "/workspace/tools.py" if backend != "process" else str(made.workspace / "tools.py")
     toml = f"""
 [experts.one]
 instruction = "Do."
@@ -62,6 +62,7 @@ instruction = "Do."
     return made
 
 
+@pytest.mark.everywhere
 async def test_g18_no_secret_leaves_the_place_it_is_for(tmp_path: Path, backend: str) -> None:
     """A skill that tells all it was given, and `exec` that prints its environment: every record is masked."""
     made = _project(tmp_path / "project", backend)
@@ -86,6 +87,7 @@ async def test_g18_no_secret_leaves_the_place_it_is_for(tmp_path: Path, backend:
         assert [secret for secret in (*SECRETS, QUERY, "SKILL_KEY", "OWN_NOTE") if secret in seen] == []
 
 
+@pytest.mark.everywhere
 async def test_a_delegate_is_given_nothing_of_its_coordinator_s(tmp_path: Path, backend: str) -> None:
     """What --env grants reaches the named Expert's commands, and not its delegate's."""
     made = _project(tmp_path / "project", backend)

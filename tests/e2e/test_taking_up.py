@@ -7,7 +7,6 @@ import signal
 import pytest
 
 from orchestrator.backends.naming import sandbox_name
-from orchestrator.request import instance_of
 from orchestrator.wire.state_event import CompleteRun
 from tests.support.project import ONE, Make, Project, say, use
 
@@ -21,11 +20,14 @@ async def _cut(project: Project, job: str) -> None:
     generations = 0
     async with asyncio.timeout(60):
         while generations < 2:
-            generations += b'"type":"startGeneration"' in await process.stdout.readline()
+            line = await process.stdout.readline()
+            assert line, "the command ended"
+            generations += b'"type":"startGeneration"' in line
     process.kill()
     await process.communicate()
 
 
+@pytest.mark.everywhere
 async def test_resume_finishes_what_was_cut_off(project: Make) -> None:
     """One command, without Expert and query; finished steps are not done again, and a second time nothing is left."""
     made = project(ONE, SLOW)
@@ -40,6 +42,7 @@ async def test_resume_finishes_what_was_cut_off(project: Make) -> None:
     assert (unknown.code, "other" in unknown.stderr) == (2, True)
 
 
+@pytest.mark.everywhere
 async def test_a_cut_jobs_sandboxes_wait_for_resume_or_prune_all(project: Make) -> None:
     """Neither another job's start nor a plain prune takes them; prune --all does, and names them."""
     made = project(ONE, SLOW | {"two": [say("quick")]})
@@ -51,7 +54,7 @@ async def test_a_cut_jobs_sandboxes_wait_for_resume_or_prune_all(project: Make) 
     plain = await made.command("prune", "--backend", made.backend)
     assert (plain.code, plain.stdout) == (0, b""), plain.stderr
     everything = await made.command("prune", "--all", "--backend", made.backend)
-    name = sandbox_name("j", 1, instance_of(made.store))
+    name = sandbox_name("j", 1, made.instance)
     assert (everything.code, everything.stdout.decode()) == (0, f"{name}\n"), everything.stderr
     assert (await made.command("resume", "--backend", made.backend, "j")).code == 0
 
@@ -67,7 +70,7 @@ async def test_a_start_removes_what_belongs_to_ended_jobs(project: Make) -> None
     record.write_text(record.read_text().replace('"running"', '"cancelled"'))
     result = await made.run("two", "go")
     assert result.code == 0, result.stderr
-    assert sandbox_name("j", 1, instance_of(made.store)) in result.stderr
+    assert sandbox_name("j", 1, made.instance) in result.stderr
     everything = await made.command("prune", "--all", "--backend", made.backend)
     assert (everything.code, everything.stdout) == (0, b""), everything.stderr
     assert (await made.command("resume", "--backend", made.backend, "j")).code == 0

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from orchestrator.runtime import facts, landlock
+from orchestrator.runtime.gate import Gate
 from orchestrator.runtime.link import attach
 from orchestrator.wire import link
 from orchestrator.wire.facts import Facts
@@ -24,5 +25,5 @@ def test_it_looks_around() -> None:
 async def test_it_is_told_first(tmp_path: Path) -> None:
     """With the very first frame, before there is anything of an Expert's to run."""
     mine = Facts(landlock=3, seccomp=True, capabilities=False, uid=7, memory=1, cpus=1.5)
-    async with scripted_host(tmp_path, a_run()) as host, attach(host.state, mine):
+    async with scripted_host(tmp_path, a_run()) as host, attach(Gate(host.state), mine):
         assert host.attached == [link.Attach(facts=mine)]

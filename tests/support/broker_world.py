@@ -168,7 +168,7 @@ class World:
         async with (
             asyncio.timeout(2 * SECONDS),
             self.broker() as broker,
-            broker.listen(self.state, User(65532, 65532)) as session,
+            broker.listen("s1", self.state, User(65532, 65532)) as session,
         ):
             yield session
 

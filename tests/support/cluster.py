@@ -4,14 +4,17 @@ It is asked by `kubectl`: another way than ours.
 """
 
 import asyncio
+import atexit
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.backends.kubernetes_setting import Claim as Claim  # noqa: PLC0414 - for those who use it here
 from tests.support import engine
 
 Manifest = dict[str, Any]
@@ -68,6 +72,119 @@ def outside() -> list[str]:
         return os.environ["PERSTACK_TEST_OUTSIDE"].split()
     told = _run("get", "configmap", "--namespace=kube-public", "perstack-cluster", "--output=jsonpath={.data.outside}")
     return told.stdout.split()
+
+
+@functools.cache
+def shared_namespace() -> str:
+    """A namespace for all tests of this process that leave nothing in it; gone with the process."""
+    name = f"perstack-test-{uuid.uuid4().hex[:12]}"
+    _made("create", "namespace", name)
+    atexit.register(_run, "delete", "namespace", name, "--wait=false")
+    _made("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    _made(f"--namespace={name}", "wait", "--for=create", "--timeout=30s", "serviceaccount/default")
+    return name
+
+
+@functools.cache
+def shared_claim() -> Claim:
+    """A claim for tests that keep to a directory of their own on it."""
+    return claimed("shared")
+
+
+def claimed(name: str, storage_class: str = "hostpath") -> Claim:
+    """Make a claim in the shared namespace; the node is this machine, so its volume is a directory here."""
+    wanted = {"accessModes": ["ReadWriteMany"], "storageClassName": storage_class}
+    spec = wanted | {"resources": {"requests": {"storage": "1Mi"}}}
+    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+    own = f"--namespace={shared_namespace()}"
+    _made(own, "create", "--filename=-", stdin=json.dumps(made))
+    _made(own, "wait", "--for=jsonpath={.status.phase}=Bound", "--timeout=30s", f"pvc/{name}")
+    volume = _made(own, "get", "pvc", name, "--output=jsonpath={.spec.volumeName}")
+    where = "jsonpath={.spec.hostPath.path}{.spec.local.path}"
+    return Claim(name, Path(_made("get", "pv", volume, f"--output={where}")))
+
+
+@functools.cache
+def claim_of(project: Path) -> Claim:
+    """The claim that is a project's own."""
+    return claimed(f"project-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}")
+
+
+@functools.cache
+def node_addresses() -> tuple[str, ...]:
+    """Where Pods reach this machine, which is the node: an address of each family."""
+    listed = _made("get", "nodes", "--output=jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}")
+    return tuple(listed.split())
+
+
+def environment(claim: Claim) -> dict[str, str]:
+    """What tells the command line where to run Sandboxes that use a claim."""
+    return {
+        "KUBECONFIG": str(kubeconfig()),
+        "PERSTACK_NAMESPACE": shared_namespace(),
+        "PERSTACK_CLAIM": claim.name,
+        "PERSTACK_CLAIM_MOUNT": str(claim.root),
+        "PERSTACK_BROKER_ADDRESS": " ".join(node_addresses()),
+        "PERSTACK_OUTSIDE": " ".join(f"[{each}]:80" if ":" in each else f"{each}:80" for each in outside()),
+        "PERSTACK_RUNTIME_IMAGE": runtime_image(),
+        "PERSTACK_POD_SETTING": str(_small_pods()),
+    }
+
+
+def left() -> set[str]:
+    """Name what tests have left in the shared namespace, and on its claims, besides workspaces and packages."""
+    if not shared_namespace.cache_info().currsize:
+        return set()
+    own = f"--namespace={shared_namespace()}"
+    found: list[Manifest] = json.loads(_made(own, "get", "jobs,pods,networkpolicies", "--output=json"))["items"]
+    there = [each for each in found if each["kind"] != "Pod" or not _has_ended(each["status"])]
+    volumes = json.loads(_made("get", "pv", "--output=json"))["items"]
+    mine = [each["spec"] for each in volumes if each["spec"]["claimRef"]["namespace"] == shared_namespace()]
+    directories = [path for spec in mine for path in (Path(spec["hostPath"]["path"]) / "state").glob("*")]
+    return {f"{each['kind']} {each['metadata']['name']}" for each in there} | set(map(str, directories))
+
+
+@functools.cache
+def _small_pods() -> Path:
+    """Settings under which many Pods fit on one small node."""
+    directory = Path(tempfile.mkdtemp(prefix="perstack-test-"))
+    atexit.register(shutil.rmtree, directory)
+    path = directory / "pod.json"
+    path.write_text(json.dumps({"memory": "256Mi", "cpu": "2", "cpuRequest": "10m", "storage": "512Mi"}))
+    return path
+
+
+def force_delete(instance: str) -> None:
+    """Take the Pods of an instance away at once, as is done to those of a node that is gone."""
+    own = (f"--namespace={shared_namespace()}", f"--selector=perstack.ai/instance={instance}")
+    _made("delete", "pods", *own, "--force", "--grace-period=0", "--wait=false")
+
+
+def writes_about(name: str) -> list[tuple[str, str]]:
+    """List what was written about objects of this name, as verb and kind; the audit log of our own cluster tells."""
+    return [(verb, kind) for verb, kind, about in _writes() if about == name]
+
+
+def writes_for(job: str) -> int:
+    """Count what was written about objects of a job of this name."""
+    return len([about for _, _, about in _writes() if about.startswith(f"{job}-")])
+
+
+def _writes() -> Iterator[tuple[str, str, str]]:
+    for line in (directory() / "log" / "audit.log").read_text().splitlines():
+        event = json.loads(line)
+        about = event.get("objectRef", {})
+        written = event["verb"] in {"create", "update", "patch", "delete", "deletecollection"}
+        if written and "dryRun" not in event["requestURI"]:
+            yield event["verb"], about["resource"], about.get("name", "")
+
+
+def sandboxes(namespace: str, instance: str) -> list[str]:
+    """Name the Jobs of an instance, and its Pods of which anything still runs."""
+    own = (f"--namespace={namespace}", "get", f"--selector=perstack.ai/instance={instance}", "--output=json")
+    found: list[Manifest] = json.loads(_made(*own, "jobs,pods"))["items"]
+    left = [each for each in found if each["kind"] == "Job" or not _has_ended(each["status"])]
+    return [f"{each['kind']} {each['metadata']['name']}" for each in left]
 
 
 def control(*arguments: str) -> None:
@@ -126,8 +243,8 @@ class Namespace:
     @asynccontextmanager
     async def _asking(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
         pipe = asyncio.subprocess.PIPE
-        command = _command(f"--namespace={self.name}", *arguments)
-        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, limit=_LINE)
+        asking = command(f"--namespace={self.name}", *arguments)
+        process = await asyncio.create_subprocess_exec(*asking, stdin=pipe, stdout=pipe, stderr=pipe, limit=_LINE)
         try:
             yield process
         finally:
@@ -184,14 +301,27 @@ def _names(volumes: list[Manifest]) -> list[str]:
     return [volume["name"] for volume in volumes]
 
 
-def _command(*arguments: str) -> list[str]:
+def command(*arguments: str) -> list[str]:
+    """How this cluster is asked."""
     built = directory() / "bin" / "kubectl"
     program = str(built) if built.exists() else shutil.which("kubectl") or "kubectl"
     return [program, f"--kubeconfig={kubeconfig()}", *arguments]
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _has_ended(status: Manifest) -> bool:
+    # The kubelet tells that a container ended before it says so of its Pod.
+    states = [each["state"] for each in status.get("containerStatuses", [])]
+    return status.get("phase") in {"Succeeded", "Failed"} or any("terminated" in state for state in states)
+
+
+def _made(*arguments: str, stdin: str | None = None) -> str:
+    done = _run(*arguments, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(_command(*arguments), capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command(*arguments), input=stdin, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError:
         return subprocess.CompletedProcess(arguments, 127, "", "")

@@ -14,7 +14,7 @@ from typing import Any
 
 import orchestrator.state
 import orchestrator.store.files
-from orchestrator.backends import docker_engine, process, process_record
+from orchestrator.backends import docker_engine, kubernetes_api, process, process_record
 from orchestrator.broker.stream import Stream
 from orchestrator.cli import main
 from orchestrator.cli.stdout import Stdout
@@ -29,6 +29,8 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (docker_engine.Engine, "create"),
     (docker_engine.Engine, "start"),
     (docker_engine.Engine, "delete"),
+    (kubernetes_api.Api, "create"),
+    (kubernetes_api.Api, "delete"),
     (process, "_spawn"),
     (process_record.ProcessRecords, "keep"),
     (process_record.ProcessRecords, "forget"),

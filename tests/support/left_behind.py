@@ -4,11 +4,11 @@ from pathlib import Path
 
 from orchestrator.request import instance_of
 from orchestrator.state import state_prefix
-from tests.support import engine
+from tests.support import cluster, engine
 
 
 def left_behind(root: Path, *, engine_answers: bool) -> set[str]:
-    """Name every container, runtime process and state directory of jobs and errands whose store is below `root`."""
+    """Name what is left of jobs and errands whose store is below `root`: containers, runtimes, directories, objects."""
     stores = {jobs.parent for jobs in root.rglob("jobs") if jobs.is_dir()}
     stores |= {file.with_name("perstack") for file in root.rglob("perstack.toml")}
     instances = [instance_of(store) for store in stores]
@@ -24,4 +24,4 @@ def left_behind(root: Path, *, engine_answers: bool) -> set[str]:
             found.add(f"process {process.name}: {command.decode(errors='replace')}")
     if engine_answers:
         found |= {f"container {name}" for instance in instances for name in engine.containers(instance)}
-    return found
+    return found | cluster.left()

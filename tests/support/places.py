@@ -1,6 +1,7 @@
 """The places where Sandboxes run, each ready to run a small Python program in place of the runtime."""
 
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -8,12 +9,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.backends import docker, naming, process
+from orchestrator.backends import docker, kubernetes, naming, process
+from orchestrator.backends.kubernetes_manifest import STATE, STDERR
+from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.broker.gate import make_gate
-from orchestrator.sandbox import Backend, Limits, Sandbox, SandboxSpec, User
-from tests.support import engine
+from orchestrator.sandbox import MIB, Backend, Limits, Sandbox, SandboxSpec, User
+from tests.support import cluster, engine
 
 FAR_FUTURE = 4_000_000_000
+PYTHON = "/opt/perstack/bin/python"
+_INSIDE = (Path("/workspace"), Path(STATE))
+_TO_FILE = f"import os; os.dup2(os.open('{STATE}/{STDERR}', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)\n"
+"""What the runtime does itself where the log of a container does not tell stderr from stdout."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,16 @@ class Place:
     root: Path
     environ: Mapping[str, str]
     instance: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    setting: ClusterSetting | None = None
+
+    @property
+    def linger(self) -> str:
+        """What a program does last so that all it wrote is in the log: engines may lose a tail (containerd#7289)."""
+        return "import sys, time; sys.stdout.flush(); time.sleep(1)" if self.kind == "kubernetes" else ""
+
+    def inside(self, spec: SandboxSpec) -> tuple[Path, Path]:
+        """Where a Sandbox sees its workspace and its state directory."""
+        return (spec.workspace, spec.state) if self.kind == "process" else _INSIDE
 
     def connect(
         self, program: str = "pass", *, line_bytes: int = 64 * 1024, image: str | None = None
@@ -35,6 +52,10 @@ class Place:
         command = (self.python, "-I", "-c", program)
         if self.kind == "docker":
             return docker.connect(self.environ, image or self.image, line_bytes=line_bytes, command=command)
+        if self.setting is not None:
+            command = (self.python, "-I", "-c", _TO_FILE + program)
+            wanted = image or self.image
+            return kubernetes.connect(self.environ, self.setting, wanted, line_bytes=line_bytes, command=command)
         return process.connect(self.environ, line_bytes=line_bytes, command=command)
 
     def spec(self, ordinal: int = 1, *, limits: Limits | None = None, image: str | None = None) -> SandboxSpec:
@@ -52,7 +73,7 @@ class Place:
             state=state,
             user=self.user,
             deadline=FAR_FUTURE,
-            limits=limits or Limits(),
+            limits=limits or (Limits(memory=128 * MIB, cpus=1) if self.kind == "kubernetes" else Limits()),
             labels=naming.labels(self.instance, sandbox=name, instance=self.instance, deadline=FAR_FUTURE),
         )
 
@@ -66,22 +87,38 @@ class Place:
         """Name what is still there of this test's Sandboxes."""
         if self.kind == "docker":
             return engine.containers(self.instance)
+        if self.setting is not None:
+            return cluster.sandboxes(self.setting.namespace, self.instance)
         state = f"{self.root}/".encode()
         return [entry.name for entry in Path("/proc").glob("[0-9]*") if state in _command_line(entry)]
 
 
-def docker_place(root: Path) -> Place:
+@asynccontextmanager
+async def docker_place(root: Path) -> AsyncIterator[Place]:
     """Give the Docker engine of this machine; Sandboxes run as nobody's number when the tests run as root."""
     uid, gid = (os.geteuid(), os.getegid()) if os.geteuid() else (65532, 65532)
     names = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "HOME", "XDG_RUNTIME_DIR")
     environ = {name: os.environ[name] for name in names if name in os.environ}
-    return Place("docker", "/opt/perstack/bin/python", engine.runtime_image(), User(uid, gid), root, environ)
+    yield Place("docker", PYTHON, engine.runtime_image(), User(uid, gid), root, environ)
 
 
-def process_place(root: Path) -> Place:
+@asynccontextmanager
+async def kubernetes_place(_: Path) -> AsyncIterator[Place]:
+    """Give a cluster whose node is this machine: directories are below the volume of a claim."""
+    claim = cluster.shared_claim()
+    setting = ClusterSetting(cluster.shared_namespace(), claim, ())
+    root = claim.root / uuid.uuid4().hex[:12]
+    root.mkdir()
+    environ = {"KUBECONFIG": str(cluster.kubeconfig())}
+    yield Place("kubernetes", PYTHON, cluster.runtime_image(), User(65532, 65532), root, environ, setting=setting)
+    shutil.rmtree(root)
+
+
+@asynccontextmanager
+async def process_place(root: Path) -> AsyncIterator[Place]:
     """Give this machine's processes, recorded in a directory of the test."""
     user = User(os.geteuid(), os.getegid())
-    return Place("process", sys.executable, "none", user, root, {"XDG_RUNTIME_DIR": str(root)})
+    yield Place("process", sys.executable, "none", user, root, {"XDG_RUNTIME_DIR": str(root)})
 
 
 def _command_line(entry: Path) -> bytes:

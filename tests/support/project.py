@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from orchestrator.backends.kubernetes_setting import ClusterSetting
+from orchestrator.request import instance_of
+from orchestrator.sandbox import STATE_ROOT
+from orchestrator.state import state_prefix
 from orchestrator.wire.event import Event, TerminalEvent
 from orchestrator.wire.line import decode
 from orchestrator.wire.state_event import StartRun
+from tests.support import cluster
 
 COMMAND = (str(Path(sys.executable).with_name("perstack-orch")),)
 """The command line as `perstack-orch` runs it."""
 
-PYTHON = {"process": sys.executable, "docker": "/opt/perstack/bin/python"}
+_IN_IMAGE = "/opt/perstack/bin/python"
+PYTHON = {"process": sys.executable, "docker": _IN_IMAGE, "kubernetes": _IN_IMAGE}
 """An interpreter that commands of a Sandbox can start, by backend: that on the PATH may be a script around another."""
 
 ONE = '[experts.one]\ninstruction = "Do it."\n'
@@ -104,7 +110,32 @@ class Project:
     @property
     def workspace(self) -> Path:
         """Where the Experts' files are."""
-        return self.directory / "workspace"
+        return cluster.claim_of(self.directory).root / "ws" if self.in_cluster else self.directory / "workspace"
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether its Sandboxes are Pods."""
+        return self.backend == "kubernetes"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the command finds in its environment."""
+        clean = {name: os.environ[name] for name in FROM_HERE if name in os.environ}
+        return clean | (cluster.environment(cluster.claim_of(self.directory)) if self.in_cluster else {})
+
+    @property
+    def instance(self) -> str:
+        """What its Sandboxes are labelled with."""
+        if not self.in_cluster:
+            return instance_of(self.store)
+        claim = cluster.claim_of(self.directory)
+        return instance_of(self.store, ClusterSetting(cluster.shared_namespace(), claim, ()))
+
+    @property
+    def states(self) -> Path:
+        """What the paths of its jobs' state directories begin with."""
+        root = cluster.claim_of(self.directory).root / "state" if self.in_cluster else STATE_ROOT
+        return root / state_prefix(self.instance)
 
     @property
     def store(self) -> Path:
@@ -120,13 +151,12 @@ class Project:
         self, *arguments: str, env: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> asyncio.subprocess.Process:
         """Start the command without waiting for it; with `stdin` it reads that from a pipe."""
-        clean = {name: os.environ[name] for name in FROM_HERE if name in os.environ}
         process = await asyncio.create_subprocess_exec(
             *self.prefix,
             *COMMAND,
             *arguments,
             cwd=self.directory,
-            env=clean | dict(env or {}),
+            env=self.environment | dict(env or {}),
             stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

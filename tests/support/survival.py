@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -134,12 +133,11 @@ def _resume(made: Project) -> tuple[str, ...]:
 
 
 async def _process(made: Project, command: Sequence[str], *arguments: str) -> asyncio.subprocess.Process:
-    clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "DOCKER_HOST") if name in os.environ}
     return await asyncio.create_subprocess_exec(
         *command,
         *arguments,
         cwd=made.directory,
-        env=clean | {"PYTHONPATH": str(ROOT)},
+        env=made.environment | {"PYTHONPATH": str(ROOT)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -69,7 +69,7 @@ async def test_too_long_a_path_is_refused(world: World) -> None:
     state.mkdir()
     async with world.broker() as broker:
         with pytest.raises(BackendError, match="choose a shorter state directory"):
-            async with broker.listen(state, User(65532, 65532)):
+            async with broker.listen("s1", state, User(65532, 65532)):
                 pass
 
 
@@ -77,7 +77,7 @@ async def test_missing_directory_is_refused(world: World) -> None:
     """A socket that cannot be made is one clear sentence."""
     async with world.broker() as broker:
         with pytest.raises(BackendError, match="could not be made: No such file or directory"):
-            async with broker.listen(Path("/nowhere"), User(65532, 65532)):
+            async with broker.listen("s1", Path("/nowhere"), User(65532, 65532)):
                 pass
 
 
@@ -310,7 +310,7 @@ async def test_leaving_ends_everything(world: World) -> None:
     async with asyncio.timeout(SECONDS), world.broker() as broker:
         await broker.prepare()
         before = asyncio.all_tasks()
-        async with broker.listen(world.state, User(65532, 65532)) as session:
+        async with broker.listen("s1", world.state, User(65532, 65532)) as session:
             guest = await Guest.connect(world.door)
             guest.send(Attach())
             await session.ready()
@@ -325,7 +325,7 @@ async def test_leaving_ends_everything(world: World) -> None:
 
 async def test_provider_is_opened_once_and_closed(world: World) -> None:
     """Preparing and calling share one open provider."""
-    async with world.broker() as broker, broker.listen(world.state, User(65532, 65532)):
+    async with world.broker() as broker, broker.listen("s1", world.state, User(65532, 65532)):
         await broker.prepare()
         await broker.prepare()
     assert world.opened == ["opened", "closed"]
@@ -346,7 +346,7 @@ async def test_a_provider_that_cannot_be_opened_ends_the_job(world: World) -> No
     async def ask() -> None:
         async with (
             world.broker(lambda: open_provider(broken)) as broker,
-            broker.listen(world.state, User(65532, 65532)) as session,
+            broker.listen("s1", world.state, User(65532, 65532)) as session,
             await Guest.connect(world.door) as guest,
         ):
             guest.send(Attach())

@@ -117,7 +117,7 @@ def test_version(tmp_path: Path) -> None:
         (("run", "--reasoning-budget", "huge", "one", "go"), ("huge", "minimal")),
         (("run", "--reasoning-budget", "-1", "one", "go"), ("-1",)),
         (("run", "--runtime", "local", "one", "go"), ("local", "--backend process")),
-        (("run", "--backend", "cursor", "one", "go"), ("cursor", "docker, process")),
+        (("run", "--backend", "cursor", "one", "go"), ("cursor", "docker, kubernetes, process")),
         (("run", "--provider", "nobody", "one", "go"), ("nobody", "scripted")),
         (("run", "--events", "some", "one", "go"), ("--events", "full")),
         (("run", "--env", "A=B", "one", "go"), ("--env", "A=B")),

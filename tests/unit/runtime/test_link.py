@@ -31,7 +31,7 @@ async def _generate(link: Link, number: int = 0) -> object:
 
 async def test_the_run_arrives_whole(tmp_path: Path) -> None:
     """What the broker hands over is what the Sandbox gets."""
-    async with scripted_host(tmp_path, a_run()) as host, attach(host.state) as (assigned, _):
+    async with scripted_host(tmp_path, a_run()) as host, attach(Gate(host.state)) as (assigned, _):
         assert assigned.run == a_run()
 
 
@@ -40,7 +40,7 @@ async def test_answers_find_their_calls(tmp_path: Path) -> None:
     failure = Failure(name="E", message="m")
     async with (
         scripted_host(tmp_path, a_run(), (says("a"), failure, says("c"))) as host,
-        attach(host.state) as (_, link),
+        attach(Gate(host.state)) as (_, link),
         asyncio.TaskGroup() as tasks,
     ):
         asked = [tasks.create_task(_generate(link, number)) for number in (2, 0, 1)]
@@ -50,7 +50,7 @@ async def test_answers_find_their_calls(tmp_path: Path) -> None:
 async def test_a_broken_call_is_repeated_by_id_under_the_session_key(tmp_path: Path) -> None:
     """A connection that breaks is made again, and what was not answered is asked again."""
     async with scripted_host(tmp_path, a_run(), (says("a"),), break_calls={"1/0"}) as host:
-        async with attach(host.state) as (_, link):
+        async with attach(Gate(host.state)) as (_, link):
             assert await _generate(link) == says("a")
         assert host.openings == ["attach", "reattach"]
 
@@ -59,7 +59,7 @@ async def test_broker_gone_for_good(tmp_path: Path) -> None:
     """A broker that stays away ends the wait after its patience, whoever is waiting."""
 
     async def ask_one_who_leaves(state: Path) -> None:
-        async with attach(state, patience=PATIENCE) as (_, link):
+        async with attach(Gate(state), patience=PATIENCE) as (_, link):
             make_gate(state).unlink()
             await _generate(link)
 
@@ -72,7 +72,7 @@ async def test_broker_gone_for_good(tmp_path: Path) -> None:
 async def test_no_broker_at_all(tmp_path: Path) -> None:
     """Where nobody listens from the start, the wait ends as well."""
     with pytest.raises(BaseExceptionGroup) as raised:
-        async with asyncio.timeout(SECONDS), attach(tmp_path, patience=PATIENCE):
+        async with asyncio.timeout(SECONDS), attach(Gate(tmp_path), patience=PATIENCE):
             pytest.fail("nobody is there")
     assert raised.group_contains(BrokerGoneError)
 
@@ -82,7 +82,7 @@ async def test_a_broker_that_comes_late_is_waited_for(tmp_path: Path) -> None:
     appeared = asyncio.Event()
 
     async def attached() -> None:
-        async with attach(tmp_path / "state") as (assigned, _):
+        async with attach(Gate(tmp_path / "state")) as (assigned, _):
             assert assigned.run == a_run()
             appeared.set()
 
@@ -106,7 +106,7 @@ async def test_a_refusal_is_a_wire_error(tmp_path: Path) -> None:
 
     async with await asyncio.start_unix_server(refuse, make_gate(tmp_path)):
         with pytest.raises(BaseExceptionGroup) as raised:
-            async with attach(tmp_path) as (_, link):
+            async with attach(Gate(tmp_path)) as (_, link):
                 await link.keep_checkpoint(start())
     assert raised.group_contains(WireError, match="not your delegate")
 
@@ -126,7 +126,7 @@ async def test_tunnels(refusal: str | None, got: bytes, tmp_path: Path) -> None:
                 writer.write(wire.frame(wire.Opened(refused=refusal)))
                 writer.write(await reader.read(100))
 
-    async with await asyncio.start_unix_server(echo, make_gate(tmp_path)), attach(tmp_path) as (_, link):
+    async with await asyncio.start_unix_server(echo, make_gate(tmp_path)), attach(Gate(tmp_path)) as (_, link):
         tunnel = await link.open_tunnel("c", "example.com", 443)
         if isinstance(tunnel, str):
             assert tunnel == refusal

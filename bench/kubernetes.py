@@ -1,0 +1,155 @@
+"""What a Run costs as a Kubernetes Job, against a bare Job with the same volumes.
+
+Takes the cluster that KUBECONFIG names, else that of `make cluster`; its node must be this machine.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Figures, interleave, table
+from bench.section import Section, Target
+from tests.support import cluster
+from tests.support.cluster import Claim
+
+COMMAND = str(Path(sys.executable).with_name("perstack-orch"))
+BARE, COLD = "bare Job", "`perstack-orch run`, cold, to the first event"
+OVER, P50, WRITES = 0.3, 0.05, 6
+HOPS = 12
+_MODEL_MS = 2500
+"""How long a model call lasts while hops are measured: long enough for a Pod to be warm."""
+
+ONE = '[provider]\nproviderName = "scripted"\n[experts.one]\ninstruction = "Do it."\n'
+TEAM = """[provider]
+providerName = "scripted"
+[experts.boss]
+instruction = "Lead."
+delegates = ["left"]
+[experts.left]
+instruction = "Do it."
+"""
+
+
+def kubernetes(directory: Path, rounds: int) -> Section:
+    """Measure."""
+    claim = cluster.shared_claim()
+    project = directory / "kubernetes"
+    write(project, ONE, {"one": [{"text": "done"}]})
+    first_event(project, claim)  # makes the workspace
+    figures = interleave(
+        {
+            BARE: lambda: bare(claim),
+            COLD: lambda: first_event(project, claim),
+            "the same without waiting for a policy": lambda: first_event(project, claim, "--allow-unenforced-network"),
+        },
+        rounds,
+    )
+    hops, writes = delegations(project, claim)
+    p50, p95 = hops.percentile(0.5), hops.percentile(0.95)
+    text = (
+        f"{table(figures, BARE)}\n\nThe bare Job has the same image and volumes, in the same cluster of one node. A "
+        "Run waits until the NetworkPolicy is in force for its Pod: what the last two rows differ in is the network's "
+        f"latency.\n\nHops to a delegate whose Pod is warm, over TLS: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms "
+        f"({len(hops.seconds)} hops). Writes to the API for each Run, from the API server's audit log: {writes:.1f}."
+    )
+    over = list(figures.values())[2].median - figures[BARE].median
+    return Section(
+        "Kubernetes",
+        text,
+        (
+            Target("Run on Kubernetes, cold", "bare Job + 300 ms + policy", f"+ {over * 1000:.0f} ms", over <= OVER),
+            Target("hop on Kubernetes, prewarmed", "p50 ≤ 50 ms", f"{p50 * 1000:.0f} ms", p50 <= P50),
+            Target("writes to the API for each Run", f"≤ {WRITES}", f"{writes:.1f}", writes <= WRITES),
+        ),
+    )
+
+
+def write(directory: Path, toml: str, replies: dict[str, Any]) -> None:
+    """Write a project whose model is scripted."""
+    directory.mkdir(exist_ok=True)
+    (directory / "perstack.toml").write_text(toml)
+    (directory / "replies.json").write_text(json.dumps(replies))
+
+
+def bare(claim: Claim) -> float:
+    """Create a Job of the same image and volumes that prints one line, and time that line."""
+    name = f"bare-{os.urandom(4).hex()}"
+    made = cluster.template(
+        "print('hello')", spec={"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim.name}}]}
+    )
+    container = made["spec"]["containers"][0]
+    container["volumeMounts"] = [{"name": "v", "mountPath": "/workspace", "subPath": "ws"}]
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}}
+    body = json.dumps(job | {"spec": {"backoffLimit": 0, "template": made}})
+    try:
+        began = time.perf_counter()
+        kubectl("create", "--filename=-", stdin=body)
+        kubectl("wait", "--for=create", f"--selector=job-name={name}", "pod", "--timeout=30s")
+        until(lambda: kubectl("logs", f"job/{name}", may_fail=True).startswith("hello"))
+        return time.perf_counter() - began
+    finally:
+        kubectl("delete", "job", name, "--wait=false")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Look as often as it goes."""
+    end = time.monotonic() + 60
+    while not holds():
+        if time.monotonic() > end:
+            sys.exit("the Job did not run")
+
+
+def kubectl(*arguments: str, stdin: str | None = None, may_fail: bool = False) -> str:
+    """Ask the cluster."""
+    command = cluster.command(f"--namespace={cluster.shared_namespace()}", *arguments)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode and not may_fail:
+        sys.exit(f"kubectl {' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
+def run(directory: Path, claim: Claim, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start the command."""
+    environ = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | cluster.environment(claim)
+    command = [COMMAND, "run", "--backend", "kubernetes", *arguments]
+    return subprocess.Popen(command, cwd=directory, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def first_event(directory: Path, claim: Claim, *options: str) -> float:
+    """Time the first event from inside a Sandbox; the job then runs to its end."""
+    began = time.perf_counter()
+    with run(directory, claim, *options, "one", "go") as process:
+        if process.stdout is None or not process.stdout.readline():
+            sys.exit("the job told nothing")
+        seconds = time.perf_counter() - began
+        process.stdout.read()
+    return seconds
+
+
+def delegations(directory: Path, claim: Claim) -> tuple[Figures, float]:
+    """Time hops to delegates whose Pods are warm; and count what was written to the API for each Run."""
+    ask = {"text": "", "toolCalls": [{"name": "left", "args": {"query": "go"}}], "delayMs": _MODEL_MS}
+    write(
+        directory,
+        TEAM,
+        {
+            "boss": [*[ask] * HOPS, {"text": "done", "delayMs": _MODEL_MS}],
+            "left": [{"text": "done", "delayMs": _MODEL_MS}],
+        },
+    )
+    with run(directory, claim, "--job-id", "hops", "boss", "go") as process:
+        events = [json.loads(line) for line in process.communicate()[0].splitlines()]
+    hops = [
+        (event["timestamp"] - before["timestamp"]) / 1000
+        for before, event in itertools.pairwise(events)
+        if event["type"] == "initializeRuntime" and before["type"] in {"stopRunByDelegate", "completeRun"}
+    ]
+    runs = len({event["runId"] for event in events if "runId" in event})
+    # The first two hops meet Pods that are not warm yet.
+    return Figures("hop", tuple(hops[2:])), cluster.writes_for("hops") / runs

@@ -1,0 +1,101 @@
+"""The network of a job's Sandboxes in a cluster: a NetworkPolicy for each broker, and none beside it that widens it."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from orchestrator.backends import kubernetes_api, naming
+from orchestrator.backends.http import RefusalError
+from orchestrator.backends.kubernetes_api import Api, Object
+from orchestrator.backends.kubernetes_manifest import network_policy, pod_labels
+from orchestrator.backends.kubernetes_policies import widening
+from orchestrator.backends.kubernetes_setting import ClusterSetting
+from orchestrator.backends.kubernetes_state import has_ended
+from orchestrator.backends.kubernetes_watching import selector
+from orchestrator.errors import BackendUnavailableError
+from orchestrator.sandbox import SandboxSpec
+
+
+@dataclass(slots=True)
+class Network:
+    """Closes the network of Sandboxes before they are launched, and forgets about it after them."""
+
+    api: Api
+    setting: ClusterSetting
+    _closed: dict[str, Object] = field(default_factory=dict)
+    _closing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def close(self, spec: SandboxSpec) -> None:
+        """See that the policy for this Sandbox's broker is there, and that no other lets the Sandbox reach more.
+
+        Raises:
+            BackendUnavailableError: one does; names it.
+            BackendError: the cluster does not let us.
+        """
+        if spec.broker is None:
+            return
+        ours = network_policy(spec, self.setting)
+        path = kubernetes_api.policies(self.setting.namespace)
+        async with self._closing:
+            async with self.api.asked("list the NetworkPolicies"):
+                found: list[Object] = (await self.api.read(path))["items"]
+            if self.setting.enforced and (others := widening(found, ours, pod_labels(spec, self.setting))):
+                message = (
+                    f"NetworkPolicy {', '.join(others)} in the namespace {self.setting.namespace} lets Sandboxes reach"
+                    " more than their broker: have it select other Pods, or accept it with --allow-unenforced-network"
+                )
+                raise BackendUnavailableError(message)
+            await self._make(ours, found)
+
+    async def open(self) -> None:
+        """Delete the policies that were made here, of those jobs of which nothing runs any more."""
+        for name, policy in self._closed.items():
+            await self._delete(name, policy["metadata"]["labels"])
+
+    async def prune(self, labels: Mapping[str, str], spare: Callable[[Mapping[str, str]], bool]) -> None:
+        """Delete policies that carry all `labels`, that `spare` does not keep, and of whose jobs nothing runs."""
+        async with self.api.asked("list the NetworkPolicies"):
+            query = {"labelSelector": selector({naming.MANAGED_BY: naming.MANAGER, **labels})}
+            found = (await self.api.read(kubernetes_api.policies(self.setting.namespace), query))["items"]
+        for policy in found:
+            if not spare(policy["metadata"]["labels"]):
+                await self._delete(policy["metadata"]["name"], policy["metadata"]["labels"])
+
+    async def _make(self, ours: Object, found: list[Object]) -> None:
+        name = ours["metadata"]["name"]
+        path = kubernetes_api.policies(self.setting.namespace)
+        there = next((policy for policy in found if policy["metadata"]["name"] == name), None)
+        if there is None:
+            async with self.api.asked(f"create the NetworkPolicy {name}"):
+                try:
+                    await self.api.create(path, ours)
+                except RefusalError as error:
+                    # Another request of ours may have been carried out whose answer was lost.
+                    if error.status != HTTPStatus.CONFLICT:
+                        raise
+        elif _meaning(there) != _meaning(ours):
+            async with self.api.asked(f"write the NetworkPolicy {name} anew"):
+                await self.api.replace(kubernetes_api.policies(self.setting.namespace, name), ours)
+        self._closed[name] = ours
+
+    async def _delete(self, name: str, labels: Mapping[str, str]) -> None:
+        if not await self._is_idle(labels):
+            return
+        async with self.api.asked(f"delete the NetworkPolicy {name}"):
+            await self.api.delete(kubernetes_api.policies(self.setting.namespace, name))
+
+    async def _is_idle(self, labels: Mapping[str, str]) -> bool:
+        """Whether nothing of a job runs, or may come to run: without its policy it would have a network."""
+        wanted = {key: labels[key] for key in (naming.MANAGED_BY, naming.JOB, naming.INSTANCE) if key in labels}
+        query = {"labelSelector": selector(wanted)}
+        async with self.api.asked("list what is left of a job"):
+            jobs = (await self.api.read(kubernetes_api.jobs(self.setting.namespace), query))["items"]
+            pods = (await self.api.read(kubernetes_api.pods(self.setting.namespace), query))["items"]
+        return not jobs and all(has_ended(pod) for pod in pods)
+
+
+def _meaning(policy: Object) -> Object:
+    """What a policy says, without what the cluster adds to it."""
+    spec: Object = policy["spec"]
+    return {"ingress": []} | spec

@@ -1,0 +1,99 @@
+"""From options to the cluster that `--backend kubernetes` uses."""
+
+import ipaddress
+from pathlib import Path
+
+from msgspec.json import Decoder
+
+from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting, Owner, PodSetting
+from orchestrator.cli.options import ClusterOptions
+from orchestrator.errors import ConfigError, WireError
+from orchestrator.wire.frozen import read_json
+
+UNENFORCED = "--allow-unenforced-network: Sandboxes may reach whatever the network of their cluster lets Pods reach"
+_PORTS = 2
+_POD_SETTING = Decoder(PodSetting)
+_ADDRESS = "--broker-address IP"
+
+
+def cluster_of(backend: str, options: ClusterOptions, cwd: Path, *, launches: bool = True) -> ClusterSetting | None:
+    """Read where in a cluster Sandboxes run; None for other backends. Who `launches` some must say where it answers.
+
+    Raises:
+        ConfigError: names the option and what it takes.
+    """
+    if backend != "kubernetes":
+        return None
+    missing = [
+        option
+        for option, value in (
+            ("--claim NAME", options.claim),
+            ("--claim-mount DIR", options.claim_mount),
+            (_ADDRESS, options.broker_address),
+        )
+        if not value and (launches or option != _ADDRESS)
+    ]
+    if options.claim is None or options.claim_mount is None or missing:
+        message = f"--backend kubernetes also needs {', '.join(missing)}"
+        raise ConfigError(message)
+    root = (cwd / options.claim_mount).resolve()
+    if not root.is_dir():
+        message = f"--claim-mount {options.claim_mount!r} is not usable: there is no such directory"
+        raise ConfigError(message)
+    port, forbidden = _ports(options.broker_port)
+    return ClusterSetting(
+        namespace=options.namespace or "default",
+        claim=Claim(options.claim, root),
+        hosts=tuple(_address("--broker-address", text) for text in _listed(options.broker_address)),
+        port=port,
+        forbidden=forbidden,
+        outside=tuple(_listed(options.outside)),
+        coordinator=_owner(options.coordinator),
+        start_seconds=options.start_seconds,
+        enforced=not options.allow_unenforced_network,
+        pod=_pod_setting(options.pod_setting, cwd),
+    )
+
+
+def _listed(texts: tuple[str, ...]) -> list[str]:
+    # A variable holds several with commas or spaces between.
+    return [part for text in texts for part in text.replace(",", " ").split()]
+
+
+def _address(option: str, text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        message = f"{option} {text!r} is not usable: give an IP address, Sandboxes resolve no names"
+        raise ConfigError(message) from error
+
+
+def _ports(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 0
+    parts = text.split(",")
+    if len(parts) != _PORTS or not all(part.isdecimal() and 0 < int(part) < 1 << 16 for part in parts):
+        message = f"--broker-port {text!r} is not usable: give two ports, that of the broker and one that stays closed"
+        raise ConfigError(message)
+    return int(parts[0]), int(parts[1])
+
+
+def _owner(text: str | None) -> Owner | None:
+    if text is None:
+        return None
+    name, slash, uid = text.partition("/")
+    if not (name and slash and uid):
+        message = f"--coordinator {text!r} is not usable: give the Job's NAME/UID"
+        raise ConfigError(message)
+    return Owner(name, uid)
+
+
+def _pod_setting(named: str | None, cwd: Path) -> PodSetting:
+    if named is None:
+        return PodSetting()
+    try:
+        return read_json(_POD_SETTING, (cwd / named).read_bytes())
+    except (OSError, WireError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        message = f"--pod-setting {named!r} is not usable: {said}"
+        raise ConfigError(message) from error

@@ -1,0 +1,88 @@
+"""The cluster itself is disturbed while a job runs: components restart, a node goes, policies are no longer enforced.
+
+Nobody else may use it meanwhile, so these come last.
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import cluster
+from tests.support.in_cluster import WORKING, command, disturbed, pods_of
+from tests.support.project import ONE, SECONDS, Make, say, use
+
+pytestmark = [
+    pytest.mark.kubernetes,
+    pytest.mark.disturbing,
+    pytest.mark.parametrize("backend", ["kubernetes"]),
+    pytest.mark.skipif(not cluster.is_ours(), reason="a cluster that was named is never disturbed"),
+]
+REPLIES = {"one": [use(command(WORKING)), say("all done")]}
+
+
+@pytest.fixture(autouse=True)
+def repaired() -> Iterator[None]:
+    """Put everything back."""
+    yield
+    cluster.control("kubelet")
+    cluster.control("netpol", "on")
+    cluster.control()
+
+
+@pytest.mark.parametrize("component", ["apiserver", "kubelet", "controllers", "containerd"])
+async def test_a_component_restarts_and_nobody_notices(project: Make, component: str) -> None:
+    """The Sandbox works on, its log or its watch is opened again: one attempt, every event once, work done once."""
+    made = project(ONE, REPLIES)
+    story = await disturbed(made, "callTools", lambda: asyncio.to_thread(cluster.control, "restart", component))
+    assert story.result.code == 0, story.result.stderr
+    assert (story.attempts, story.events[-1]["text"]) == ({1}, "all done")
+    assert (made.workspace / "count").read_text() == "once\ndone\n"
+
+
+async def test_a_node_that_is_silent_is_not_waited_for(project: Make) -> None:
+    """Its kubelet is gone: events come from the spool, the job ends well, and what could not be removed is told."""
+    made = project(ONE, REPLIES)
+    story = await disturbed(
+        made, "callTools", lambda: asyncio.to_thread(cluster.control, "kill", "kubelet"), "--verbose"
+    )
+    assert story.result.code == 0, story.result.stderr
+    assert (story.attempts, story.events[-1]["text"]) == ({1}, "all done")
+    # As long as its Pod may run, its policy stays; once the node is back, anybody's prune takes it away.
+    await asyncio.to_thread(cluster.control)
+    async with asyncio.timeout(SECONDS):
+        while await pods_of(made):  # noqa: ASYNC110 - the node is just coming back
+            await asyncio.sleep(0.5)
+    assert (await made.command("prune", "--backend", made.backend)).code == 0
+
+
+LOUD = "print('x' * 60000)"
+
+
+async def test_a_log_that_rotates_loses_nothing(project: Make) -> None:
+    """At 64 KiB a log is cut and only its last part can be read: what is missing is read from the spool."""
+    cluster.control("kubelet", "small-logs")
+    loud = [use(command(LOUD)) for _ in range(30)]
+    made = project(ONE, {"one": [*loud, use(command(WORKING)), *loud, say("all done")]})
+
+    async def nothing() -> None:
+        """Leave it alone."""
+
+    story = await disturbed(made, "callTools", nothing)
+    assert story.result.code == 0, story.result.stderr
+    assert (story.attempts, story.events[-1]["text"]) == ({1}, "all done")
+    assert [event["type"] for event in story.events].count("callTools") == 61
+
+
+async def test_without_policies_no_sandbox_gets_its_run(project: Make) -> None:
+    """It says what it reached, in each family of addresses; accepted, the job is done and it is said."""
+    cluster.control("netpol", "off")
+    made = project(ONE, {"one": [say("done")]})
+    refused = await made.run("one", "go")
+    accepted = await made.run("one", "go", "--allow-unenforced-network")
+    assert (refused.code, refused.stdout) == (3, b"")
+    last = refused.stderr.splitlines()[-1]
+    assert "was not given its Run: its network is open: " in last
+    for address in (*cluster.node_addresses(), *cluster.outside()):
+        assert f"{address} port " in last
+    assert accepted.code == 0, accepted.stderr

@@ -1,0 +1,153 @@
+"""Whole jobs on Kubernetes: what only happens there."""
+
+import asyncio
+import json
+
+import pytest
+
+from orchestrator.wire.platform_event import DockerContainerStatus
+from orchestrator.wire.state_event import CompleteRun, StopRunByError
+from tests.support.cluster import Manifest
+from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of, present, seen
+from tests.support.project import ONE, TEAM, Make, ask, ended, say, use
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.parametrize("backend", ["kubernetes"])]
+SECRETS = {"ANTHROPIC_API_KEY": "canary-provider-key-11", "OWN_NOTE": "canary-own-note-33"}
+QUERY = "canary query of a user"
+
+
+async def test_g18_a_job_each_and_nothing_about_its_run_in_any_object(project: Make) -> None:
+    """Three Jobs are given a Run; no object in any state names the Expert, its query, a key, or a variable."""
+    made = project(TEAM, {"boss": [use(ask("left", "canary of a call")), say("done")], "left": [say("left")]})
+    kinds = ("jobs", "pods", "networkpolicies", "secrets", "configmaps", "events")
+    async with asyncio.timeout(120), seen(*kinds) as states:
+        process = await made.start(
+            "run", "--backend", "kubernetes", "--verbose", "--env", "OWN_NOTE", "boss", QUERY, env=SECRETS
+        )
+        result = await ended(process)
+    assert result.code == 0, result.stderr
+    given = {event.service for event in result.of(DockerContainerStatus)}
+    assert len(given) == 3
+    about = [state for state in states if made.instance in json.dumps(state) or state["kind"] == "Event"]
+    assert given <= {state["metadata"]["name"] for state in about if state["kind"] == "Job"}
+    text = json.dumps(about)
+    assert [word for word in (*SECRETS.values(), QUERY, "canary", "OWN_NOTE", "boss") if word in text] == []
+    assert {state["kind"] for state in about} == {"Job", "Pod", "NetworkPolicy", "Event"}
+
+
+async def test_an_evicted_sandbox_s_run_begins_anew(project: Make) -> None:
+    """Somebody drains its node while a tool works: another attempt, and not an event is missing."""
+    made = project(ONE, {"one": [use(command(WORKING)), use(command(WORKING)), say("all done")]})
+
+    async def evict() -> None:
+        (name,) = await pods_of(made)
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        path = f"/api/v1/namespaces/{objects().name}/pods/{name}/eviction"
+        await objects().kubectl("create", "--raw", path, "--filename=-", stdin=json.dumps(eviction))
+
+    story = await disturbed(made, "callTools", evict)
+    assert story.result.code == 0, story.result.stderr
+    assert (story.attempts, story.events[-1]["text"]) == ({1, 2}, "all done")
+
+
+async def test_a_tool_that_takes_too_much_memory_is_told_and_the_run_goes_on(project: Make) -> None:
+    """The kernel ends the tool; that the kubelet then says OOMKilled of a Pod that ended well changes nothing."""
+    hungry = command("x = b'x' * (1 << 30)")
+    result = await project(ONE, {"one": [use(hungry), say("without")]}).run("one", "go")
+    assert (result.code, [event.text for event in result.of(CompleteRun)]) == (0, ["without"]), result.stderr
+
+
+async def test_an_image_that_is_not_there_ends_the_job(project: Make) -> None:
+    """In the cluster's own words, which a person has heard before."""
+    made = project(ONE, {"one": [say("never")]})
+    result = await made.run("one", "go", "--image", "127.0.0.1:1/nothing:1", "--start-timeout", "5")
+    assert (result.code, result.stdout) == (3, b"")
+    *told, last = result.stderr.splitlines()
+    assert any("waits: ErrImagePull: " in line for line in told)
+    assert "did not start within 5 s: " in last
+    assert "127.0.0.1:1/nothing:1" in last
+
+
+def widening(selector: Manifest) -> Manifest:
+    """Describe a policy that lets Pods reach everything."""
+    spec = {"podSelector": selector, "policyTypes": ["Egress"], "egress": [{}]}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "wide"}, "spec": spec}
+
+
+async def test_a_policy_that_widens_is_refused_and_can_be_accepted(project: Make) -> None:
+    """Policies add up: another one that selects Sandboxes opens their network; it is named, and said if accepted."""
+    made = project(ONE, {"one": [say("done")]})
+    async with present(widening({})):
+        refused = await made.run("one", "go")
+        accepted = await made.run("one", "go", "--allow-unenforced-network")
+    assert (refused.code, refused.stdout) == (3, b"")
+    assert "NetworkPolicy wide in the namespace" in refused.stderr
+    assert "--allow-unenforced-network" in refused.stderr
+    assert accepted.code == 0, accepted.stderr
+    assert "Sandboxes may reach whatever" in accepted.stderr
+
+
+async def test_a_policy_about_others_is_none_of_ours(project: Make) -> None:
+    """What selects other Pods may allow what it likes."""
+    async with present(widening({"matchLabels": {"app": "web"}})):
+        result = await project(ONE, {"one": [say("done")]}).run("one", "go")
+    assert result.code == 0, result.stderr
+
+
+OUT = """
+import socket, time
+forbidden = next(each for each in open('/proc/1/cmdline').read().split('\\0') if ';' in each).split(';')[0]
+port, hosts = forbidden.split('@')
+open('asking', 'w').close()
+until = time.monotonic() + 30
+while time.monotonic() < until:
+    try:
+        socket.create_connection((hosts.split(',')[0], int(port)), timeout=0.3).close()
+        time.sleep(5)
+        break
+    except OSError:
+        pass
+"""
+
+
+async def test_whoever_gets_out_later_is_cut_off(project: Make) -> None:
+    """The policy goes while the Expert works; its first connection to where no Sandbox may be ends its Run."""
+    made = project(ONE, {"one": [use(command(OUT)), say("never")]})
+
+    async def open_the_network() -> None:
+        async with asyncio.timeout(20):
+            while not (made.workspace / "asking").exists():  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.1)
+        await objects().kubectl("delete", "networkpolicies", "--all")
+
+    story = await disturbed(made, "callTools", open_the_network)
+    assert story.result.code == 1, story.result.stderr
+    stop: StopRunByError = story.result.of(StopRunByError)[0]
+    assert "its network is open: it reached port" in stop.error.message
+
+
+async def test_nothing_of_a_job_is_left_but_its_workspace(project: Make) -> None:
+    """Neither an object in the namespace nor a directory on the claim."""
+    made = project(ONE, {"one": [use(("writeTextFile", {"path": "x", "text": "y"})), say("done")]})
+    result = await made.run("one", "go")
+    assert result.code == 0, result.stderr
+    root = made.workspace.parent
+    assert sorted(str(path.relative_to(root)) for path in root.rglob("*")) == ["state", "ws", "ws/x"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--workspace", "w"), "in a cluster the workspace is on the claim"),
+        (("--claim", ""), "also needs --claim NAME"),
+        (("--broker-address", "example.com"), "give an IP address"),
+        (("--broker-port", "80"), "give two ports"),
+        (("--pod-setting", "nothing.json"), "No such file"),
+        (("--claim-mount", "nowhere"), "there is no such directory"),
+    ],
+)
+async def test_b1_what_it_must_know_is_asked_for(project: Make, arguments: tuple[str, ...], words: str) -> None:
+    """Exit 2 and one sentence that names the option."""
+    result = await project(ONE, {"one": [say("never")]}).run("one", "go", *arguments)
+    assert (result.code, result.stdout) == (2, b"")
+    assert words in result.stderr

@@ -1,0 +1,200 @@
+"""The mirror of a cluster's objects, against a server that lists, watches, forgets and breaks as an API server does."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from orchestrator.backends.kubernetes_access import Access
+from orchestrator.backends.kubernetes_api import Api, pods
+from orchestrator.backends.kubernetes_mirror import Mirror
+
+SECONDS = 10
+Object = dict[str, Any]
+CUT, GONE = "cut", "gone"
+"""What a server may do besides telling a change: break off, answer that it has forgotten."""
+
+
+def pod(sandbox: str, version: int, phase: str = "Running", uid: str = "u") -> Object:
+    """Write a Pod."""
+    labels = {"perstack.ai/sandbox": sandbox}
+    metadata = {
+        "name": f"{sandbox}-x",
+        "uid": uid,
+        "labels": labels,
+        "resourceVersion": f"{version}",
+        "managedFields": 1,
+    }
+    return {
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {"nodeName": "n", "containers": []},
+        "status": {"phase": phase},
+    }
+
+
+def event(kind: str, item: Object) -> bytes:
+    """Write a line of a watch."""
+    return json.dumps({"type": kind, "object": item}).encode() + b"\n"
+
+
+@dataclass
+class Server:
+    """Answers lists with what there is, and each watch with the next of `watches`; then it is silent."""
+
+    items: list[Object] = field(default_factory=list)
+    watches: list[list[bytes | str]] = field(default_factory=list)
+    asked: list[Object] = field(default_factory=list)
+    url: str = ""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer on one connection."""
+        with suppress(asyncio.IncompleteReadError, OSError), closing(writer):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                query = {name: each[0] for name, each in parse_qs(urlsplit(head.split()[1]).query).items()}
+                self.asked.append(query)
+                self.changed.set()
+                if "watch" in query:
+                    await self._watch(writer)
+                    return
+                body = json.dumps({"metadata": {"resourceVersion": "10"}, "items": self.items}).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async def _watch(self, writer: asyncio.StreamWriter) -> None:
+        script = self.watches.pop(0) if self.watches else [b""]
+        if script == [GONE]:
+            body = b'{"kind": "Status", "code": 410, "message": "too old"}'
+            writer.write(b"HTTP/1.1 410 Gone\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for part in script:
+            if isinstance(part, str):
+                return
+            if not part:
+                await asyncio.Event().wait()
+            writer.write(b"%x\r\n%s\r\n" % (len(part), part))
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    async def watched(self, times: int) -> None:
+        """Wait until it was asked for so many watches."""
+        while sum("watch" in query for query in self.asked) < times:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+async def _nobody() -> None:
+    return None
+
+
+@asynccontextmanager
+async def mirrored(server: Server, notes: list[str]) -> AsyncIterator[Mirror]:
+    """Keep a mirror of what the server has."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.ensure_future(server.serve(reader, writer)))
+
+    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    api = Api(Access(f"http://127.0.0.1:{port}", None, _nobody))
+    mirror = Mirror(api, pods("n"), "a=b", notes.append)
+    keeping = asyncio.ensure_future(mirror.keep())
+    try:
+        async with asyncio.timeout(SECONDS):
+            await mirror.synced()
+            yield mirror
+    finally:
+        for task in (keeping, *tasks):
+            task.cancel()
+        await asyncio.wait({keeping, *tasks})
+        api.close()
+        listening.close()
+
+
+def phase(found: Object | None) -> str | None:
+    """Read the phase of a Pod."""
+    return None if found is None else str(found["status"]["phase"])
+
+
+def is_in(wanted: str | None) -> Callable[[Object | None], bool]:
+    """Whether a Pod is in a phase, or none is there."""
+    return lambda found: phase(found) == wanted
+
+
+async def test_changes_are_seen_as_they_come() -> None:
+    """Added, changed and deleted; of what was deleted the last state is kept where it was expected, until forgotten."""
+    server = Server(
+        items=[pod("s1", 1)],
+        watches=[
+            [event("ADDED", pod("s2", 11, "Pending")), event("MODIFIED", pod("s1", 12, "Failed"))],
+            [event("DELETED", pod("s1", 13, "Failed")), event("BOOKMARK", pod("s9", 20)), b""],
+        ],
+    )
+    notes: list[str] = []
+    async with mirrored(server, notes) as mirror:
+        mirror.expect("s1")
+        await mirror.until("s2", is_in("Pending"))
+        await mirror.until("s1", is_in(None))
+        assert phase(mirror.last("s1")) == "Failed"
+        mirror.forget("s1")
+        assert mirror.last("s1") is None
+        assert mirror.now("s2") == {
+            "metadata": {
+                "name": "s2-x",
+                "uid": "u",
+                "labels": {"perstack.ai/sandbox": "s2"},
+                "resourceVersion": "11",
+            },
+            "spec": {"nodeName": "n"},
+            "status": {"phase": "Pending"},
+        }
+    versions = [query["resourceVersion"] for query in server.asked if "watch" in query]
+    assert versions[:2] == ["10", "12"]
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ([CUT], True),
+        ([b'{"type": "ADDED", "obj', CUT], True),
+        ([b"no JSON\n"], True),
+        ([event("ERROR", {"kind": "Status", "code": 500, "message": "etcd"})], True),
+        ([event("ERROR", {"kind": "Status", "code": 410, "message": "too old"})], False),
+        ([GONE], False),
+    ],
+    ids=["cut", "cut in a line", "garbage", "error", "expired", "expired at once"],
+)
+async def test_whatever_happens_to_a_watch_everything_is_listed_anew(broken: list[bytes | str], said: bool) -> None:  # noqa: FBT001 - parametrized
+    """What was missed meanwhile is noticed, what has gone too; trouble is remarked, expiry is not."""
+    server = Server(
+        items=[pod("s1", 1), pod("s2", 2)],
+        watches=[broken if broken == [GONE] else [event("MODIFIED", pod("s1", 11)), *broken], [b""]],
+    )
+    notes: list[str] = []
+    async with mirrored(server, notes) as mirror:
+        mirror.expect("s2")
+        server.items = [pod("s1", 1, "Succeeded")]
+        await mirror.until("s1", is_in("Succeeded"))
+        assert mirror.now("s2") is None
+        assert phase(mirror.last("s2")) == "Running"
+        await server.watched(2)
+    assert bool(notes) is said
+
+
+async def test_the_end_of_another_pod_of_the_same_sandbox_is_none_of_this_one() -> None:
+    """Names are used again, uids are not."""
+    server = Server(
+        items=[pod("s1", 1, uid="new")],
+        watches=[[event("DELETED", pod("s1", 11, uid="old")), event("MODIFIED", pod("s1", 12, "Failed", "new")), b""]],
+    )
+    async with mirrored(server, []) as mirror:
+        await mirror.until("s1", is_in("Failed"))

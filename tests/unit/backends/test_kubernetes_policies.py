@@ -1,0 +1,60 @@
+from typing import Any
+
+import pytest
+
+from orchestrator.backends.kubernetes_policies import widening
+
+Object = dict[str, Any]
+
+BROKER = {"to": [{"ipBlock": {"cidr": "192.0.2.2/32"}}], "ports": [{"protocol": "TCP", "port": 7443}]}
+LABELS = {"managed-by": "us", "job": "j"}
+OURS = {"metadata": {"name": "ours"}, "spec": {"podSelector": {"matchLabels": LABELS}, "egress": [BROKER]}}
+
+
+def policy(selector: Object, egress: list[Object] | None, types: list[str] | None = None) -> Object:
+    """Write a NetworkPolicy."""
+    spec = {"podSelector": selector, "egress": egress, "policyTypes": types}
+    return {"metadata": {"name": "other"}, "spec": {name: value for name, value in spec.items() if value is not None}}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(policy({}, [{}]), id="everything, from everywhere"),
+        pytest.param(policy({}, [{"ports": [{"port": 53}]}]), id="names are resolved"),
+        pytest.param(policy({"matchLabels": {"job": "j"}}, [BROKER, {}], ["Egress"]), id="ours and more"),
+        pytest.param(policy({"matchLabels": {"batch.kubernetes.io/job-name": "x"}}, [{}]), id="by what nobody knows"),
+        pytest.param(policy({"matchExpressions": [{"key": "job", "operator": "Exists"}]}, [{}]), id="exists"),
+        pytest.param(
+            policy({"matchExpressions": [{"key": "job", "operator": "In", "values": ["i", "j"]}]}, [{}]), id="in"
+        ),
+        pytest.param(
+            policy({"matchExpressions": [{"key": "job", "operator": "NotIn", "values": ["i"]}]}, [{}]), id="not in"
+        ),
+        pytest.param(policy({"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}, [{}]), id="not there"),
+    ],
+)
+def test_what_widens(other: Object) -> None:
+    """Whatever may select our Pods and allows what we do not."""
+    assert widening([OURS, other], OURS, LABELS) == ["other"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(policy({}, [], ["Egress"]), id="denies all"),
+        pytest.param(policy({}, None, ["Egress"]), id="denies all, without rules"),
+        pytest.param(policy({}, [BROKER], ["Egress"]), id="allows the same"),
+        pytest.param(policy({}, [{}], ["Ingress"]), id="is about what comes in"),
+        pytest.param(policy({}, None), id="says nothing of egress"),
+        pytest.param(policy({"matchLabels": {"job": "k"}}, [{}]), id="of another job"),
+        pytest.param(policy({"matchLabels": {"app": "web"}}, [{}]), id="of somebody else"),
+        pytest.param(
+            policy({"matchExpressions": [{"key": "job", "operator": "NotIn", "values": ["j"]}]}, [{}]), id="not ours"
+        ),
+        pytest.param(policy({"matchExpressions": [{"key": "job", "operator": "DoesNotExist"}]}, [{}]), id="no job's"),
+    ],
+)
+def test_what_does_not(other: Object) -> None:
+    """Policies can only allow more, so one that denies, or is about others, harms nobody."""
+    assert widening([OURS, other], OURS, LABELS) == []
