@@ -121,6 +121,7 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int, broker: BrokerAd
         packages=job.shelf.directory,
         runtime_class=job.runtime_class,
         ways=_ways(job),
+        urgent=ordinal > 1,
         broker=broker,
     )
 

@@ -85,7 +85,8 @@ class SandboxSpec:
     `packages` is mounted at /packages, read-only but for the Sandbox that installs.
     `deadline` is Unix seconds; past it the Sandbox may be removed by anybody of its instance. `runtime_class` names
     what runs it in place of the engine's own choice: a kernel of its own, as gVisor or Kata give it. `ways` are those
-    in which its job's Experts may speak to skills, to be made ready while it waits.
+    in which its job's Experts may speak to skills, to be made ready while it waits. One is `urgent` that a job which
+    has begun waits for: where not all can start at once, it comes before those of jobs that have yet to begin.
     """
 
     name: str
@@ -102,6 +103,7 @@ class SandboxSpec:
     installs: bool = False
     runtime_class: str | None = None
     ways: tuple[SkillWay, ...] = ()
+    urgent: bool = False
     broker: BrokerAddress | None = None
 
 

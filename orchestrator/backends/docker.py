@@ -15,6 +15,7 @@ from orchestrator.backends.docker_sandbox import DockerSandbox, removed
 from orchestrator.backends.ground import Ground, require_runtime, user_inside
 from orchestrator.backends.http import RefusalError
 from orchestrator.backends.shielded import shielded
+from orchestrator.backends.turns import Turns
 from orchestrator.errors import BackendError, BackendUnavailableError, ImageNotFoundError, SandboxLostError
 from orchestrator.sandbox import Sandbox, SandboxSpec
 from orchestrator.wire.line import LINE_BYTES
@@ -45,7 +46,7 @@ class DockerBackend:
         self._line_bytes = line_bytes
         self._command = command
         # A hundred at once would each take a hundred times as long, and reach their brokers too late.
-        self._starting = asyncio.Semaphore(_STARTS_PER_CORE * (os.cpu_count() or 1))
+        self._starting = Turns(_STARTS_PER_CORE * (os.cpu_count() or 1))
 
     async def check(self) -> None:
         """Ask whether the engine answers and has the image. That sockets cross, the first Sandbox's connection proves.
@@ -98,7 +99,7 @@ class DockerBackend:
         """
         sandbox = DockerSandbox(self._engine, spec.name, self._line_bytes, self._note)
         async with self._removed_after(sandbox):
-            async with self._starting:
+            async with self._starting.turn(urgent=spec.urgent):
                 # Cut off in the middle, a create would leave a container whose id nobody knows.
                 await shielded(self._create(sandbox, spec))
                 async with self._engine.asked(f"start the Sandbox {spec.name}", ANSWER_SECONDS):
