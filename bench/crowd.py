@@ -101,8 +101,10 @@ async def _crowd(directory: Path, shape: str, count: int, delay_ms: int) -> Crow
     ):
         looking = tasks.create_task(_look(seen))
         async with asyncio.TaskGroup() as jobs:
+            make, expert = _SHAPES[shape]
             working = [
-                jobs.create_task(_work(directory, shape, number, delay_ms, backend, budget)) for number in range(count)
+                jobs.create_task(_work(make(directory / str(number), delay_ms), expert, backend, budget))
+                for number in range(count)
             ]
         looking.cancel()
     results = [task.result() for task in working]
