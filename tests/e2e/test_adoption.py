@@ -99,7 +99,7 @@ async def test_what_is_gone_begins_a_new_attempt(project: Make, backend: str) ->
 
 async def test_a_second_orchestrator_is_refused(project: Make, backend: str) -> None:
     """While one works on a job no other does, and says which process that is."""
-    made = project(ONE, {"one": [say("done") | {"delayMs": 3000}]})
+    made = project(ONE, {"one": [say("done") | {"delayMs": 60_000}]})
     process = await made.start("run", "--backend", backend, "--job-id", "j", "one", "go")
     assert process.stdout is not None
     async with asyncio.timeout(SECONDS):
@@ -107,8 +107,9 @@ async def test_a_second_orchestrator_is_refused(project: Make, backend: str) -> 
         second = await made.command("resume", "--backend", backend, "j")
         assert (second.code, second.stdout) == (2, b"")
         assert f"in use by another orchestrator (process {process.pid})" in second.stderr
+        process.terminate()
         await process.communicate()
-    assert process.returncode == 0
+    assert process.returncode == 143
 
 
 @pytest.mark.parametrize("replaced", ["gone", "a link", "a pipe", "cut"])

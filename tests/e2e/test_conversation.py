@@ -236,8 +236,7 @@ def test_ctrl_c_stops_the_turn_and_another_the_conversation(project: Make) -> No
         person.see("one: slow")
         person.see("one: then")
         person.see("what next.* > ")
-        person.type("\x03")
-        assert person.end() == 130
+        assert person.end("\x03") == 130
 
 
 @pytest.mark.parametrize("backend", ["process"])
