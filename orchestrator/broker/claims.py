@@ -6,6 +6,10 @@ from orchestrator.wire.run import Run
 from orchestrator.wire.usage import Usage
 
 
+class BrokenRuleError(Exception):
+    """A container asked for what it may not have; the text says which rule that breaks."""
+
+
 def false_claim(checkpoint: Checkpoint, run: Run, authority: Authority, latest: Checkpoint) -> str | None:
     """Say which rule `checkpoint` breaks, if any; `latest` is the one acknowledged before it."""
     mine = {"jobId": run.job_id, "runId": run.run_id, "expert.key": authority.expert_key}

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 from orchestrator.broker.assignment import Assignment, Attend, Past, Work, run_id
 from orchestrator.broker.authority import Authority
-from orchestrator.broker.claims import as_known, false_claim
+from orchestrator.broker.claims import BrokenRuleError, as_known, false_claim
 from orchestrator.broker.egress import Access
 from orchestrator.broker.gateway import Gateway, Means
+from orchestrator.broker.generating import generate
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.proxy import Network
 from orchestrator.broker.relay import Traffic
-from orchestrator.broker.stream import Pieces, Stream
+from orchestrator.broker.stream import Stream
 from orchestrator.broker.tunnels import Tunnels
 from orchestrator.errors import WireError
 from orchestrator.keys import KEY_BYTES
@@ -23,7 +24,7 @@ from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.facts import Facts
 from orchestrator.wire.frozen import Frozen
-from orchestrator.wire.generation import Reply, ToolDefinition
+from orchestrator.wire.generation import ToolDefinition
 from orchestrator.wire.install import Install
 from orchestrator.wire.run import Run
 from orchestrator.wire.shell import Shell
@@ -36,10 +37,6 @@ _CONNECTIONS = 256
 _CALLS_AT_ONCE = 16
 
 T = TypeVar("T")
-
-
-class _BrokenRuleError(Exception):
-    """A container asked for what it may not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +248,7 @@ class Session:
     async def _answer(self, stream: Stream, call: link.Call) -> None:
         try:
             answer = await self._do(stream, call)
-        except _BrokenRuleError as error:
+        except BrokenRuleError as error:
             self.violation = str(error)
             answer = link.Refused(id=call.id, reason=self.violation)
         await stream.send(answer)
@@ -259,13 +256,13 @@ class Session:
     async def _do(self, stream: Stream, call: link.Call) -> Frozen:
         given = self._assignment
         if self.violation is not None or given is None:
-            raise _BrokenRuleError(self.violation or "a call came before the Run was given")
+            raise BrokenRuleError(self.violation or "a call came before the Run was given")
         if not isinstance(given.work, Run) or isinstance(call, link.KeepTools) != given.inspects:
             message = f"the call {call.type!r} is not for what this Sandbox was given to do"
-            raise _BrokenRuleError(message)
+            raise BrokenRuleError(message)
         match call:
             case link.Generate():
-                return await self._generate(stream, call, given.gateway)
+                return await generate(stream, call, given.gateway)
             case link.KeepResult():
                 await self._common.ledger.keep_result(given.run_id, call.result)
             case link.KeepTools():
@@ -278,24 +275,10 @@ class Session:
         async with self._keeping:
             rule = false_claim(checkpoint, run, given.authority, self.checkpoint or run.checkpoint)
             if rule is not None:
-                raise _BrokenRuleError(rule)
+                raise BrokenRuleError(rule)
             known = as_known(checkpoint, run, given.usage)
             await self._common.ledger.keep_checkpoint(known)
             self.checkpoint = known
-
-    async def _generate(self, stream: Stream, call: link.Generate, gateway: Gateway) -> Frozen:
-        if gateway.busy_with not in (None, call.request.id):
-            message = f"model call {call.request.id!r} came while {gateway.busy_with!r} was not answered yet"
-            raise _BrokenRuleError(message)
-        pieces = Pieces()
-        outcome = gateway.call(call.request, pieces.add)
-        outcome.add_done_callback(pieces.end)
-        async for kind, text in pieces:
-            await stream.send(link.Delta(id=call.id, kind=kind, text=text))
-        answer = await outcome
-        if isinstance(answer, Reply):
-            return link.Generated(id=call.id, reply=answer)
-        return link.Failed(id=call.id, failure=answer)
 
 
 def _fresh_key() -> str:
