@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.broker.egress import Wanted
-from orchestrator.cli.render import plain
+from orchestrator.cli.render import count, plain
 from orchestrator.continuation import GoOn
 from orchestrator.wire.job import JobStatus
 from orchestrator.wire.message import ToolCall
@@ -50,7 +50,7 @@ def prompt(stopped: Stopped, steps: int) -> Prompt:
         case JobStatus.STOPPED_BY_INTERACTIVE_TOOL if stopped.question is not None:
             return Prompt(tuple(question_lines(stopped.expert_key, stopped.question)), f"your answer to {name}")
         case JobStatus.STOPPED_BY_MAX_STEPS:
-            told = f"{name} stopped at the limit of {stopped.limit} steps"
+            told = f"{name} stopped at the limit of {count(stopped.limit, 'step', 'steps')}"
             return Prompt((told,), f"go on for {steps} more? [y/N, or new words]")
         case JobStatus.STOPPED_BY_ERROR:
             told = f"{name} stopped by an error: {plain(stopped.error or 'it gave none')}"

@@ -3,18 +3,20 @@
 import asyncio
 import gc
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.backends import open_backend
 from orchestrator.cli import request
+from orchestrator.cli.again import again
 from orchestrator.cli.cluster import UNENFORCED, cluster_of
 from orchestrator.cli.hurry import hurrying
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
-from orchestrator.cli.render import plain
+from orchestrator.cli.render import count, plain
 from orchestrator.cli.signals import stoppable
 from orchestrator.cli.stdout import Stdout
 from orchestrator.cli.terminal import Terminal
@@ -51,7 +53,7 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
         OrchestratorError: it could not be worked.
     """
     request.check(options)
-    options = own(options)
+    asked, options = options, own(options)
     cwd = Path.cwd()
     config = request.configure(options, cwd)
     env = request.environment(options, config, environ, cwd)
@@ -67,12 +69,17 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     if options.backend == "process":
         report.warn(IN_CONTAINER if environ.get("PERSTACK_CONTAINER") else NO_ISOLATION)
     how = None if continued is None else continued[1]
-    return asyncio.run(_work(options, job, how, report, environ))
+    outcome, code = asyncio.run(_work(options, job, how, report, environ))
+    said = _advice(job, outcome, Store(cwd / options.storage), partial(again, asked, environ))
+    if said is not None:
+        sys.stderr.write(f"perstack-orch: {plain(said)}\n")
+    return code
 
 
 async def _work(
     options: RunOptions, job: Job, how: GoOn | None, report: "Terminal | Log", environ: Mapping[str, str]
-) -> int:
+) -> tuple[Outcome | None, int]:
+    """Give how the job ended and the exit code; a job that was stopped has not ended."""
     stdout, events, store = Stdout(), None, Store(Path.cwd() / options.storage)
     with report, stoppable(report.say) as stop:
         try:
@@ -107,13 +114,12 @@ async def _work(
             await stdout.finish()
             for recorded in events.rest() if events else ():
                 await stdout.write(recorded.line)
-            return stop.exit_code
+            return None, stop.exit_code
         except BrokenPipeError:
             report.say("nobody reads stdout any more, so the job was stopped")
-            return _SIGPIPE
+            return None, _SIGPIPE
         report.finish(outcome)
-    _complain(job, outcome)
-    return EXIT_CODES.get(outcome.status, OrchestratorError.exit_code)
+    return outcome, EXIT_CODES.get(outcome.status, OrchestratorError.exit_code)
 
 
 async def _repeat(store: Store, job_id: str, after: int, stdout: Stdout) -> None:
@@ -138,18 +144,22 @@ async def _follow(events: JobEvents, stdout: Stdout, report: "Terminal | Log") -
     return events.outcome
 
 
-def _complain(job: Job, outcome: Outcome) -> None:
+def _advice(job: Job, outcome: Outcome | None, store: Store, command: Callable[..., str]) -> str | None:
+    """Say why the job is not complete and, where it can be gone on with, by which command."""
+    if outcome is None:
+        known = (store.root / "jobs" / job.id / "job.json").exists()
+        return f"job {job.id} was stopped; finish it: {command('resume', job.id)}" if known else None
     match outcome.status:
         case JobStatus.STOPPED_BY_ERROR:
-            said = f"Expert {job.expert_key!r} stopped by an error: {outcome.error or 'it gave none'}"
+            return f"Expert {job.expert_key!r} stopped by an error: {outcome.error or 'it gave none'}"
         case JobStatus.STOPPED_BY_MAX_STEPS:
-            said = f"Expert {job.expert_key!r} stopped at the limit of {job.max_steps} steps; allow more by --max-steps"
+            limit, more = count(job.max_steps, "step", "steps"), str(2 * job.max_steps)
+            words = ("run", "--continue-job", job.id, "--max-steps", more, job.expert_key, "Go on.")
+            return f"Expert {job.expert_key!r} stopped at the limit of {limit}; allow more: {command(*words)}"
         case JobStatus.STOPPED_BY_INTERACTIVE_TOOL:
-            answer = f"perstack-orch run --continue-job {job.id} -i {job.expert_key} ANSWER"
-            said = f"Expert {job.expert_key!r} asks you something; its question is the last event; answer it: {answer}"
-        case _:
-            return
-    sys.stderr.write(f"perstack-orch: {plain(said)}\n")
+            words = ("run", "--continue-job", job.id, "-i", job.expert_key, "ANSWER")
+            return f"Expert {job.expert_key!r} waits for the answer to its question: {command(*words)}"
+    return None
 
 
 def _report(options: RunOptions, job: Job) -> "Terminal | Log":

@@ -10,6 +10,7 @@ from pathlib import Path
 from orchestrator.backends import open_backend
 from orchestrator.broker.egress import Wanted
 from orchestrator.cli import request
+from orchestrator.cli.again import again
 from orchestrator.cli.cluster import UNENFORCED, cluster_of
 from orchestrator.cli.conversation import (
     NextTurn,
@@ -50,7 +51,7 @@ def talk(options: RunOptions, environ: Mapping[str, str]) -> int:
         OrchestratorError: a turn could not be worked.
     """
     request.check(options)
-    options = own(options)
+    asked, options = options, own(options)
     cwd = Path.cwd()
     config = request.configure(options, cwd)
     env = request.environment(options, config, environ, cwd)
@@ -78,11 +79,16 @@ def talk(options: RunOptions, environ: Mapping[str, str]) -> int:
         how = continued[1]
     # The events then tell the container of each Run, and hosts can be asked about.
     job = replace(job, verbose=True, asks=True)
-    return _Conversation(options, environ, job, Store(cwd / options.storage)).held(how)
+    conversation = _Conversation(options, environ, job, Store(cwd / options.storage))
+    code = conversation.held(how)
+    if conversation.began:
+        command = again(asked, environ, "start", "--continue-job", job.id, key)
+        tell(f"\nthis was job {job.id}; go on with it: {command}")
+    return code
 
 
 class _Conversation:
-    """Turns of one job. What was allowed, refused and granted so far is kept between them."""
+    """Turns of one job, which is on record once it `began`. What was allowed, refused and granted is kept between."""
 
     def __init__(self, options: RunOptions, environ: Mapping[str, str], job: Job, store: Store) -> None:
         self._options = options
@@ -92,7 +98,7 @@ class _Conversation:
         self._steps = job.max_steps
         self._consents: dict[Wanted, bool] = {}
         self._asking = asyncio.Lock()
-        self._began = False
+        self.began = False
 
     def held(self, how: GoOn | None) -> int:
         """Take turns until the user ends it."""
@@ -101,7 +107,7 @@ class _Conversation:
             try:
                 stopped = asyncio.run(self._turn(how, stop))
             except ConfigError as error:
-                if how is None or how.words is None or not self._began:
+                if how is None or how.words is None or not self.began:
                     raise
                 tell(f"perstack-orch: {plain(str(error))}")
                 how = GoOn()
@@ -111,10 +117,9 @@ class _Conversation:
             code = _INTERRUPTED if stopped.status is JobStatus.CANCELLED else EXIT_CODES.get(stopped.status, 3)
             following = self._next(stopped)
             if following is None:
-                tell(f"\nthis was job {self._job.id}; go on with it: perstack-orch start --continue-job {self._job.id}")
                 return code
             self._job = replace(self._job, max_steps=self._job.max_steps + following.more_steps)
-            how = following.how if self._began else None
+            how = following.how if self.began else None
             if how is None:
                 self._job = replace(self._job, query=following.how.words or "")
 
@@ -152,7 +157,7 @@ class _Conversation:
                         consent=partial(self._consent, screen),
                     ) as events,
                 ):
-                    self._began = True
+                    self.began = True
                     async for recorded in events:
                         screen.event(recorded.event)
             except asyncio.CancelledError:

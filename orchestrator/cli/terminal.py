@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Self, TextIO
 
+from orchestrator.cli.conversation import question_lines
 from orchestrator.cli.render import View, line, plain, receipt_lines
 from orchestrator.clock import now
 from orchestrator.outcome import Outcome
 from orchestrator.wire.event import Event
+from orchestrator.wire.job import JobStatus
+from orchestrator.wire.message import ToolCall
 from orchestrator.wire.platform_event import ProxyAccess
+from orchestrator.wire.state_event import CallInteractiveTool
 
 _SECONDS_BETWEEN = 0.1
 _CLEAR = "\r\033[K"
@@ -33,6 +37,7 @@ class Terminal:
         self._verbose = verbose
         self._view = View(began=now())
         self._timer: asyncio.TimerHandle | None = None
+        self._question: ToolCall | None = None
 
     async def prepare(self) -> None:
         """Nothing is needed first."""
@@ -63,16 +68,21 @@ class Terminal:
     def event(self, event: Event) -> None:
         """Take one more event into the status."""
         self._view = self._view.with_event(event)
+        if isinstance(event, CallInteractiveTool):
+            self._question = event.tool_call
         if isinstance(event, ProxyAccess) and event.action == "blocked":
             self.warn(f"{event.domain}:{event.port} was blocked: {event.reason or 'nobody declared it'}")
 
     def finish(self, outcome: Outcome) -> None:
-        """Write the result and the receipt."""
+        """Write the result, or what the Expert asks, and the receipt."""
         self._write(_CLEAR)
         self._view = replace(self._view, working={})
         if outcome.text:
             text = plain(outcome.text, keep="\n\t")
             self._write(f"{plain(self._expert_key)}: {text}\n\n")
+        if outcome.status is JobStatus.STOPPED_BY_INTERACTIVE_TOOL and self._question is not None:
+            question = "\n".join(question_lines(self._expert_key, self._question))
+            self._write(f"{self._hide(question)}\n\n")
         for text in receipt_lines(outcome.receipt, self._unit):
             self._write(f"{text}\n")
 

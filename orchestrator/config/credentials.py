@@ -31,5 +31,7 @@ def check_credentials(provider_name: str, setting: Mapping[str, Any], env: Mappi
     if choice and not any(setting.get(key) or env.get(name) for key, name in choice.items()):
         missing.append(" or ".join(choice.values()))
     if missing:
-        message = f"provider {provider_name!r} cannot be used: {', '.join(f'{name} is not set' for name in missing)}"
+        unset = ", ".join(f"{name} is not set" for name in missing)
+        remedy = "set it, or write it to .env" if len(missing) == 1 else "set them, or write them to .env"
+        message = f"provider {provider_name!r} cannot be used: {unset}; {remedy}, or choose another by --provider"
         raise MissingEnvError(message)

@@ -47,13 +47,13 @@ def merge(process_env: Mapping[str, str], paths: Iterable[str], cwd: Path, *, na
             text = _read(cwd / path)
         except FileNotFoundError as error:
             if named:
-                message = f"--env-path {path} is not found"
+                message = f"--env-path {path} is not found; correct the path, or leave it out"
                 raise ConfigError(message) from error
             continue
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             if named:
-                message = f"--env-path {path} cannot be used: {why}"
+                message = f"--env-path {path} cannot be used: {why}; name a file of your own, or leave it out"
                 raise ConfigError(message) from error
             notes.append(f"{path}: {why}; ignored")
             continue

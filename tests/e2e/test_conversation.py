@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 from contextlib import AbstractContextManager
 from typing import Any
@@ -59,6 +60,8 @@ def test_a_question_is_answered_and_the_conversation_goes_on(project: Make) -> N
         person.see("one: and more")
         person.see("what next.* > ")
         person.type("\n")
+        backend = "" if made.backend == "docker" else f"--backend {made.backend} "
+        person.see(f"go on with it: perstack-orch start {backend}--continue-job talk one\r\n")
         assert person.end() == 0
     assert _status(made, "talk") == "completed"
     assert "Traceback" not in person.text
@@ -136,6 +139,35 @@ def test_nothing_from_a_container_steers_the_terminal(project: Make) -> None:
     assert [bad for bad in ("\x1b", "\x07", "\x9b", "\u202e") if bad in left.decode()] == []
 
 
+@pytest.mark.parametrize("backend", ["process"])
+def test_run_shows_the_question_and_how_to_answer_it(project: Make) -> None:
+    """At a terminal the question is shown, and the command that was written answers it when it is copied."""
+    made = project(ASKING, {"one": [use(("confirm", {"q": "ready?\x1b[2J"})), say("then go")]})
+    options = ("--backend", made.backend, "--storage", "my records")
+    with typist((*COMMAND, "run", *options, "--job-id", "j", "one", "begin"), made.directory, _env()) as person:
+        person.see(r"one asks you \(confirm\): ready\?")
+        command = person.see(r"waits for the answer to its question: perstack-orch (.*) ANSWER\r\n")[1]
+        assert person.end() == 4
+    answered = (*COMMAND, *shlex.split(command), "yes")
+    ran = subprocess.run(answered, cwd=made.directory, env=_env(), capture_output=True, timeout=120, check=False)
+    assert (ran.returncode, b"then go" in ran.stdout) == (0, True), ran.stderr
+
+
+@pytest.mark.parametrize("backend", ["process"])
+def test_who_stops_a_job_is_told_how_to_finish_it(project: Make) -> None:
+    """After Ctrl-C the command that was written finishes the job, wherever its records are."""
+    made = project(ONE, {"one": [say("slow") | {"delayMs": 3_000}]})
+    options = ("--backend", made.backend, "--storage", "my records")
+    with typist((*COMMAND, "run", *options, "--job-id", "j", "one", "go"), made.directory, _env()) as person:
+        person.see("asking the model")
+        person.type("\x03")
+        command = person.see(r"job j was stopped; finish it: perstack-orch (.*)\r\n")[1]
+        assert person.end() == 130
+    resumed = (*COMMAND, *shlex.split(command))
+    ran = subprocess.run(resumed, cwd=made.directory, env=_env(), capture_output=True, timeout=120, check=False)
+    assert (ran.returncode, b"slow" in ran.stdout) == (0, True), ran.stderr
+
+
 def test_over_pipes_it_is_plain(project: Make) -> None:
     """Answers come from stdin a line each; no escape, no carriage return, and the end of stdin ends it."""
     made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("then go")]})
@@ -161,7 +193,7 @@ def test_at_the_step_limit_more_steps_are_offered(project: Make) -> None:
     made = project(ONE, {"one": [use(("listDirectory", {"path": "."})), say("got it")]})
     result = _piped(made, "y\n", "--max-steps", "1", "one", "go")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "one stopped at the limit of 1 steps\ngo on for 1 more? [y/N, or new words] >\n> y\n" in result.stdout
+    assert "one stopped at the limit of 1 step\ngo on for 1 more? [y/N, or new words] >\n> y\n" in result.stdout
 
 
 def test_after_an_error_other_words_are_tried(project: Make) -> None:

@@ -35,7 +35,7 @@ def test_values_are_taken_as_they_are(tmp_path: Path) -> None:
 def test_missing_files_are_ignored_unless_named(tmp_path: Path) -> None:
     """The default files need not be there; one that the user named must."""
     assert merge({"A": "1"}, DEFAULT, tmp_path) == Environment({"A": "1"})
-    with pytest.raises(ConfigError, match=r"^--env-path nowhere\.env is not found$"):
+    with pytest.raises(ConfigError, match=r"^--env-path nowhere\.env is not found; correct the path, or leave it out$"):
         merge({}, ["nowhere.env"], tmp_path, named=True)
 
 
@@ -44,7 +44,10 @@ def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("A=1\n")
     (tmp_path / ".env").symlink_to("real")
     assert merge({}, DEFAULT, tmp_path) == Environment({}, (".env: is a symbolic link; ignored",))
-    with pytest.raises(ConfigError, match=r"^--env-path \.env cannot be used: is a symbolic link$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^--env-path \.env cannot be used: is a symbolic link; name a file of your own, or leave it out$",
+    ):
         merge({}, [".env"], tmp_path, named=True)
 
 
