@@ -8,54 +8,46 @@ from typing import Any
 
 import pytest
 
-from tests.support.project import ONE, Make, Project, Result, ended, say, use
+from tests.support.project import ONE, Make, Project, ended, refused, say, use
 
 SKILL = '[experts.one.skills.web]\ntype = "mcpStdioSkill"\n'
 DONE = {"one": [say("done")]}
 
 
-def _refused(result: Result, code: int, *words: str) -> None:
-    assert result.code == code, result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stdout == b""
-    for word in words:
-        assert word in result.stderr
-
-
 async def test_no_config(tmp_path: Path, backend: str) -> None:
     """Without a perstack.toml anywhere above, the remedy is named."""
-    _refused(await Project(tmp_path, backend).run("one", "go"), 2, "perstack.toml", "--config")
+    refused(await Project(tmp_path, backend).run("one", "go"), 2, "perstack.toml", "--config")
 
 
 async def test_bad_toml_names_file_and_line(project: Make) -> None:
     """A syntax error is told with its place."""
-    _refused(await project("[experts.one\n", {}).run("one", "go"), 2, "perstack.toml", "line")
+    refused(await project("[experts.one\n", {}).run("one", "go"), 2, "perstack.toml", "line")
 
 
 async def test_every_problem_is_listed_with_its_path(project: Make) -> None:
     """All problems at once, each with its dotted path."""
     made = project('[experts.one]\nversion = "x"\n[experts.One]\ninstruction = ""\n', {})
-    _refused(await made.run("one", "go"), 2, "experts.one.version", "experts.one.instruction", "experts.One")
+    refused(await made.run("one", "go"), 2, "experts.one.version", "experts.one.instruction", "experts.One")
 
 
 async def test_b3_unknown_expert_and_delegate(project: Make) -> None:
     """Both are named before anything starts."""
-    _refused(await project(ONE, DONE).run("two", "go"), 2, "two", "one")
+    refused(await project(ONE, DONE).run("two", "go"), 2, "two", "one")
     made = project(ONE + 'delegates = ["absent"]\n', DONE)
-    _refused(await made.run("one", "go"), 2, "absent", "experts.one.delegates")
+    refused(await made.run("one", "go"), 2, "absent", "experts.one.delegates")
 
 
 async def test_strict_turns_warnings_into_errors(project: Make) -> None:
     """An unknown key is a warning, and an error where that is asked for."""
     made = project(ONE + 'colour = "red"\n', DONE)
     assert "experts.one.colour" in (await made.run("one", "go")).stderr
-    _refused(await made.run("one", "go", "--strict"), 2, "experts.one.colour")
+    refused(await made.run("one", "go", "--strict"), 2, "experts.one.colour")
 
 
 async def test_missing_required_env(project: Make) -> None:
     """A variable without a value is named with skill and Expert."""
     skill = SKILL + 'command = "true"\nargs = ["x"]\nrequiredEnv = ["EXA_KEY"]\n'
-    _refused(await project(ONE + skill, DONE).run("one", "go"), 2, "EXA_KEY", "web", "one")
+    refused(await project(ONE + skill, DONE).run("one", "go"), 2, "EXA_KEY", "web", "one")
 
 
 async def test_a7_a_key_that_is_not_set(tmp_path: Path, backend: str) -> None:
@@ -75,7 +67,7 @@ async def test_a_store_in_the_workspace(project: Make) -> None:
     if made.backend == "process":
         assert result.code == 0, result.stderr
     else:
-        _refused(result, 2, "inside the workspace", "--storage")
+        refused(result, 2, "inside the workspace", "--storage")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has directories of root")
@@ -85,7 +77,7 @@ async def test_a_workspace_of_root_needs_run_as(project: Make) -> None:
     """Experts never run as root; with --run-as the log is that user's."""
     made = project(ONE, {"one": [use(("writeTextFile", {"path": "x", "text": "y"})), say("done")]})
     made.workspace.mkdir()
-    _refused(await made.run("one", "go"), 2, "belongs to root", "--run-as")
+    refused(await made.run("one", "go"), 2, "belongs to root", "--run-as")
     made.workspace.chmod(0o777)
     result = await made.run("one", "go", "--run-as", "4321")
     assert result.code == 0, result.stderr
@@ -100,21 +92,21 @@ async def test_a_workspace_that_cannot_be_written(project: Make) -> None:
     made.workspace.mkdir()
     os.chown(made.workspace, 65532, 65532)
     made.workspace.chmod(0o555)
-    _refused(await made.run("one", "go"), 2, "not writable")
+    refused(await made.run("one", "go"), 2, "not writable")
 
 
 @pytest.mark.parametrize("backend", ["docker"])
 async def test_g1_an_engine_that_does_not_answer(project: Make) -> None:
     """The address that was tried and the remedy are named; nothing falls back."""
     result = await project(ONE, DONE).run("one", "go", env={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
-    _refused(result, 3, "/nowhere/docker.sock")
+    refused(result, 3, "/nowhere/docker.sock")
 
 
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"])
 async def test_an_image_that_is_not_there(project: Make) -> None:
     """The image and how to get it are named."""
-    _refused(await project(ONE, DONE).run("one", "go", "--image", "absent:1"), 3, "absent:1", "make image")
+    refused(await project(ONE, DONE).run("one", "go", "--image", "absent:1"), 3, "absent:1", "make image")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +164,7 @@ async def test_a_signal_stops_and_removes_everything(project: Make, number: sign
 
 async def test_b14_a_job_id_cannot_leave_the_store(project: Make) -> None:
     """Ids that are paths are refused."""
-    _refused(await project(ONE, DONE).run("one", "go", "--job-id", "../x"), 2, "--job-id")
+    refused(await project(ONE, DONE).run("one", "go", "--job-id", "../x"), 2, "--job-id")
 
 
 async def test_g17_a_query_that_looks_like_an_option_is_a_query(project: Make) -> None:
@@ -187,6 +179,6 @@ async def test_g17_a_query_that_looks_like_an_option_is_a_query(project: Make) -
 async def test_a_runtime_that_the_engine_does_not_have(project: Make) -> None:
     """Those that it has are listed; plain processes have none."""
     made = project(ONE, DONE)
-    _refused(await made.run("one", "go", "--runtime-class", "runsx"), 3, "no runtime 'runsx'", "runc")
+    refused(await made.run("one", "go", "--runtime-class", "runsx"), 3, "no runtime 'runsx'", "runc")
     result = await made.command("run", "--backend", "process", "--runtime-class", "runsc", "one", "go")
-    _refused(result, 2, "--runtime-class 'runsc' is not usable")
+    refused(result, 2, "--runtime-class 'runsc' is not usable")

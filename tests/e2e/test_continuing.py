@@ -10,26 +10,7 @@ from orchestrator.request import instance_of
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.state_event import CompleteRun, StartRun
 from tests.support import engine
-from tests.support.project import ONE, TEAM, Make, Result, ask, ended, say, use
-
-ASKING = (
-    ONE
-    + """
-[experts.one.skills.user]
-type = "interactiveSkill"
-[experts.one.skills.user.tools.confirm]
-description = "Ask the user."
-inputJsonSchema = '{"type":"object","properties":{"q":{"type":"string"}},"required":["q"]}'
-"""
-)
-
-
-def _refused(result: Result, code: int, *words: str) -> None:
-    assert result.code == code, result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stdout == b""
-    for word in words:
-        assert word in result.stderr
+from tests.support.project import ASKING, ONE, TEAM, Make, ask, ended, refused, say, use
 
 
 async def test_d11_a_finished_job_goes_on_with_another_query(project: Make) -> None:
@@ -76,22 +57,22 @@ async def test_d7_two_questions_take_two_answers(project: Make) -> None:
 async def test_what_does_not_fit_is_refused_and_changes_nothing(project: Make) -> None:
     """No answer to a question, an answer to none, unknown jobs and checkpoints, another Expert, a changed one."""
     made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("go")]})
-    _refused(await made.run("one", "go on", "--continue"), 2, "no job")
+    refused(await made.run("one", "go on", "--continue"), 2, "no job")
     await made.run("one", "begin", "--job-id", "j")
     before = made.files()
-    _refused(await made.run("one", "go on", "--continue-job", "j"), 2, "-i", "ready?")
-    _refused(await made.run("one", "go on", "--continue-job", "other"), 2, "other")
-    _refused(await made.run("one", "go on", "--resume-from", "cp"), 2, "--continue-job")
-    _refused(await made.run("one", "x", "--continue-job", "j", "--resume-from", "absent"), 2, "absent")
-    _refused(await made.run("one", "x", "-i"), 2, "-i")
+    refused(await made.run("one", "go on", "--continue-job", "j"), 2, "-i", "ready?")
+    refused(await made.run("one", "go on", "--continue-job", "other"), 2, "other")
+    refused(await made.run("one", "go on", "--resume-from", "cp"), 2, "--continue-job")
+    refused(await made.run("one", "x", "--continue-job", "j", "--resume-from", "absent"), 2, "absent")
+    refused(await made.run("one", "x", "-i"), 2, "-i")
     toml = made.directory / "perstack.toml"
     kept = toml.read_text()
     toml.write_text(kept.replace("Do it.", "Do it otherwise."))
-    _refused(await made.run("one", "yes", "--continue", "-i"), 2, "other definitions of one")
+    refused(await made.run("one", "yes", "--continue", "-i"), 2, "other definitions of one")
     toml.write_text(kept)
     assert made.files() == before
     assert (await made.run("one", "yes", "--continue", "-i")).code == 0
-    _refused(await made.run("one", "yes", "--continue", "-i"), 2, "asked nothing")
+    refused(await made.run("one", "yes", "--continue", "-i"), 2, "asked nothing")
 
 
 async def test_corrupt_records_are_told_and_left_alone(project: Make) -> None:
@@ -102,17 +83,17 @@ async def test_corrupt_records_are_told_and_left_alone(project: Make) -> None:
         path.write_text(path.read_text()[:100])
     before = made.files()
     result = await made.run("one", "x", "--continue-job", "j", "--resume-from", path.stem)
-    _refused(result, 2, path.stem)
+    refused(result, 2, path.stem)
     assert made.files() == before
 
 
-async def test_two_at_once_the_second_is_refused(project: Make) -> None:
+async def test_two_at_once_the_second_isrefused(project: Make) -> None:
     """A job that somebody works on is locked."""
     made = project(ONE, {"one": [say("slow") | {"delayMs": 60_000}]})
     process = await made.start("run", "--backend", made.backend, "--job-id", "j", "one", "go")
     assert process.stdout is not None
     await asyncio.wait_for(process.stdout.readline(), 60)
-    _refused(await made.run("one", "x", "--continue-job", "j"), 2, "j")
+    refused(await made.run("one", "x", "--continue-job", "j"), 2, "j")
     process.send_signal(signal.SIGTERM)
     assert (await ended(process)).code == 143
 

@@ -10,19 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.project import COMMAND, FROM_HERE, ONE, PYTHON, TEAM, Make, Project, ask, say, use
+from tests.support.project import ASKING, COMMAND, FROM_HERE, ONE, PYTHON, TEAM, Make, Project, ask, say, use
 from tests.support.typist import Typist, typist
 
-ASKING = (
-    ONE
-    + """
-[experts.one.skills.user]
-type = "interactiveSkill"
-[experts.one.skills.user.tools.confirm]
-description = "Ask the user."
-inputJsonSchema = '{"type":"object","properties":{"q":{"type":"string"}},"required":["q"]}'
-"""
-)
 OURS = re.compile(rb"\x1b\[(?:A|J|\?2004[hl])")
 """What the command itself and its line editor write to a terminal."""
 

@@ -40,6 +40,14 @@ instruction = "Right."
 """
 """A coordinator with two delegates."""
 
+ASKING = f"""{ONE}[experts.one.skills.user]
+type = "interactiveSkill"
+[experts.one.skills.user.tools.confirm]
+description = "Ask the user."
+inputJsonSchema = '{{"type":"object","properties":{{"q":{{"type":"string"}}}},"required":["q"]}}'
+"""
+"""An Expert that may ask the user."""
+
 FROM_HERE = ("PATH", "HOME", "LANG", "DOCKER_HOST", "PERSTACK_RUNTIME_IMAGE")
 """All that a command under test takes from this environment."""
 
@@ -174,6 +182,15 @@ class Project:
     async def run(self, expert: str, query: str, *options: str, env: Mapping[str, str] | None = None) -> Result:
         """Run an Expert to its end."""
         return await self.command("run", "--backend", self.backend, *options, expert, "--", query, env=env)
+
+
+def refused(result: Result, code: int, *words: str) -> None:
+    """See that a command ended with `code` before it did anything, and said `words` without a traceback."""
+    assert result.code == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == b""
+    for word in words:
+        assert word in result.stderr
 
 
 Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
