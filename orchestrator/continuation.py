@@ -47,7 +47,10 @@ def go_on(how: GoOn, stopped: Checkpoint, expert: Expert, generations: int, ordi
         ConfigError: words and checkpoint do not fit together.
     """
     if stopped.expert.key != expert.key:
-        message = f"checkpoint {stopped.id!r} is of Expert {stopped.expert.key!r}, not of {expert.key!r}"
+        message = (
+            f"checkpoint {stopped.id!r} is of Expert {stopped.expert.key!r}, not of {expert.key!r}; name that Expert, "
+            "or a checkpoint of this one"
+        )
         raise ConfigError(message)
     if how.words is None:
         return None

@@ -37,7 +37,10 @@ async def inspect(job: Job, backend: Backend) -> SkillTools:
             packages=job.shelf.directory,
         )
     except TimeoutError as error:
-        message = f"the skills of Expert {job.expert_key!r} took longer than {INSPECTION_SECONDS} s to tell their tools"
+        message = (
+            f"the skills of Expert {job.expert_key!r} took longer than {INSPECTION_SECONDS} s to tell their tools; "
+            "start them in its place with perstack-orch shell and see what they wait for"
+        )
         raise PackageError(message) from error
     if ended.code != 0 or session.tools is None:
         last = ended.detail.strip().splitlines()

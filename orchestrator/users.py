@@ -167,5 +167,5 @@ def _explained(path: Path) -> Iterator[None]:
         elif error.errno == errno.ENOENT:
             message = f"there is no directory {path.parent} for users' own; make it, or name another"
         else:
-            message = f"the directory {path} of a user cannot be used: {error.strerror}"
+            message = f"the directory {path} of a user cannot be used: {error.strerror}; check its owner and mode"
         raise ConfigError(message) from error

@@ -55,7 +55,7 @@ class ProcessBackend:
             BackendError: it could not be started, or one of that name runs.
         """
         if self._records.find(spec.name) is not None:
-            message = f"a Sandbox named {spec.name} runs already: another orchestrator runs this job"
+            message = f"a Sandbox named {spec.name} runs already: another orchestrator runs this job; wait for it"
             raise BackendError(message)
         record = ProcessRecord(spec.name, 0, 0, spec.labels, str(spec.state))
         # Before there is anything to find: should we be killed in between, it is found by its arguments.

@@ -73,7 +73,7 @@ class ProcessRecords:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = self._directory.lstat()
         except OSError as error:
-            message = f"{self._directory} cannot be made: {error.strerror}"
+            message = f"{self._directory} cannot be made: {error.strerror}; set XDG_RUNTIME_DIR to a directory of yours"
             raise BackendUnavailableError(message) from error
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             message = (

@@ -61,7 +61,10 @@ def socket_in(state: Path) -> Iterator[Path]:
     try:
         path = make_gate(state)
     except OSError as error:
-        message = f"the way to the broker's socket in {state} could not be made: {error.strerror}"
+        message = (
+            f"the way to the broker's socket in {state} could not be made: {error.strerror}; "
+            "look at that directory's space and mode"
+        )
         raise BackendError(message) from error
     try:
         yield path

@@ -61,7 +61,9 @@ def _bind(path: Path, user: User) -> socket.socket:
             os.chown(path, user.uid, user.gid, follow_symlinks=False)
     except OSError as error:
         listener.close()
-        message = f"the broker's socket {path} could not be made: {error.strerror}"
+        message = (
+            f"the broker's socket {path} could not be made: {error.strerror}; look at its directory's space and mode"
+        )
         raise BackendError(message) from error
     finally:
         os.umask(mask)

@@ -12,7 +12,7 @@ from orchestrator.cli.options import RunOptions
 from orchestrator.config import Config, find, load, parse_reasoning_budget
 from orchestrator.config.domains import parse_pattern
 from orchestrator.config.environment import Environment, merge
-from orchestrator.config.variables import is_protected, is_variable_name
+from orchestrator.config.variables import is_variable_name
 from orchestrator.continuation import GoOn
 from orchestrator.errors import ConfigError
 from orchestrator.plan import Job
@@ -21,6 +21,7 @@ from orchestrator.request import make_job
 from orchestrator.sandbox import User
 from orchestrator.store import Store
 from orchestrator.wire.identity import is_job_id
+from orchestrator.wire.protected import is_protected
 from orchestrator.wire.run import EventDetail
 
 _MOST_PREWARMED = 64

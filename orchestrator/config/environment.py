@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from orchestrator.config.variables import is_protected, is_variable_name
+from orchestrator.config.variables import is_variable_name
 from orchestrator.errors import ConfigError
+from orchestrator.wire.protected import is_protected
 
 _MOST_BYTES = 1024 * 1024
 

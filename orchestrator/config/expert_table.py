@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Field, field_validator
 
 from orchestrator.config.skill_table import AnySkillTable, InteractiveTable
 from orchestrator.config.table import Table
-from orchestrator.config.variables import is_protected
 from orchestrator.wire.expert import SEMVER, Expert, ExpertKey, is_local_name
+from orchestrator.wire.protected import is_protected
 from orchestrator.wire.skill import BASE_SKILL, Skill, StdioSkill
 
 _NAME_CHARACTERS = 255

@@ -13,8 +13,8 @@ from orchestrator.config.file import parse, read
 from orchestrator.config.lock import LOCK_NAME, known_tools
 from orchestrator.config.problems import Problem, dotted
 from orchestrator.config.skill_table import StdioTable
-from orchestrator.config.variables import is_protected
 from orchestrator.errors import ConfigError
+from orchestrator.wire.protected import is_protected
 
 _UNUSED = {
     "provider_tools": "providerTools",

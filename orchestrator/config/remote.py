@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from orchestrator.errors import ConfigError
 
 _HOST = "raw.githubusercontent.com"
+_REMEDY = "name another with --config"
 _MOST_BYTES = 1024 * 1024
 _SECONDS = 10.0
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -29,10 +30,10 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        message = f"config URL {url!r} is not a URL"
+        message = f"config URL {url!r} is not a URL; {_REMEDY}"
         raise ConfigError(message) from error
     if parts.scheme != "https":
-        message = f"config URL {url!r} must begin with https://"
+        message = f"config URL {url!r} must begin with https://; {_REMEDY}"
         raise ConfigError(message)
     if parts.netloc.lower() not in {_HOST, f"{_HOST}:443"}:
         message = f"config URL {url!r} must be on {_HOST}; download the file and name it with --config"
@@ -54,10 +55,10 @@ def download(url: str) -> bytes:
         message = f"config URL {url!r} {what}; check it in a browser"
         raise ConfigError(message) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        message = f"config URL {url!r} cannot be fetched: {getattr(error, 'reason', error)}"
+        message = f"config URL {url!r} cannot be fetched: {getattr(error, 'reason', error)}; try again, or {_REMEDY}"
         raise ConfigError(message) from error
     if len(content) > _MOST_BYTES:
-        message = f"config URL {url!r} gives more than {_MOST_BYTES} bytes, too much for a config"
+        message = f"config URL {url!r} gives more than {_MOST_BYTES} bytes, too much for a config; {_REMEDY}"
         raise ConfigError(message)
     return content
 

@@ -62,7 +62,7 @@ def headers(setting: ProviderSetting) -> dict[str, str]:
     given: Any = setting.setting.get("headers") or {}
     if isinstance(given, Mapping) and all(isinstance(value, str) for value in given.values()):
         return {str(name): value for name, value in given.items()}
-    message = "provider.setting.headers must be a table of strings"
+    message = "provider.setting.headers must be a table of strings; correct it in perstack.toml"
     raise ConfigError(message)
 
 

@@ -170,13 +170,13 @@ def _read(file: Path) -> Script:
         message = f"the script of the scripted provider, {file}, is not there; write it, or choose another --provider"
         raise ConfigError(message) from error
     except OSError as error:
-        message = f"the script {file} cannot be read: {error.strerror}"
+        message = f"the script {file} cannot be read: {error.strerror}; check its owner and mode"
         raise ConfigError(message) from error
     except ValueError as error:
-        message = f"the script {file} is not JSON: {error}"
+        message = f"the script {file} is not JSON: {error}; correct it"
         raise ConfigError(message) from error
     if not isinstance(raw, dict):
-        message = f"the script {file} must be one JSON object: Expert key -> list of replies"
+        message = f"the script {file} must be one JSON object, Expert key -> list of replies; correct it"
         raise ConfigError(message)
     return {expert: _branches(file, expert, listed) for expert, listed in raw.items()}
 
@@ -192,7 +192,7 @@ def _branches(file: Path, expert: str, listed: Any) -> tuple[ScriptedBranch, ...
             f"{'.'.join(str(part) for part in (expert, *problem['loc']))}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_input=False, include_context=False)
         )
-        message = f"the script {file} cannot be used: {problems}"
+        message = f"the script {file} cannot be used: {problems}; correct it"
         raise ConfigError(message) from error
 
 

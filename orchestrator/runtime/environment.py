@@ -3,20 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-_PROTECTED = {
-    "PATH",
-    "HOME",
-    "SHELL",
-    "NODE_PATH",
-    "LD_PRELOAD",
-    "LD_LIBRARY_PATH",
-    "DYLD_INSERT_LIBRARIES",
-    "DYLD_LIBRARY_PATH",
-    "NODE_OPTIONS",
-    "PYTHONPATH",
-    "PERL5LIB",
-    "RUBYLIB",
-}
+from orchestrator.wire.protected import is_protected
 
 
 def base_environment(path: str, home: Path) -> dict[str, str]:
@@ -34,4 +21,4 @@ def proxy_environment(port: int, credential: str) -> dict[str, str]:
 
 def without_protected(env: Mapping[str, str]) -> dict[str, str]:
     """`env` without the names, in any case, by which one program could be made to run another's code."""
-    return {name: value for name, value in env.items() if name.upper() not in _PROTECTED}
+    return {name: value for name, value in env.items() if not is_protected(name)}

@@ -79,7 +79,7 @@ def test_a3_what_is_there_is_fetched(site: str) -> None:
     [
         ("/moved", "is redirected, which is refused; check it in a browser"),
         ("/nowhere", "gave status 404; check it in a browser"),
-        ("/more", "gives more than 1048576 bytes, too much for a config"),
+        ("/more", "gives more than 1048576 bytes, too much for a config; name another with --config"),
     ],
 )
 def test_a3_redirects_and_failures_are_readable(site: str, path: str, problem: str) -> None:
