@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator.errors import StoreError, WireError
-from orchestrator.store.files import is_real_directory, make_directory, path_part, translated
+from orchestrator.store.files import REMEDY, is_real_directory, make_directory, path_part, translated
 from orchestrator.wire.event import Event
 from orchestrator.wire.line import decode
 
@@ -160,10 +160,10 @@ def _event(path: Path, number: int, line: bytes) -> Event:
     try:
         event = decode(line)
     except WireError as error:
-        message = f"{path} is damaged in line {number}: {error}"
+        message = f"{path} is damaged in line {number}: {error}; {REMEDY}"
         raise StoreError(message) from error
     if event.position is None:
-        message = f"{path} is damaged in line {number}: it has no position"
+        message = f"{path} is damaged in line {number}: it has no position; {REMEDY}"
         raise StoreError(message)
     return event
 
@@ -194,5 +194,5 @@ def _last(path: Path, line: bytes) -> Last:
         event = json.loads(line)
         return Last(int(event["position"]), int(event.get("seq", 0)), str(event["type"]))
     except (ValueError, KeyError, TypeError) as error:
-        message = f"{path} is damaged in its last line: it is not an event with a position"
+        message = f"{path} is damaged in its last line, which is no event with a position; {REMEDY}"
         raise StoreError(message) from error

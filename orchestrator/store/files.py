@@ -18,6 +18,9 @@ from orchestrator.wire.identity import identify
 
 V = TypeVar("V", bound=Frozen)
 
+REMEDY = "put it back from a copy, or begin a new job"
+"""What to do about a file that is not what was written."""
+
 _PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -124,10 +127,10 @@ def read_value(path: Path, shape: type[V]) -> V:
         with translated(path), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             return read_json(Decoder(shape), file.read())
     except FileNotFoundError as error:
-        message = f"{path} is not there, so the job's records are incomplete"
+        message = f"{path} is not there, so the job's records are incomplete; {REMEDY}"
         raise StoreError(message) from error
     except WireError as error:
-        message = f"{path} is damaged: {error}"
+        message = f"{path} is damaged: {error}; {REMEDY}"
         raise StoreError(message) from error
 
 

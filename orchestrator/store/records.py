@@ -172,7 +172,8 @@ class JobRecords:
         """
         path = self._checkpoint_path(checkpoint_id)
         if not path.exists():
-            message = f"checkpoint not found: {checkpoint_id!r} is not one of job {self._directory.name!r}"
+            job = self._directory.name
+            message = f"checkpoint not found: {checkpoint_id!r} is not one of job {job!r}; see `log --job {job} --json`"
             raise StoreError(message)
         return read_value(path, Checkpoint)
 

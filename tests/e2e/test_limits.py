@@ -20,7 +20,7 @@ async def test_a_run_past_its_limit_ends_in_error(project: Make) -> None:
     assert (stop.error.name, stop.error.message) == ("Deadline", "the Run reached its limit of 2 s")
 
 
-async def test_a_delegate_past_its_limit_is_an_error_result(project: Make) -> None:
+async def test_d13_a_delegate_past_its_limit_is_an_error_result(project: Make) -> None:
     """The coordinator goes on and completes."""
     replies = {"boss": [use(ask("slow", "x")), say("without")], "slow": [say("late") | {"delayMs": 60_000}]}
     result = await project(TEAM, replies).run("boss", "go", "--run-timeout", "3")
