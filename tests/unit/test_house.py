@@ -14,6 +14,7 @@ ROOMS = {path.stem for path in HOUSE.iterdir() if path.suffix == ".py" or (path 
 }
 OPEN_TO_THE_RUNTIME = {"runtime", "wire", "errors", "version"}
 MOST_LINES = 300
+PAGES = sorted(page for place in (".", "docs", "examples", "bench") for page in (ROOT / place).glob("*.md"))
 
 
 def _contracts() -> configparser.ConfigParser:
@@ -45,6 +46,13 @@ def test_nothing_of_the_host_is_open_to_the_runtime() -> None:
 def test_no_module_is_long(path: Path) -> None:
     """One that grows beyond this does two things."""
     assert len(path.read_text().splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Files that pages link to are there."""
+    linked = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in linked if not (page.parent / link).exists()] == []
 
 
 def test_decisions_are_numbered_in_order() -> None:
