@@ -157,7 +157,7 @@ class Drive:
             if not self.records.sandboxes(start.checkpoint.run_id):
                 pool.begin()
             attempts = Attempts(place, pool, await self.records.key())
-            tree = Tree(place, attempts, asyncio.Semaphore(self.job.slots))
+            tree = Tree(place, attempts, asyncio.Semaphore(self.job.slots), self.events.granted)
             last = await tree.run_expert(start)
             pool.close()
             self.events.told.set()

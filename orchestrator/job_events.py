@@ -1,7 +1,7 @@
 """The events of a job on their way to whoever iterates over them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 
 from orchestrator.clock import now
@@ -26,13 +26,18 @@ class JobEvents:
         self.began = now()
         self._receipt = Receipt()
         self._hops: list[Hop] = []
+        self._variables: set[str] = set()
         self.told = asyncio.Event()
         """Set with the first event: what nobody waits for may begin."""
 
     @property
     def receipt(self) -> Receipt:
         """What the job took so far."""
-        return replace(self._receipt, hops=tuple(self._hops))
+        return replace(self._receipt, hops=tuple(self._hops), variables=tuple(sorted(self._variables)))
+
+    def granted(self, variables: Iterable[str]) -> None:
+        """Take note of the names of variables that a Run is granted."""
+        self._variables.update(variables)
 
     def __aiter__(self) -> AsyncIterator[Recorded]:
         return self

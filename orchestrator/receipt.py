@@ -20,12 +20,14 @@ class Hop:
 class Receipt:
     """Sandboxes given a Run, tokens, hosts reached through the proxy, wall seconds, delegation hops in order.
 
-    `cost` is an estimate in US dollars, None where the model's price is not known.
+    `variables` are the names of those that skills and commands were granted. `cost` is an estimate in US dollars, None
+    where the model's price is not known.
     """
 
     containers: int = 0
     usage: Usage = Usage()
     hosts: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
     seconds: float = 0.0
     hops: tuple[Hop, ...] = ()
     stopped_at: int | None = None

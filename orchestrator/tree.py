@@ -1,6 +1,7 @@
 """The tree of Runs that a job is: an Expert's Runs one after another, its delegates beside one another."""
 
 import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from orchestrator.attempt import Attempts, Ended
@@ -20,12 +21,13 @@ from orchestrator.wire.run import Start
 class Tree:
     """Works Runs until nothing is left to do. At most as many Sandboxes work at once as there are `slots`.
 
-    `widest` is the most delegates that one reply has called.
+    `granted` is told the names of variables that a Run gets. `widest` is the most delegates that one reply has called.
     """
 
     place: Place
     attempts: Attempts
     slots: asyncio.Semaphore
+    granted: Callable[[Iterable[str]], None]
     widest: int = 1
 
     async def run_expert(self, start: Start, depth: int = 0) -> Checkpoint:
@@ -72,6 +74,7 @@ class Tree:
                 return _Worked(await self._break(planned, ended, ended.verdict.error), ended.generations)
             acknowledged = ended.acknowledged if ended else earlier
             planned = planned if number == 1 else planned.again(number, acknowledged, records.results(run_id))
+            self.granted(planned.setting.env)
             async with self.slots:
                 ended = await self.attempts.begin(planned, self._past(start, acknowledged), self.widest)
         if isinstance(ended.verdict, Broken):

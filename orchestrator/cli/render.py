@@ -1,10 +1,10 @@
 """What a person sees while a job runs, purely: events fold into a View, a View becomes a line."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orchestrator.receipt import Receipt
+from orchestrator.receipt import Hop, Receipt
 from orchestrator.wire.event import Event, TerminalEvent
 from orchestrator.wire.platform_event import InitializeRuntime, SkillStarting
 from orchestrator.wire.state_event import (
@@ -21,6 +21,8 @@ from orchestrator.wire.stream_event import StartStreamingReasoning, StartStreami
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _THOUSAND = 1000
 _MINUTE = 60
+_NAMED = 3
+_HOPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +128,36 @@ def line(view: View, width: int, now: int) -> str:
 
 
 def receipt_lines(receipt: Receipt, unit: str) -> tuple[str, ...]:
-    """Say what a job took; `unit` is what its Sandboxes were: container, process. Hops follow, a line each."""
+    """Say what a job took; `unit` is what its Sandboxes were: container, process. Hops follow, a line each if few."""
     parts = (
         count(receipt.containers, unit, f"{unit}es" if unit.endswith("s") else f"{unit}s"),
-        "0 keys inside",
-        count(len(receipt.hosts), "host", "hosts"),
+        _named(receipt.variables, "key inside", "keys inside"),
+        _named(receipt.hosts, "host", "hosts"),
         tokens(receipt.usage.total_tokens),
         *([] if receipt.cost is None else [dollars(receipt.cost)]),
         f"{receipt.seconds:.1f} s",
     )
-    hops = (f"  hop to {plain(hop.expert_key)}: {hop.seconds * 1000:.0f} ms" for hop in receipt.hops)
-    return (" · ".join(parts), *hops)
+    return (" · ".join(parts), *_hop_lines(receipt.hops))
+
+
+def _named(names: Sequence[str], one: str, many: str) -> str:
+    """Count, and name as many as a line can hold."""
+    listed = f" ({plain(', '.join(names))})" if 0 < len(names) <= _NAMED else ""
+    return count(len(names), one, many) + listed
+
+
+def _hop_lines(hops: Sequence[Hop]) -> Iterator[str]:
+    if len(hops) <= _HOPS:
+        yield from (f"  hop to {plain(hop.expert_key)}: {_milliseconds(hop.seconds)}" for hop in hops)
+        return
+    by_length = sorted(hops, key=lambda hop: hop.seconds)
+    usual, longest = by_length[len(hops) // 2], by_length[-1]
+    told = f"{_milliseconds(usual.seconds)} at the median, {_milliseconds(longest.seconds)} the longest"
+    yield f"  {len(hops)} hops: {told}, to {plain(longest.expert_key)}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
 
 
 def count(number: int, one: str, many: str) -> str:

@@ -32,7 +32,7 @@ ENV = {"WEB_KEY": "canary-web", "OWN_NOTE": "canary-note"}
 
 
 async def test_g15_each_run_is_given_its_own_and_it_is_recorded(project: Make) -> None:
-    """A delegate gets its own variables, hosts and delegates and nothing of its coordinator's; names alone are kept."""
+    """A delegate gets its own variables, hosts and delegates, nothing of its coordinator's; names alone are kept and told."""
     made = project(TEAM, {"boss": [use(ask("helper", "help")), say("done")], "helper": [say("helped")]})
     toml = made.directory / "perstack.toml"
     script = "/workspace/tools.py" if made.backend == "docker" else str(made.workspace / "tools.py")
@@ -63,6 +63,7 @@ async def test_g15_each_run_is_given_its_own_and_it_is_recorded(project: Make) -
         exec=Reach(), skills={"far": Reach(hosts=("mcp.example.org", "files.example.org"))}, delegates=()
     )
     assert "canary" not in _settings(made.store)
+    assert "2 keys inside (OWN_NOTE, WEB_KEY)" in result.stderr
 
 
 def _settings(store: Path) -> str:

@@ -179,7 +179,7 @@ async def test_does_not_start(tmp_path: Path, how: str, reason: str) -> None:
 async def test_missing_command(tmp_path: Path) -> None:
     """A command that is not in the image is named."""
     declared = StdioSkill(name="kit", command="no-such-program", args=("x",))
-    with pytest.raises(SkillError, match="command 'no-such-program' was not found in the runtime image"):
+    with pytest.raises(SkillError, match="command 'no-such-program' was not found; correct it"):
         async with connect(declared, Grant(), inside.surroundings(tmp_path)):
             pass
 

@@ -24,6 +24,7 @@ from orchestrator.wire.run import Grant
 from orchestrator.wire.skill import BASE_SKILL, StdioSkill
 
 _EXIT_SECONDS = 1.0
+_REMEDY = "correct it in perstack.toml, or name an image that has it by --image"
 
 
 def command_line(skill: StdioSkill) -> tuple[str, ...]:
@@ -75,7 +76,7 @@ async def _open(
     log = SkillLog(skill.name, surroundings.emitter)
     surroundings.emitter.emit(SkillStarting, skill_name=skill.name, command=command[0], args=command[1:])
     times = [time.perf_counter()]
-    child = await _start(stack, skill, _actual(command, grant, surroundings), grant, surroundings)
+    child = await _start(stack, skill, _actual(skill, command, grant, surroundings), grant, surroundings)
     times.append(time.perf_counter())
     try:
         async with asyncio.timeout(patience.start):
@@ -90,7 +91,7 @@ async def _open(
     return McpSession(connection, tools, surroundings.part_id)
 
 
-def _actual(command: tuple[str, ...], grant: Grant, surroundings: Surroundings) -> tuple[str, ...]:
+def _actual(skill: StdioSkill, command: tuple[str, ...], grant: Grant, surroundings: Surroundings) -> tuple[str, ...]:
     """What is really started: npx and uvx would fetch what is installed already."""
     program = grant.program
     if program is None:
@@ -99,7 +100,7 @@ def _actual(command: tuple[str, ...], grant: Grant, surroundings: Surroundings) 
     try:
         runner = toolchain.node(surroundings.path) if program.runs_on_node else ()
     except toolchain.ToolMissingError as error:
-        message = f"skill needs a program: {error}"
+        message = f"skill {skill.name!r} does not start: {error}"
         raise SkillError(message) from error
     return (*runner, entry, *program.args)
 
@@ -112,7 +113,7 @@ async def _start(
     try:
         return await place.enclosure.start(command, env=place.env, cwd=directory, line_bytes=LINE_BYTES)
     except FileNotFoundError as error:
-        sentence = f"skill {skill.name!r} does not start: command {command[0]!r} was not found in the runtime image"
+        sentence = f"skill {skill.name!r} does not start: command {command[0]!r} was not found; {_REMEDY}"
         raise SkillError(sentence) from error
     except (OSError, ValueError) as error:
         sentence = f"skill {skill.name!r} does not start: command {command[0]!r} cannot be run: {error}"

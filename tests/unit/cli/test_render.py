@@ -124,10 +124,23 @@ def test_the_receipt() -> None:
         hops=(Hop("aide", 0.0124),),
     )
     assert receipt_lines(receipt, "container") == (
-        "3 containers · 0 keys inside · 1 host · 950 tokens · 1.4 s",
+        "3 containers · 0 keys inside · 1 host (api.example.com) · 950 tokens · 1.4 s",
         "  hop to aide: 12 ms",
     )
     assert receipt_lines(Receipt(containers=1), "process")[0].startswith("1 process · ")
+
+
+def test_the_receipt_says_which_keys_went_inside() -> None:
+    """What skills were granted is named; where it is much it is counted."""
+    assert "· 1 key inside (EXA_API_KEY) ·" in receipt_lines(Receipt(variables=("EXA_API_KEY",)), "container")[0]
+    assert "· 4 keys inside · 0 hosts ·" in receipt_lines(Receipt(variables=tuple("ABCD")), "container")[0]
+
+
+def test_many_hops_are_one_line() -> None:
+    """A job of a hundred Runs does not scroll its own result away."""
+    hops = tuple(Hop("aide", milliseconds / 1000) for milliseconds in range(1, 101))
+    lines = receipt_lines(Receipt(hops=hops), "container")
+    assert lines[1:] == ("  100 hops: 51 ms at the median, 100 ms the longest, to aide",)
 
 
 @pytest.mark.parametrize("text", ["\x1b[31mred", "\x1b]0;title\x07", "\x9b2J", "a\rb", "a\u202eb", "a\nb", "\u2028"])
