@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import explain, history, install, shell, start, taking_up
+from orchestrator.cli.help_page import HelpPage
 from orchestrator.cli.options import RunOptions, with_options
 from orchestrator.errors import OrchestratorError
 from orchestrator.version import VERSION
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name=_NAME, standalone_mode=False)
     except typer.TyperException as error:
-        return _complain(f"{error.format_message().rstrip('.')}; see {_command(error)} --help", 2)
+        return _complain(f"{error.format_message().rstrip('.')}; see {_path_of(error)} --help", 2)
     except OrchestratorError as error:
         return _complain(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _command(error: typer.TyperException) -> str:
+def _path_of(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)  # only errors of usage know the command they happened in
     return context.command_path if context is not None else _NAME
 
@@ -73,7 +74,10 @@ def _options(
     """Run Experts, each in a container of its own."""
 
 
-@app.command(context_settings={"max_content_width": 110})
+_WIDE = {"max_content_width": 110}
+
+
+@app.command(cls=HelpPage, context_settings=_WIDE, short_help="Run an Expert; its events go to stdout, for scripts.")
 @with_options(RunOptions)
 def run(
     options: RunOptions,
@@ -86,11 +90,14 @@ def run(
     return work(replace(options, expert_key=expert, query=query), os.environ)
 
 
-app.command(context_settings={"max_content_width": 110})(start.start)
-app.command(context_settings={"max_content_width": 110})(install.install)
-app.command(context_settings={"max_content_width": 110})(explain.explain)
-app.command(context_settings={"max_content_width": 110})(shell.shell)
-app.command(context_settings={"max_content_width": 110})(history.log)
-app.command(context_settings={"max_content_width": 110})(history.record)
-app.command(context_settings={"max_content_width": 110})(taking_up.resume)
-app.command(context_settings={"max_content_width": 110})(taking_up.prune)
+for _command, _short in (
+    (start.start, "The same as a conversation in the terminal."),
+    (install.install, "Fetch the packages of all skills, and write perstack.lock."),
+    (explain.explain, "Say what an Expert may read, reach and use."),
+    (shell.shell, "Open a shell in an Expert's Sandbox."),
+    (history.log, "Show what a job did: events, Runs, what they cost."),
+    (history.record, "Turn a job into a file of replies that replays it."),
+    (taking_up.resume, "Finish a job that was cut off or cancelled."),
+    (taking_up.prune, "Remove Sandboxes that nobody answers for."),
+):
+    app.command(cls=HelpPage, context_settings=_WIDE, short_help=_short)(_command)

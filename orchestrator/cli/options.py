@@ -13,7 +13,7 @@ _Text = str | None
 _Texts = tuple[str, ...]
 _Seconds = float | None
 
-Storage = Annotated[str, typer.Option(envvar="PERSTACK_STORAGE_PATH", help="Directory of job records.")]
+Storage = Annotated[str, typer.Option(metavar="DIR", envvar="PERSTACK_STORAGE_PATH", help="Directory of job records.")]
 Prices = Annotated[
     str | None,
     typer.Option(metavar="FILE", envvar="PERSTACK_PRICES", help="Your prices of models, as docs/costs.md says."),
@@ -37,11 +37,12 @@ class ClusterOptions:
     """
 
     namespace: Annotated[
-        _Text, typer.Option(envvar="PERSTACK_NAMESPACE", help="Namespace of the Sandboxes. [default]")
+        _Text,
+        typer.Option(metavar="NAME", envvar="PERSTACK_NAMESPACE", help="Namespace of the Sandboxes. [default]"),
     ] = None
-    claim: Annotated[_Text, typer.Option(envvar="PERSTACK_CLAIM", help="PersistentVolumeClaim of the workspace.")] = (
-        None
-    )
+    claim: Annotated[
+        _Text, typer.Option(metavar="NAME", envvar="PERSTACK_CLAIM", help="PersistentVolumeClaim of the workspace.")
+    ] = None
     claim_mount: Annotated[
         _Text, typer.Option(metavar="DIR", envvar="PERSTACK_CLAIM_MOUNT", help="Where the claim is mounted here.")
     ] = None
@@ -86,9 +87,13 @@ class RunOptions(ClusterOptions):
     `after`, the stored events that follow this position are written first.
     """
 
-    config: Annotated[_Text, typer.Option(help="perstack.toml to use; else the nearest one upward.")] = None
+    config: Annotated[
+        _Text, typer.Option(metavar="FILE", help="perstack.toml to use; else the nearest one upward.")
+    ] = None
     strict: Annotated[bool, typer.Option("--strict", help="Unknown keys in perstack.toml are errors.")] = False
-    workspace: Annotated[_Text, typer.Option(help="Directory mounted at /workspace. [./workspace]")] = None
+    workspace: Annotated[_Text, typer.Option(metavar="DIR", help="Directory mounted at /workspace. [./workspace]")] = (
+        None
+    )
     user: User = None
     workspaces: Annotated[
         _Text,
@@ -96,17 +101,19 @@ class RunOptions(ClusterOptions):
     ] = None
     storage: Storage = "perstack"
     backend: Backend = "docker"
-    model: Annotated[_Text, typer.Option(help="Model of the provider.")] = None
-    provider: Annotated[_Text, typer.Option(help="API to call: anthropic, openai, google, scripted, …")] = None
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps of the whole job. [100]")] = None
-    max_retries: Annotated[int | None, typer.Option(min=0, help="Retries of one generation. [5]")] = None
+    model: Annotated[_Text, typer.Option(metavar="NAME", help="Model of the provider.")] = None
+    provider: Annotated[
+        _Text, typer.Option(metavar="NAME", help="API to call: anthropic, openai, google, scripted, …")
+    ] = None
+    max_steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Steps of the whole job. [100]")] = None
+    max_retries: Annotated[int | None, typer.Option(metavar="N", min=0, help="Retries of one generation. [5]")] = None
     reasoning_budget: Annotated[
         _Text, typer.Option(metavar="LEVEL|TOKENS", help="none, minimal, low, medium, high, or tokens. [low]")
     ] = None
     timeout_ms: Annotated[
         int | None, typer.Option("--timeout", metavar="MS", min=1, help="For one generation. [300000]")
     ] = None
-    job_id: Annotated[_Text, typer.Option(help="Id of the new job.")] = None
+    job_id: Annotated[_Text, typer.Option(metavar="ID", help="Id of the new job.")] = None
     env: Annotated[
         _Texts, typer.Option(metavar="NAME", help="Variable given to EXPERT's skills and exec. Repeatable.")
     ] = ()
@@ -116,7 +123,7 @@ class RunOptions(ClusterOptions):
     allow_domain: Annotated[
         _Texts, typer.Option(metavar="SKILL=HOST", help="Let a skill reach a host. Repeatable.")
     ] = ()
-    image: Annotated[_Text, typer.Option(envvar="PERSTACK_RUNTIME_IMAGE", help="Runtime image.")] = None
+    image: Annotated[_Text, typer.Option(metavar="NAME", envvar="PERSTACK_RUNTIME_IMAGE", help="Runtime image.")] = None
     runtime_class: Annotated[
         _Text, typer.Option(metavar="NAME", help="What runs Sandboxes in the engine: runsc (gVisor), kata, …")
     ] = None

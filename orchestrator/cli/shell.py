@@ -19,7 +19,7 @@ def shell(
     options: RunOptions,
     expert: Annotated[str, typer.Argument(metavar="EXPERT", help="Key of the Expert in perstack.toml.")],
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="What to start; else a shell.")
+        list[str] | None, typer.Argument(metavar="-- COMMAND", help="What to start; else a shell.")
     ] = None,
     *,
     skill: Annotated[str | None, typer.Option(metavar="NAME", help="In the place of this skill, not of exec.")] = None,

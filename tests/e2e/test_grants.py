@@ -32,7 +32,7 @@ ENV = {"WEB_KEY": "canary-web", "OWN_NOTE": "canary-note"}
 
 
 async def test_g15_each_run_is_given_its_own_and_it_is_recorded(project: Make) -> None:
-    """A delegate gets its own variables, hosts and delegates, nothing of its coordinator's; names alone are kept and told."""
+    """A delegate gets its own variables, hosts and delegates, nothing of its coordinator's; names are kept."""
     made = project(TEAM, {"boss": [use(ask("helper", "help")), say("done")], "helper": [say("helped")]})
     toml = made.directory / "perstack.toml"
     script = "/workspace/tools.py" if made.backend == "docker" else str(made.workspace / "tools.py")

@@ -1,5 +1,6 @@
 """The command line as a process: what it says and returns before anything runs."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from orchestrator.cli import main
+from orchestrator.cli.help_page import SECTIONS
+from orchestrator.cli.options import RunOptions
 
 OPTIONS = (
     *("config", "strict", "workspace", "storage", "backend", "runtime", "model", "provider", "max-steps"),
@@ -76,6 +79,25 @@ def test_help_lists_commands_and_options(tmp_path: Path, capsys: pytest.CaptureF
     assert (run.returncode, run.stderr) == (0, "")
     for option in OPTIONS:
         assert f"--{option}" in run.stdout, option
+
+
+def test_help_stands_in_sections(in_process: InProcess) -> None:
+    """What everybody needs comes first, a cluster's options last, and nothing is cut or speaks of Python's types."""
+    written = in_process("run", "--help").stdout
+    titles = [line.rstrip(":") for line in written.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == [
+        *("Arguments", "Options", "Going on with a job", "Model and limits", "What Experts are given", "Sandboxes"),
+        *("Many users on one machine", "With --backend kubernetes"),
+    ]
+    assert written.startswith("Usage: perstack-orch run [OPTIONS] EXPERT QUERY\n")
+    assert "<" not in written
+    assert "..." not in in_process("--help").stdout.partition("Commands:")[2]
+
+
+def test_every_option_in_a_section_is_one() -> None:
+    """A name that is nobody's any more would leave its option where it does not belong."""
+    known = {field.name for field in dataclasses.fields(RunOptions)}
+    assert frozenset[str]().union(*SECTIONS.values()) <= known
 
 
 def test_help_imports_no_command(tmp_path: Path) -> None:
