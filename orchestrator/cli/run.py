@@ -43,6 +43,7 @@ EXIT_CODES = {
 
 _SIGPIPE = 141
 NO_ISOLATION = "--backend process gives no isolation: Experts run as processes with your files and network"
+EVENTS_HERE = "events follow, one a line; > FILE keeps them apart, and perstack-orch start is made for reading along"
 IN_CONTAINER = "the container around this is the sandbox: Experts and their delegates are processes in it"
 
 
@@ -165,7 +166,11 @@ def _advice(job: Job, outcome: Outcome | None, store: Store, command: Callable[.
 def _report(options: RunOptions, job: Job) -> "Terminal | Log":
     unit = {"process": "process"}.get(options.backend, "container")
     if sys.stderr.isatty():
-        return Terminal(sys.stderr, unit, expert_key=job.expert_key, hide=hide(job.secrets), verbose=options.verbose)
+        hides, live = hide(job.secrets), not sys.stdout.isatty()
+        shown = Terminal(sys.stderr, unit, expert_key=job.expert_key, hide=hides, live=live, verbose=options.verbose)
+        if not live:
+            shown.say(EVENTS_HERE)
+        return shown
     # structlog takes longer to import than a terminal needs.
     from orchestrator.cli.log import Log  # noqa: PLC0415
 

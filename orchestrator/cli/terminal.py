@@ -24,16 +24,25 @@ _DEFAULT_WIDTH = 80
 class Terminal:
     """Keeps one line at the bottom of the terminal up to date, and writes lasting lines above it.
 
-    `hide` takes secrets out of what is written.
+    `hide` takes secrets out of what is written. Without `live` there is no such line: something else is written there.
     """
 
-    def __init__(
-        self, stream: TextIO, unit: str, *, expert_key: str, hide: Callable[[str], str], verbose: bool = False
+    def __init__(  # noqa: PLR0913 - where to write, what of, and how
+        self,
+        stream: TextIO,
+        unit: str,
+        *,
+        expert_key: str,
+        hide: Callable[[str], str],
+        live: bool = True,
+        verbose: bool = False,
     ) -> None:
         self._stream = stream
         self._unit = unit
         self._expert_key = expert_key
         self._hide = hide
+        self._live = live
+        self._clear = _CLEAR if live else ""
         self._verbose = verbose
         self._view = View(began=now())
         self._timer: asyncio.TimerHandle | None = None
@@ -43,18 +52,19 @@ class Terminal:
         """Nothing is needed first."""
 
     def __enter__(self) -> Self:
-        self._tick()
+        if self._live:
+            self._tick()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._write(_CLEAR)
+        self._write(self._clear)
 
     def say(self, text: str) -> None:
         """Write a line that stays."""
         cleaned = plain(self._hide(text), keep="\n")
-        self._write(f"{_CLEAR}perstack-orch: {cleaned}\n")
+        self._write(f"{self._clear}perstack-orch: {cleaned}\n")
 
     def warn(self, text: str) -> None:
         """Write a warning."""
@@ -75,7 +85,7 @@ class Terminal:
 
     def finish(self, outcome: Outcome) -> None:
         """Write the result, or what the Expert asks, and the receipt."""
-        self._write(_CLEAR)
+        self._write(self._clear)
         self._view = replace(self._view, working={})
         if outcome.text:
             text = plain(outcome.text, keep="\n\t")

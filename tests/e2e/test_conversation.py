@@ -130,14 +130,33 @@ def test_nothing_from_a_container_steers_the_terminal(project: Make) -> None:
 
 
 @pytest.mark.parametrize("backend", ["process"])
+def test_run_keeps_a_line_live_and_ends_in_result_and_receipt(project: Make) -> None:
+    """With its events in a file, a person sees who works on what, then the answer and what it took, and no more."""
+    replies = {"boss": [use(ask("left", "l")), say("all done")], "left": [say("half") | {"delayMs": 1_000}]}
+    made = project(TEAM, replies)
+    command = shlex.join([*COMMAND, "run", "--backend", made.backend, "boss", "go"]) + " > events.jsonl"
+    with typist(("/bin/sh", "-c", command), made.directory, _env()) as person:
+        person.see(r"\r\x1b\[Kboss > left · step 2 · asking the model · 0 tokens · 0:0\d")
+        person.see(r"\r\x1b\[Kboss: all done\r\n\r\n3 processes · 0 keys inside · 0 hosts · 0 tokens · \d+\.\d s\r\n")
+        person.see(r"  hop to left: \d+ ms\r\n  hop to boss: \d+ ms\r\n(?:\r\x1b\[K)?$")
+        assert person.end() == 0
+    assert len((made.directory / "events.jsonl").read_text().splitlines()) > 10
+
+
+@pytest.mark.parametrize("backend", ["process"])
 def test_run_shows_the_question_and_how_to_answer_it(project: Make) -> None:
-    """At a terminal the question is shown, and the command that was written answers it when it is copied."""
+    """At a terminal the question is shown, and the command that was written answers it when it is copied.
+
+    Where events are written to the same terminal there is no live line among them.
+    """
     made = project(ASKING, {"one": [use(("confirm", {"q": "ready?\x1b[2J"})), say("then go")]})
     options = ("--backend", made.backend, "--storage", "my records")
     with typist((*COMMAND, "run", *options, "--job-id", "j", "one", "begin"), made.directory, _env()) as person:
         person.see(r"one asks you \(confirm\): ready\?")
         command = person.see(r"waits for the answer to its question: perstack-orch (.*) ANSWER\r\n")[1]
         assert person.end() == 4
+        assert "\x1b[K" not in person.text
+        assert "\x1b[2J" not in person.text
     answered = (*COMMAND, *shlex.split(command), "yes")
     ran = subprocess.run(answered, cwd=made.directory, env=_env(), capture_output=True, timeout=120, check=False)
     assert (ran.returncode, b"then go" in ran.stdout) == (0, True), ran.stderr
@@ -149,7 +168,7 @@ def test_who_stops_a_job_is_told_how_to_finish_it(project: Make) -> None:
     made = project(ONE, {"one": [say("slow") | {"delayMs": 3_000}]})
     options = ("--backend", made.backend, "--storage", "my records")
     with typist((*COMMAND, "run", *options, "--job-id", "j", "one", "go"), made.directory, _env()) as person:
-        person.see("asking the model")
+        person.see('"type":"startGeneration"')
         person.type("\x03")
         command = person.see(r"job j was stopped; finish it: perstack-orch (.*)\r\n")[1]
         assert person.end() == 130
