@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from typer import Context
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from orchestrator.cli.options import CLUSTER
 
 if TYPE_CHECKING:
-    from typer._click import HelpFormatter
+    from typer._click import Context, HelpFormatter
 
 SECTIONS: Mapping[str, frozenset[str]] = {
     "Going on with a job": frozenset({"continue_latest", "continue_job", "resume_from", "answers"}),
@@ -33,11 +32,11 @@ _RANGE = re.compile(r"  \[x>=[^\]]*\]$|; x>=[^\]]*(?=\]$)")
 class HelpPage(TyperCommand):
     """A command whose options stand in sections."""
 
-    def collect_usage_pieces(self, ctx: Context) -> list[str]:
+    def collect_usage_pieces(self, ctx: "Context") -> list[str]:
         """Name the arguments as they are named below."""
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
-    def format_options(self, ctx: Context, formatter: "HelpFormatter") -> None:
+    def format_options(self, ctx: "Context", formatter: "HelpFormatter") -> None:
         """Write arguments, options that belong to no section, and the sections."""
         arguments = [
             (each.display_name_raw, each.help or "") for each in self.params if isinstance(each, TyperArgument)
@@ -47,7 +46,7 @@ class HelpPage(TyperCommand):
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
-    def _options(self, ctx: Context) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    def _options(self, ctx: "Context") -> Iterator[tuple[str, list[tuple[str, str]]]]:
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in (_OTHERS, *SECTIONS)}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx) if isinstance(param, TyperOption) else None

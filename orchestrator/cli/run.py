@@ -155,11 +155,11 @@ def _advice(job: Job, outcome: Outcome | None, store: Store, command: Callable[.
             return f"Expert {job.expert_key!r} stopped by an error: {outcome.error or 'it gave none'}"
         case JobStatus.STOPPED_BY_MAX_STEPS:
             limit, more = count(job.max_steps, "step", "steps"), str(2 * job.max_steps)
-            words = ("run", "--continue-job", job.id, "--max-steps", more, job.expert_key, "Go on.")
-            return f"Expert {job.expert_key!r} stopped at the limit of {limit}; allow more: {command(*words)}"
+            allowed = command("run", "--continue-job", job.id, "--max-steps", more, job.expert_key, "Go on.")
+            return f"Expert {job.expert_key!r} stopped at the limit of {limit}; allow more: {allowed}"
         case JobStatus.STOPPED_BY_INTERACTIVE_TOOL:
-            words = ("run", "--continue-job", job.id, "-i", job.expert_key, "ANSWER")
-            return f"Expert {job.expert_key!r} waits for the answer to its question: {command(*words)}"
+            answered = command("run", "--continue-job", job.id, "-i", job.expert_key, "ANSWER")
+            return f"Expert {job.expert_key!r} waits for the answer to its question: {answered}"
     return None
 
 
