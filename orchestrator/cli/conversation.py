@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.broker.egress import Wanted
-from orchestrator.cli.render import count, plain
+from orchestrator.cli.render import plain
 from orchestrator.continuation import GoOn
+from orchestrator.units import count
 from orchestrator.wire.job import JobStatus
 from orchestrator.wire.message import ToolCall
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.receipt import Hop, Receipt
+from orchestrator.units import count
 from orchestrator.wire.event import Event, TerminalEvent
 from orchestrator.wire.platform_event import InitializeRuntime, SkillStarting
 from orchestrator.wire.state_event import (
@@ -121,7 +122,7 @@ def line(view: View, width: int, now: int) -> str:
     elapsed = clock((now - view.began) // 1000 if view.began is not None else 0)
     tail = f"{tokens(view.tokens)} · {elapsed}"
     if not view.working:
-        return fit(f"starting · {tail}", width)
+        return fit(f"{'between Runs' if view.paths else 'starting'} · {tail}", width)
     *others, work = sorted(view.working.values(), key=lambda work: len(work.path))
     more = f" (+{len(others)})" if others else ""
     return fit(plain(f"{' > '.join(work.path)}{more} · step {work.step} · {work.doing} · {tail}"), width)
@@ -158,11 +159,6 @@ def _hop_lines(hops: Sequence[Hop]) -> Iterator[str]:
 
 def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
-
-
-def count(number: int, one: str, many: str) -> str:
-    """Say how many of something there are."""
-    return f"{number} {one if number == 1 else many}"
 
 
 def plain(text: str, *, keep: str = "") -> str:

@@ -16,7 +16,7 @@ from orchestrator.cli.cluster import UNENFORCED, cluster_of
 from orchestrator.cli.hurry import hurrying
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
-from orchestrator.cli.render import count, plain
+from orchestrator.cli.render import plain
 from orchestrator.cli.signals import stoppable
 from orchestrator.cli.stdout import Stdout
 from orchestrator.cli.terminal import Terminal
@@ -29,6 +29,7 @@ from orchestrator.outcome import Outcome
 from orchestrator.plan import Job
 from orchestrator.request import provider_of
 from orchestrator.store import Store
+from orchestrator.units import count
 from orchestrator.wire.job import JobStatus
 
 if TYPE_CHECKING:

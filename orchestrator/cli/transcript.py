@@ -52,8 +52,7 @@ def _arguments(args: dict[str, Any]) -> str:
 
 def _answer(result: ToolResult) -> str:
     text = " ".join(part.text for part in result.result if isinstance(part, TextPart))
-    first, *more = text.strip().splitlines() or [""]
-    said = f"{plain(first)}{' …' if more else ''}"
+    said = " ".join(plain(text).split())
     return f"failed: {said}" if result.is_error else f"answered: {said}"
 
 

@@ -12,6 +12,7 @@ from orchestrator.history.digest import digest, speech
 from orchestrator.history.grants import grant_lines
 from orchestrator.history.runs import RunNode
 from orchestrator.history.selection import Entry
+from orchestrator.units import count
 from orchestrator.wire.checkpoint import CheckpointHead
 from orchestrator.wire.job import JobRecord
 from orchestrator.wire.message import Message
@@ -31,8 +32,9 @@ def job_table(jobs: Iterable[JobRecord]) -> Iterator[str]:
 
 def job_line(job: JobRecord) -> str:
     """Write what is known of one job in a line."""
-    name, status, expert, steps, tokens, started, duration = _job_row(job)
-    return f"job {name}: {status}, Expert {expert}, {steps} steps, {tokens} tokens, started {started}, took {duration}"
+    name, status, expert, _, _, started, duration = _job_row(job)
+    used = f"{count(job.total_steps, 'step', 'steps')}, {count(job.usage.total_tokens, 'token', 'tokens')}"
+    return f"job {name}: {status}, Expert {expert}, {used}, started {started}, took {duration}"
 
 
 def run_table(nodes: Sequence[RunNode], *, verbose: bool = False) -> Iterator[str]:
@@ -76,8 +78,9 @@ def summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     span = summary.get("stepRange")
     steps = f", steps {span['min']} to {span['max']}" if span else ""
     yield (
-        f"{summary['totalEvents']} events, {summary['errorCount']} errors, {summary['toolCallCount']} tool calls, "
-        f"{summary['delegationCount']} delegations{steps}"
+        f"{count(summary['totalEvents'], 'event', 'events')}, {count(summary['errorCount'], 'error', 'errors')}, "
+        f"{count(summary['toolCallCount'], 'tool call', 'tool calls')}, "
+        f"{count(summary['delegationCount'], 'delegation', 'delegations')}{steps}"
     )
 
 

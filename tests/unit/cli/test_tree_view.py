@@ -189,7 +189,7 @@ def test_no_line_is_too_wide_or_steers_the_terminal(key: str, width: int) -> Non
                     ),
                 ),
             ),
-            ["  exec failed:  ]0;x no …"],
+            ["  exec failed: ]0;x no more"],
         ),
         (_event(StartGeneration, "r", "boss", 1), []),
         (
