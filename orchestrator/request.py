@@ -28,7 +28,8 @@ from orchestrator.wire.run import EventDetail
 from orchestrator.wire.skill import StdioSkill
 from orchestrator.workspace import keep_store_apart, prepare
 
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?:^|_)(?:PAT|PWD)$", re.IGNORECASE)
+# PWD alone is where a shell is, and would be masked in every message that names a file.
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?:^|_)PAT$|_PWD$", re.IGNORECASE)
 
 
 def make_job(  # noqa: PLR0913 - what may be wished for, all but three by default

@@ -21,6 +21,7 @@ _INTERRUPTED = 130
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     help="Run Experts, each in a container of its own.",
 )
@@ -66,12 +67,16 @@ def _version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
 
 @app.callback()
 def _options(
+    context: typer.Context,
     *,
-    version: Annotated[
+    _asked: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Run Experts, each in a container of its own."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 _WIDE = {"max_content_width": 110}

@@ -43,7 +43,7 @@ def check(options: RunOptions) -> None:
         if not is_variable_name(name):
             _refuse("--env", name, "give the NAME of a variable, its value is taken from the environment")
         if is_protected(name):
-            _refuse("--env", name, "it decides which code runs, so no Expert is given it")
+            _refuse("--env", name, "it decides which code runs, so no Expert is given it; leave it out")
     _check_continuing(options)
     parse_user(options.run_as)
     _allowed(options.allow_domain)
@@ -174,7 +174,7 @@ def parse_user(text: str | None) -> User | None:
         _refuse("--run-as", text, "give a numeric UID or UID:GID")
     uid, gid = match.groups()
     if int(uid) == 0:
-        _refuse("--run-as", text, "Experts never run as root")
+        _refuse("--run-as", text, "Experts never run as root; name another user")
     return User(int(uid), int(gid if gid is not None else uid))
 
 

@@ -20,6 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from orchestrator.errors import ConfigError
 from orchestrator.providers import ModelRequest, OnDelta, Provider, ProviderSetting
+from orchestrator.units import count
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.identity import identify
 from orchestrator.wire.message import Message, TextPart, UserMessage
@@ -122,7 +123,7 @@ class Scripted:
         if replies is None:
             return _missing(f"no `when` of Expert {expert!r} in the script {self._file_name} fits its query")
         if request.generation >= len(replies):
-            return _missing(f"the script for Expert {expert!r} has only {len(replies)} replies")
+            return _missing(f"the script for Expert {expert!r} has only {count(len(replies), 'reply', 'replies')}")
         return replies[request.generation]
 
 

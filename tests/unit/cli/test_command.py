@@ -81,6 +81,13 @@ def test_help_lists_commands_and_options(tmp_path: Path, capsys: pytest.CaptureF
         assert f"--{option}" in run.stdout, option
 
 
+def test_without_a_command_there_is_help(in_process: InProcess) -> None:
+    """Who does not know one yet sees them all; to a script it is an error of usage."""
+    ran = in_process()
+    assert (ran.code, ran.stdout) == (2, "")
+    assert "Commands:\n  run " in ran.stderr
+
+
 def test_help_stands_in_sections(in_process: InProcess) -> None:
     """What everybody needs comes first, a cluster's options last, and nothing is cut or speaks of Python's types."""
     written = in_process("run", "--help").stdout
@@ -123,7 +130,6 @@ def test_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ("Missing command",)),
         (("frobnicate",), ("frobnicate", "see perstack-orch --help")),
         (("run",), ("EXPERT", "see perstack-orch run --help")),
         (("log", "again"), ("again", "see perstack-orch log --help")),

@@ -63,7 +63,7 @@ async def test_call_ids_differ_between_calls_generations_and_conversations(tmp_p
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (request(1), "the script for Expert 'coach' has only 1 replies"),
+        (request(1), "the script for Expert 'coach' has only 1 reply"),
         (request(expert="boss"), "the script replies.json has no replies for Expert 'boss'"),
         (request(expert="picky"), "no `when` of Expert 'picky' in the script replies.json fits its query"),
     ],
