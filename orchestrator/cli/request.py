@@ -45,6 +45,7 @@ def check(options: RunOptions) -> None:
         if is_protected(name):
             _refuse("--env", name, "it decides which code runs, so no Expert is given it; leave it out")
     _check_continuing(options)
+    _check_query(options)
     parse_user(options.run_as)
     _allowed(options.allow_domain)
     _prewarm(options.prewarm)
@@ -68,6 +69,12 @@ def _check_continuing(options: RunOptions) -> None:
         _refuse("--resume-from", options.resume_from, "it goes with --continue-job JOB")
     if options.answers and not (options.continue_latest or options.continue_job):
         message = "-i answers a question of a job; name it with --continue-job JOB, or --continue for the latest"
+        raise ConfigError(message)
+
+
+def _check_query(options: RunOptions) -> None:
+    if options.query is not None and not options.answers and not options.query.strip():
+        message = "the query is empty; say what the Expert is to do"
         raise ConfigError(message)
 
 

@@ -18,4 +18,4 @@ def start(
     """Run EXPERT as a conversation: its work live, its questions to you, and what you say next."""
     from orchestrator.cli.talk import talk  # noqa: PLC0415 - it imports everything
 
-    return talk(replace(options, expert_key=expert or "", query=query), os.environ)
+    return talk(replace(options, expert_key=expert or "", query=query or None), os.environ)

@@ -84,7 +84,8 @@ class _Installation:
                 raise PackageError(message) from error
             except _FailedError as error:
                 message = (
-                    f"package {package.spec!r} cannot be installed from {install.registries[package.kind]}: {error}"
+                    f"package {package.spec!r} cannot be installed from {install.registries[package.kind]}: {error}; "
+                    "check its name and version, or try again"
                 )
                 raise PackageError(message) from error
         (self._directory / MARKER).write_bytes(installed.to_json())

@@ -148,6 +148,7 @@ def test_version(tmp_path: Path) -> None:
         (("run", "--backend", "cursor", "one", "go"), ("cursor", "docker, kubernetes, process")),
         (("run", "--provider", "nobody", "one", "go"), ("nobody", "scripted")),
         (("run", "--events", "some", "one", "go"), ("--events", "full")),
+        (("run", "one", " "), ("query is empty",)),
         (("run", "--env", "A=B", "one", "go"), ("--env", "A=B")),
         (("run", "--env", "PATH", "one", "go"), ("--env", "PATH")),
         (("run", "--env-path", "absent.env", "one", "go"), ("absent.env",)),
