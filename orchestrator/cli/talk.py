@@ -80,11 +80,12 @@ def talk(options: RunOptions, environ: Mapping[str, str]) -> int:
     # The events then tell the container of each Run, and hosts can be asked about.
     job = replace(job, verbose=True, asks=True)
     conversation = _Conversation(options, environ, job, Store(cwd / options.storage))
-    code = conversation.held(how)
-    if conversation.began:
-        command = again(asked, environ, "start", "--continue-job", job.id, key)
-        tell(f"\nthis was job {job.id}; go on with it: {command}")
-    return code
+    try:
+        return conversation.held(how)
+    finally:
+        if conversation.began:
+            command = again(asked, environ, "start", "--continue-job", job.id, key)
+            tell(f"\nthis was job {job.id}; go on with it: {command}")
 
 
 class _Conversation:
