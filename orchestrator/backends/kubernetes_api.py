@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from orchestrator import tls
 from orchestrator.backends.http import Answer, BrokenError, Channel, Connection, RefusalError
 from orchestrator.backends.kubernetes_access import Access
 from orchestrator.errors import BackendError, BackendUnavailableError
@@ -161,9 +162,12 @@ class Api:
     async def _connect(self) -> Connection:
         parts = urlsplit(self.server)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        tls = self.access.tls
-        name = None if tls is None else self.access.server_name or parts.hostname
-        reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=tls, server_hostname=name, limit=_LINE)
+        host = parts.hostname or ""
+        if self.access.tls is None:
+            reader, writer = await asyncio.open_connection(host, port, limit=_LINE)
+        else:
+            name = self.access.server_name or host
+            reader, writer = await tls.open_connection(host, port, self.access.tls, name, _LINE)
         _keep_alive(writer.get_extra_info("socket"))
         return reader, writer
 
