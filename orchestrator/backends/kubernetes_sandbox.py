@@ -2,12 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 
 from orchestrator.backends import kubernetes_api
-from orchestrator.backends.http import BrokenError, RefusalError
 from orchestrator.backends.kubernetes_api import Object
 from orchestrator.backends.kubernetes_log import Mark, StampedLines, read_log
 from orchestrator.backends.kubernetes_manifest import GRACE_SECONDS, STDERR
@@ -102,7 +101,9 @@ class KubernetesSandbox:
                     return
             if self._removed or self._leaving:
                 return
-            why = waiting(self._watched.pods.now(self._name), self._watched.jobs.now(self._name), await self._events())
+            why = waiting(
+                self._watched.pods.now(self._name), self._watched.jobs.now(self._name), await self._warnings()
+            )
             if why.hope is not Hope.HELD:
                 left -= clock() - began
             if why.message != said:
@@ -225,17 +226,10 @@ class KubernetesSandbox:
         # There was no Pod yet; one may come, unless its Job is over or gone.
         return has_failed(job) if job is not None else bool(jobs.last(self._name))
 
-    async def _events(self) -> list[Object]:
-        """What the cluster tells about the Job and its Pod, oldest first; nothing where it cannot be asked."""
+    async def _warnings(self) -> Sequence[Object]:
+        """What the cluster warned of about the Pod, or about the Job while there is none."""
         pod = self._watched.pods.now(self._name)
-        about = self._name if pod is None else pod["metadata"]["name"]
-        try:
-            found = await self._watched.api.read(
-                kubernetes_api.events(self._watched.namespace), {"fieldSelector": f"involvedObject.name={about}"}
-            )
-        except (RefusalError, BrokenError):
-            return []
-        return sorted(found["items"], key=_told_at)
+        return await self._watched.warnings.about(self._name if pod is None else pod["metadata"]["name"])
 
     def _stderr(self) -> str:
         if self._state is None:
@@ -250,7 +244,3 @@ class KubernetesSandbox:
                 return file.read(_DETAIL_BYTES).decode(errors="replace").strip()
             except OSError:
                 return ""
-
-
-def _told_at(event: Object) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
