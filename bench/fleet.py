@@ -1,0 +1,220 @@
+"""Thousands of Jobs in flight from one orchestrator, on nodes that do not exist (dev/kwok).
+
+python -m bench.fleet COUNT writes what it took to stdout as JSON.
+"""
+
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench import kwok
+from bench.section import Section, Target, rows
+from orchestrator.backends import kubernetes, naming
+from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
+from orchestrator.launching import exit_of
+from orchestrator.sandbox import MIB, Backend, BrokerAddress, Sandbox, SandboxSpec, User
+
+JOBS, REPLACED, MEGABYTES, WRITES = 5000, 500, 400, 6
+_NAME = "fleet"
+_ROOT = Path("/fleet")
+_BROKER = BrokerAddress(("127.0.0.1",), 1, 2, "0" * 64)
+"""Pods that only say that they run go to no broker, and mount nothing."""
+
+_WATCH_SECONDS = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Megabytes of the orchestrator: with no Job, with half of them, with all, after some were replaced; at most.
+
+    `up` are the seconds until all ran, `cpu` what the orchestrator used until then, `heard` the seconds until a line
+    had come from every Sandbox, `removed` those until all were gone. `asked` counts what it asked the API server for in
+    all `seconds`, by verb and kind.
+    """
+
+    jobs: int
+    replaced: int
+    megabytes: tuple[int, int, int, int]
+    peak: int
+    up: float
+    cpu: float
+    heard: float
+    removed: float
+    seconds: float
+    asked: dict[str, int]
+
+    @property
+    def writes(self) -> float:
+        """To the API, for each Job."""
+        return sum(self.asked.get(f"{verb} jobs", 0) for verb in ("create", "patch", "delete")) / (
+            self.jobs + self.replaced
+        )
+
+    @property
+    def watches(self) -> float:
+        """Of Pods at a time; each is begun anew after some minutes."""
+        return self.asked["watch pods"] / max(1.0, self.seconds / _WATCH_SECONDS)
+
+
+def fleet() -> Section:
+    """Measure."""
+    with kwok.empty(_NAME):
+        command = [sys.executable, "-m", "bench.fleet", str(JOBS), str(REPLACED)]
+        found = Fleet(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+    none, half, full, after = found.megabytes
+    counted = ("list jobs", "watch jobs", "list pods", "watch pods", "list networkpolicies", "list events")
+    memory = (
+        ("no Job", none),
+        (f"{found.jobs // 2} Jobs", half),
+        (f"{found.jobs} Jobs", full),
+        (f"{found.jobs} Jobs, {found.replaced} of them replaced", after),
+        ("at most", found.peak),
+    )
+    text = (
+        f"{found.jobs} Jobs at once from one orchestrator, their logs followed, on nodes that do not exist: all ran "
+        f"after {found.up:.0f} s, for {found.cpu * 1000 / found.jobs:.0f} ms of its CPU time each; a line that each "
+        f"wrote had come from all {found.heard:.1f} s later; {found.replaced} were replaced; all were removed in "
+        f"{found.removed:.0f} s.\n\n"
+        + rows(["in flight", "memory of the orchestrator"], *([what, f"{megabytes} MB"] for what, megabytes in memory))
+        + "\n\n"
+        + rows(
+            [f"asked of the API server in {found.seconds:.0f} s", "times"],
+            *([each, found.asked.get(each, 0)] for each in counted),
+        )
+    )
+    return Section(
+        "A fleet",
+        text,
+        (
+            Target(
+                f"memory with {JOBS} Jobs in flight", f"≤ {MEGABYTES} MB", f"{found.peak} MB", found.peak <= MEGABYTES
+            ),
+            Target("watches of Pods for all of them", "1", f"{found.watches:.0f}", found.watches <= 1),
+            Target("writes to the API for each of them", f"≤ {WRITES}", f"{found.writes:.1f}", found.writes <= WRITES),
+        ),
+    )
+
+
+@dataclass(slots=True)
+class _Flight:
+    """What is in flight: Sandboxes that run, those of them that told a line, and what ends each."""
+
+    backend: Backend
+    running: int = 0
+    told: int = 0
+    over: dict[int, asyncio.Event] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def fly(self, number: int) -> None:
+        """Launch a Sandbox, read what it tells and wait for its end as an attempt of a Run does, until it is over."""
+        over = self.over[number] = asyncio.Event()
+        async with self.backend.launch(_spec(number)) as sandbox:
+            reading = asyncio.ensure_future(self._read(sandbox))
+            ending = asyncio.ensure_future(exit_of(sandbox))
+            await sandbox.started()
+            self.running += 1
+            self._changed.set()
+            await over.wait()
+            self.running -= 1
+            for task in (reading, ending):
+                task.cancel()
+            await asyncio.wait((reading, ending))
+
+    async def until(self, *, running: int = 0, told: int = 0) -> float:
+        """Wait until so many run, or have told so many lines; give the seconds that took."""
+        began = time.monotonic()
+        while self.running < running or self.told < told:
+            await self._changed.wait()
+            self._changed.clear()
+        return time.monotonic() - began
+
+    async def _read(self, sandbox: Sandbox) -> None:
+        async for _ in sandbox.lines():
+            self.told += 1
+            self._changed.set()
+
+
+def _spec(number: int) -> SandboxSpec:
+    name, deadline = naming.sandbox_name(_NAME, number, _NAME), int(time.time()) + 3600
+    return SandboxSpec(
+        name=name,
+        image="none",
+        workspace=_ROOT / "ws",
+        state=_ROOT / "state" / name,
+        user=User(65532, 65532),
+        deadline=deadline,
+        labels=naming.labels(_NAME, sandbox=name, instance=_NAME, deadline=deadline),
+        broker=_BROKER,
+    )
+
+
+async def _fleet(count: int, replaced: int) -> Fleet:
+    began = time.monotonic()
+    setting = ClusterSetting(_NAME, Claim(_NAME, _ROOT), _BROKER.hosts)
+    async with (
+        kubernetes.connect(
+            {"KUBECONFIG": str(kwok.KUBECONFIG)}, setting, "none", note=_note, announce=_note
+        ) as backend,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await backend.check()
+        flight = _Flight(backend)
+        none = _megabytes()
+
+        def launch(first: int, past: int) -> None:
+            for number in range(first, past):
+                tasks.create_task(flight.fly(number))
+
+        launch(0, count // 2)
+        up = await flight.until(running=count // 2)
+        half = _megabytes()
+        launch(count // 2, count)
+        up += await flight.until(running=count)
+        cpu = _cpu()
+        kwok.tell("told to all")
+        heard = await flight.until(told=count)
+        full = _megabytes()
+        for number in range(replaced):
+            flight.over[number].set()
+            launch(count + number, count + number + 1)
+        await flight.until(told=count + replaced)
+        after = _megabytes()
+        removing = time.monotonic()
+        for over in flight.over.values():
+            over.set()
+    seconds = time.monotonic() - began
+    return Fleet(
+        jobs=count,
+        replaced=replaced,
+        megabytes=(none, half, full, after),
+        peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        up=up,
+        cpu=cpu,
+        heard=heard,
+        removed=time.monotonic() - removing,
+        seconds=seconds,
+        asked=kwok.asked(),
+    )
+
+
+def _note(said: str) -> None:
+    sys.stderr.write(f"{said[:200]}\n")
+
+
+def _megabytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // MIB
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    told = asyncio.run(_fleet(int(sys.argv[1]), int(sys.argv[2])))
+    sys.stdout.write(json.dumps(asdict(told)))
