@@ -1,7 +1,7 @@
 """The tier rule: what needs an engine or a cluster fails where it is required, and is loudly skipped elsewhere."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from hypothesis import settings
@@ -43,7 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_LEFT_OUT] = []
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
     """Say at the end, where it is seen, what was left out."""
+    yield
     for sentence in config.stash[_LEFT_OUT]:
         terminalreporter.write_line(sentence, red=True, bold=True)
