@@ -9,22 +9,28 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bench import kwok
+from bench.projects import scratch
 from bench.section import Section, Target, rows
 from orchestrator.backends import kubernetes, naming
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
+from orchestrator.broker.server import Broker
+from orchestrator.broker.tls_door import open_door
 from orchestrator.launching import exit_of
-from orchestrator.sandbox import MIB, Backend, BrokerAddress, Sandbox, SandboxSpec, User
+from orchestrator.providers import ProviderSetting, open_provider
+from orchestrator.sandbox import MIB, Backend, Bearer, BrokerAddress, Entrance, Sandbox, SandboxSpec, User
+from tests.support.broker_world import Books
 
 JOBS, REPLACED, MEGABYTES, WRITES = 5000, 500, 400, 6
 _NAME = "fleet"
 _ROOT = Path("/fleet")
-_BROKER = BrokerAddress(("127.0.0.1",), 1, 2, "0" * 64)
-"""Pods that only say that they run go to no broker, and mount nothing."""
-
+_HERE = ("127.0.0.1",)
 _WATCH_SECONDS = 240
 
 
@@ -76,8 +82,8 @@ def fleet() -> Section:
         ("at most", found.peak),
     )
     text = (
-        f"{found.jobs} Jobs at once from one orchestrator, their logs followed, on nodes that do not exist: all ran "
-        f"after {found.up:.0f} s, for {found.cpu * 1000 / found.jobs:.0f} ms of its CPU time each; a line that each "
+        f"{found.jobs} Jobs at once from one orchestrator, with their links and logs, on nodes that do not exist: all "
+        f"ran after {found.up:.0f} s, for {found.cpu * 1000 / found.jobs:.0f} ms of its CPU time each; a line that each "
         f"wrote had come from all {found.heard:.1f} s later; {found.replaced} were replaced; all were removed in "
         f"{found.removed:.0f} s.\n\n"
         + rows(["in flight", "memory of the orchestrator"], *([what, f"{megabytes} MB"] for what, megabytes in memory))
@@ -102,21 +108,32 @@ def fleet() -> Section:
 
 @dataclass(slots=True)
 class _Flight:
-    """What is in flight: Sandboxes that run, those of them that told a line, and what ends each."""
+    """What is in flight: Sandboxes that reached the broker, lines that they told, and what ends each.
+
+    Nothing runs in their Pods, so each one's connection to the broker is made from another process.
+    """
 
     backend: Backend
+    broker: Broker
+    guests: asyncio.StreamWriter
     running: int = 0
     told: int = 0
     over: dict[int, asyncio.Event] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def fly(self, number: int) -> None:
-        """Launch a Sandbox, read what it tells and wait for its end as an attempt of a Run does, until it is over."""
+        """Launch a Sandbox, let it in, read what it tells and wait for its end as a job does, until it is over."""
         over = self.over[number] = asyncio.Event()
-        async with self.backend.launch(_spec(number)) as sandbox:
+        spec = _spec(number, self.broker.address)
+        async with (
+            self.broker.listen(spec.name, spec.state, spec.user) as session,
+            self.backend.launch(spec) as sandbox,
+        ):
             reading = asyncio.ensure_future(self._read(sandbox))
             ending = asyncio.ensure_future(exit_of(sandbox))
             await sandbox.started()
+            self.guests.write(f"{spec.name}\n".encode())
+            await session.ready()
             self.running += 1
             self._changed.set()
             await over.wait()
@@ -139,7 +156,7 @@ class _Flight:
             self._changed.set()
 
 
-def _spec(number: int) -> SandboxSpec:
+def _spec(number: int, broker: BrokerAddress | None) -> SandboxSpec:
     name, deadline = naming.sandbox_name(_NAME, number, _NAME), int(time.time()) + 3600
     return SandboxSpec(
         name=name,
@@ -149,21 +166,46 @@ def _spec(number: int) -> SandboxSpec:
         user=User(65532, 65532),
         deadline=deadline,
         labels=naming.labels(_NAME, sandbox=name, instance=_NAME, deadline=deadline),
-        broker=_BROKER,
+        broker=broker,
     )
 
 
-async def _fleet(count: int, replaced: int) -> Fleet:
-    began = time.monotonic()
-    setting = ClusterSetting(_NAME, Claim(_NAME, _ROOT), _BROKER.hosts)
+@asynccontextmanager
+async def _broker(directory: Path) -> AsyncIterator[tuple[Broker, asyncio.StreamWriter]]:
+    """Have a broker that believes everybody, and a process that comes in under each name that is written to it."""
+
+    async def identify(token: str) -> Bearer:
+        return Bearer(token, token, frozenset())
+
+    ledger, entrance = Books().ledger, Entrance(_HERE, 0, 0, identify, enforced=False)
+    provider = partial(open_provider, ProviderSetting("scripted", {}, {}, directory))
     async with (
-        kubernetes.connect(
-            {"KUBECONFIG": str(kwok.KUBECONFIG)}, setting, "none", note=_note, announce=_note
-        ) as backend,
+        open_door(entrance, b"k" * 32, directory / "ports") as door,
+        Broker(provider, ledger, lambda _: None, door=door) as broker,
+    ):
+        guests = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bench.guests", f"{door.address.port}"), stdin=asyncio.subprocess.PIPE
+        )
+        if guests.stdin is None:
+            sys.exit("no pipe")
+        try:
+            yield broker, guests.stdin
+        finally:
+            guests.kill()
+            await guests.wait()
+
+
+async def _fleet(directory: Path, count: int, replaced: int) -> Fleet:
+    began = time.monotonic()
+    setting = ClusterSetting(_NAME, Claim(_NAME, _ROOT), _HERE)
+    environ = {"KUBECONFIG": str(kwok.KUBECONFIG)}
+    async with (
+        kubernetes.connect(environ, setting, "none", note=_note, announce=_note) as backend,
+        _broker(directory) as (broker, guests),
         asyncio.TaskGroup() as tasks,
     ):
         await backend.check()
-        flight = _Flight(backend)
+        flight = _Flight(backend, broker, guests)
         none = _megabytes()
 
         def launch(first: int, past: int) -> None:
@@ -216,5 +258,6 @@ def _cpu() -> float:
 
 
 if __name__ == "__main__":
-    told = asyncio.run(_fleet(int(sys.argv[1]), int(sys.argv[2])))
+    with scratch() as root:
+        told = asyncio.run(_fleet(root, int(sys.argv[1]), int(sys.argv[2])))
     sys.stdout.write(json.dumps(asdict(told)))
