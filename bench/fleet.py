@@ -83,8 +83,8 @@ def fleet() -> Section:
     )
     text = (
         f"{found.jobs} Jobs at once from one orchestrator, with their links and logs, on nodes that do not exist: all "
-        f"ran after {found.up:.0f} s, for {found.cpu * 1000 / found.jobs:.0f} ms of its CPU time each; a line that each "
-        f"wrote had come from all {found.heard:.1f} s later; {found.replaced} were replaced; all were removed in "
+        f"ran after {found.up:.0f} s, for {found.cpu * 1000 / found.jobs:.0f} ms of its CPU time each; a line that "
+        f"each wrote had come from all {found.heard:.1f} s later; {found.replaced} were replaced; all were removed in "
         f"{found.removed:.0f} s.\n\n"
         + rows(["in flight", "memory of the orchestrator"], *([what, f"{megabytes} MB"] for what, megabytes in memory))
         + "\n\n"
