@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 
 from tests.support import cluster
@@ -41,19 +42,33 @@ def tell(line: str) -> None:
 
 
 def asked() -> dict[str, int]:
-    """Count what the orchestrator asked the API server for, by verb and kind, from the server's audit log."""
-    found: Counter[str] = Counter()
+    """Count what the orchestrator asked the API server for, by verb and kind."""
+    # What is followed is written down when it begins and when it ends.
+    first = {event["auditID"]: _about(event) for event in _audited()}
+    return dict(Counter(first.values()))
+
+
+def at_once(verb: str, kind: str) -> int:
+    """Say how many answers to such a request, which have no end, were open at once."""
+    steps = [
+        (event["stageTimestamp"], 1 if event["stage"] == "ResponseStarted" else -1)
+        for event in _audited()
+        if _about(event) == f"{verb} {kind}"
+    ]
+    return max(accumulate(step for _, step in sorted(steps)), default=0)
+
+
+def _audited() -> Iterator[Manifest]:
+    """Give all requests of the orchestrator from the audit log of the API server."""
     for line in (_DIRECTORY / "log" / "audit.log").read_text().splitlines():
-        event = json.loads(line)
-        about = event.get("objectRef", {})
-        kind = "/".join(about[part] for part in ("resource", "subresource") if part in about)
-        # What is followed is written down when it begins and when it ends.
-        begun = event["stage"] == "ResponseStarted" or (
-            event["verb"] != "watch" and "follow=" not in event["requestURI"]
-        )
-        if event.get("userAgent") == "perstack-orch" and "dryRun" not in event["requestURI"] and begun:
-            found[f"{event['verb']} {kind}"] += 1
-    return dict(found)
+        event: Manifest = json.loads(line)
+        if event.get("userAgent") == "perstack-orch" and "dryRun" not in event["requestURI"]:
+            yield event
+
+
+def _about(event: Manifest) -> str:
+    about = event.get("objectRef", {})
+    return f"{event['verb']} {'/'.join(about[part] for part in ('resource', 'subresource') if part in about)}"
 
 
 def _objects(name: str) -> list[Manifest]:
