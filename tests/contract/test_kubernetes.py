@@ -327,7 +327,7 @@ print(os.path.exists('/var/run/secrets/kubernetes.io'))
     (place.root / "another").mkdir()
     async with place.running(program) as sandbox:
         lines = [line async for line in sandbox.lines()]
-    assert lines == [b"[] ['stderr']", b"['/workspace', '/run/perstack']", b"False"]
+    assert lines == [b"[] ['gate', 'stderr']", b"['/workspace', '/run/perstack']", b"False"]
 
 
 @pytest.mark.parametrize(
