@@ -31,7 +31,8 @@ JOBS, REPLACED, MEGABYTES, WRITES = 5000, 500, 400, 6
 _NAME = "fleet"
 _ROOT = Path("/fleet")
 _HERE = ("127.0.0.1",)
-_WATCH_SECONDS = 240
+_PATIENCE = 1800
+"""Seconds that a Pod may take to run: all are created at once, and one scheduler places one after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ async def _broker(directory: Path) -> AsyncIterator[tuple[Broker, asyncio.Stream
 
 async def _fleet(directory: Path, count: int, replaced: int) -> Fleet:
     began = time.monotonic()
-    setting = ClusterSetting(_NAME, Claim(_NAME, _ROOT), _HERE)
+    setting = ClusterSetting(_NAME, Claim(_NAME, _ROOT), _HERE, start_seconds=_PATIENCE)
     environ = {"KUBECONFIG": str(kwok.KUBECONFIG)}
     async with (
         kubernetes.connect(environ, setting, "none", note=_note, announce=_note) as backend,

@@ -37,7 +37,7 @@ def empty(name: str) -> Iterator[None]:
 def tell(line: str) -> None:
     """Have every Pod write a line."""
     stamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    with (_DIRECTORY / "log" / "pod.log").open("a") as log:
+    with (_DIRECTORY / "pods" / "pod.log").open("a") as log:
         log.write(f"{stamp} stdout F {line}\n")
 
 
