@@ -180,19 +180,17 @@ async def test_nothing_of_a_job_is_left_but_its_workspace(project: Make) -> None
     assert sorted(str(path.relative_to(root)) for path in root.rglob("*")) == ["state", "ws", "ws/x"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
+async def test_b1_what_it_must_know_is_asked_for(project: Make) -> None:
+    """Exit 2 and one sentence that names the option."""
+    made = project(ONE, {"one": [say("never")]})
+    for arguments, words in (
         (("--workspace", "w"), "in a cluster the workspace is on the claim"),
         (("--claim", ""), "also needs --claim NAME"),
         (("--broker-address", "example.com"), "give an IP address"),
         (("--broker-port", "80"), "give two ports"),
         (("--pod-setting", "nothing.json"), "No such file"),
         (("--claim-mount", "nowhere"), "there is no such directory"),
-    ],
-)
-async def test_b1_what_it_must_know_is_asked_for(project: Make, arguments: tuple[str, ...], words: str) -> None:
-    """Exit 2 and one sentence that names the option."""
-    result = await project(ONE, {"one": [say("never")]}).run("one", "go", *arguments)
-    assert (result.code, result.stdout) == (2, b"")
-    assert words in result.stderr
+    ):
+        result = await made.run("one", "go", *arguments)
+        assert (result.code, result.stdout) == (2, b""), arguments
+        assert words in result.stderr
