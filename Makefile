@@ -8,6 +8,12 @@ FUZZED := $(addprefix tests/unit/, broker/test_client_hello.py config/test_domai
   backends/test_lines.py backends/test_docker_log.py backends/test_naming.py runtime/test_proxy_request.py \
   runtime/tools/test_paths.py test_masking.py test_users.py wire/test_line.py)
 
+# A tier of tests that cannot start fails if it is one of these.
+REQUIRED := docker
+ifdef CI
+REQUIRED := docker,internet,kubernetes
+endif
+
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
@@ -32,8 +38,8 @@ cluster-stop: ## Stop the cluster that was started here; nothing of it is left b
 demo: setup ## Run the fitness example, every Run in a container of its own
 	@dev/demo
 
-test: setup image ## Run all tests; what needs a Docker engine must run too
-	@PERSTACK_TEST_REQUIRE=docker $(BIN)/pytest
+test: setup image ## Run all tests; a Docker engine is needed, what needs more is skipped loudly (CI=true: nothing is)
+	@PERSTACK_TEST_REQUIRE=$(REQUIRED) $(BIN)/pytest
 
 rootless: setup image ## Run the tests of a Sandbox's walls in a rootless engine, as a user without privileges (Debian as root)
 	@dev/rootless

@@ -18,6 +18,7 @@ from bench import regression
 from bench.crowd import crowd
 from bench.egress import egress
 from bench.fitness import fitness
+from bench.fleet import fleet
 from bench.flow import flow
 from bench.growth import growth
 from bench.kubernetes import kubernetes
@@ -27,6 +28,7 @@ from bench.section import Section, rows
 from bench.shapes import depths, widths
 from bench.starts import hops, starts
 from bench.timeline import timeline
+from bench.together import together
 from bench.waiting import waiting
 from tests.support import cluster
 
@@ -58,7 +60,9 @@ def main() -> int:
 
 def _measures(directory: Path, rounds: int) -> Mapping[str, Callable[[], Section]]:
     few = max(3, rounds // 3)
-    in_cluster = {"kubernetes": partial(kubernetes, directory, few)} if cluster.answers() else {}
+    in_cluster: dict[str, Callable[[], Section]] = {}
+    if cluster.answers():
+        in_cluster = {"kubernetes": partial(kubernetes, directory, few), "together": together, "fleet": fleet}
     return {
         "starts": partial(starts, directory, rounds),
         "hops": partial(hops, directory),

@@ -1,7 +1,7 @@
 """The tier rule: what needs an engine or a cluster fails where it is required, and is loudly skipped elsewhere."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from hypothesis import settings
@@ -21,6 +21,9 @@ _TIERS: Mapping[str, tuple[Callable[[], bool], str]] = {
 }
 """The marker of each, with how to know that it can run and what to say where it cannot."""
 
+_LEFT_OUT = pytest.StashKey[list[str]]()
+"""What is said about tiers that cannot run here."""
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what needs what does not answer, unless that tier is required: then let it fail. Put last what disturbs."""
@@ -30,8 +33,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         needing = [item for item in items if item.get_closest_marker(tier)]
         if not needing or tier in required or answers():
             continue
-        reporter = config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_line(f"{reason.upper()}: {len(needing)} tests are skipped", red=True)
+        config.stash[_LEFT_OUT].append(f"{reason.upper()}: {len(needing)} tests are skipped")
         for item in needing:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have nothing left out so far."""
+    config.stash[_LEFT_OUT] = []
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    """Say at the end, where it is seen, what was left out."""
+    yield
+    for sentence in config.stash[_LEFT_OUT]:
+        terminalreporter.write_line(sentence, red=True, bold=True)

@@ -25,6 +25,7 @@ from bench.soak.restart import restart
 from orchestrator.store import Store
 from orchestrator.wire.job import JobRecord
 from orchestrator.wire.stream_event import StreamRunResult
+from tests.support import cluster
 
 HERE = Path(__file__).parent
 EVENTS = 10_000
@@ -84,13 +85,18 @@ class Soak:
     share: float
 
     def measures(self) -> list[Measure]:
-        """List them, in the order of the report."""
+        """List them, in the order of the report; those in a cluster where one answers."""
+        in_cluster = cluster.answers()
+        if not in_cluster:
+            print("NO KUBERNETES CLUSTER ANSWERS (MAKE CLUSTER): NOTHING IS KILLED THERE")
         return [
             self.cuts,
             partial(self.steps, "process", 1),
             partial(self.steps, "docker", 4),
+            *([partial(self.steps, "kubernetes", 8)] if in_cluster else []),
             partial(self.moments, "process", 120),
             partial(self.moments, "docker", 80),
+            *([partial(self.moments, "kubernetes", 40)] if in_cluster else []),
             partial(self.restart, signal.SIGTERM),
             partial(self.restart, signal.SIGKILL),
             partial(self.flow, 1, self._some(50_000), 5000),

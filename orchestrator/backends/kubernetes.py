@@ -91,15 +91,7 @@ class KubernetesBackend:
             ConfigError: a directory of it is not on the claim.
             BackendError: the cluster does not take the Job.
         """
-        body = kube_job(spec, self._setting, int(time.time()), self._command)
-        watched = self._watching.of(spec.labels[naming.INSTANCE])
-        sandbox = KubernetesSandbox(watched, spec.name, self._line_bytes, spec.state, self._setting.start_seconds)
-        if spec.hidden:
-            _make_empty(spec)
-        await self._network.close(spec)
-        # Not made by us, a Job of that name is not ours to remove.
-        sandbox.uid = await self._created(spec, body, sandbox)
-        async with self._removed_after(sandbox):
+        async with self._removed_after(await self._launched(spec)) as sandbox:
             yield sandbox
 
     @asynccontextmanager
@@ -186,10 +178,21 @@ class KubernetesBackend:
         found: list[Object] = (await self._api.read(path, {"labelSelector": wanted}))["items"]
         return found
 
+    async def _launched(self, spec: SandboxSpec) -> KubernetesSandbox:
+        body = kube_job(spec, self._setting, int(time.time()), self._command)
+        watched = self._watching.of(spec.labels[naming.INSTANCE])
+        sandbox = KubernetesSandbox(watched, spec.name, self._line_bytes, spec.state, self._setting.start_seconds)
+        if spec.hidden:
+            _make_empty(spec)
+        await self._network.close(spec)
+        # Not made by us, a Job of that name is not ours to remove.
+        sandbox.uid = await self._created(spec, body, sandbox)
+        return sandbox
+
     @asynccontextmanager
-    async def _removed_after(self, sandbox: KubernetesSandbox) -> AsyncIterator[None]:
+    async def _removed_after(self, sandbox: KubernetesSandbox) -> AsyncIterator[KubernetesSandbox]:
         try:
-            yield
+            yield sandbox
         except BaseException as error:
             try:
                 await shielded(sandbox.remove())

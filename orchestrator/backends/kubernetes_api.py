@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from orchestrator import tls
 from orchestrator.backends.http import Answer, BrokenError, Channel, Connection, RefusalError
 from orchestrator.backends.kubernetes_access import Access
 from orchestrator.errors import BackendError, BackendUnavailableError
@@ -16,8 +17,8 @@ from orchestrator.errors import BackendError, BackendUnavailableError
 ANSWER_SECONDS = 30.0
 """An API server under load takes seconds; one that takes longer than this is stuck."""
 
-_IDLE = 8
-"""Connections that are kept for the next request."""
+_AT_ONCE = 16
+"""Requests at a time, streams not counted: an API server bounds all of its clients together."""
 
 _BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 _PAUSES = (0.2, 0.5, 1.0, 2.0)
@@ -63,6 +64,7 @@ class Api:
 
     access: Access
     _idle: list[Channel] = field(default_factory=list)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     @property
     def server(self) -> str:
@@ -150,7 +152,7 @@ class Api:
         return None
 
     def _keep(self, channel: Channel) -> None:
-        if channel.is_free() and len(self._idle) < _IDLE:
+        if channel.is_free() and len(self._idle) < _AT_ONCE:
             self._idle.append(channel)
         else:
             channel.close()
@@ -161,9 +163,12 @@ class Api:
     async def _connect(self) -> Connection:
         parts = urlsplit(self.server)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        tls = self.access.tls
-        name = None if tls is None else self.access.server_name or parts.hostname
-        reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=tls, server_hostname=name, limit=_LINE)
+        host = parts.hostname or ""
+        if self.access.tls is None:
+            reader, writer = await asyncio.open_connection(host, port, limit=_LINE)
+        else:
+            name = self.access.server_name or host
+            reader, writer = await tls.open_connection(host, port, self.access.tls, name, _LINE)
         _keep_alive(writer.get_extra_info("socket"))
         return reader, writer
 
@@ -176,12 +181,14 @@ class Api:
     async def asked(self, doing: str, seconds: float = ANSWER_SECONDS) -> AsyncIterator[None]:
         """Turn what calls raise into our errors, and bound how long they take. `doing` says what: "create the Job x".
 
+        With many at once each waits for its turn first, which takes as long as it takes.
+
         Raises:
             BackendUnavailableError: the API server cannot be reached, or does not answer.
             BackendError: it refused.
         """
         try:
-            async with asyncio.timeout(seconds):
+            async with self._turns, asyncio.timeout(seconds):
                 yield
         except RefusalError as error:
             raise refused(doing, error) from error

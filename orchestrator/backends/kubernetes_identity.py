@@ -37,9 +37,13 @@ class Identity:
 
     async def prepare(self) -> None:
         """Learn who signs tokens here and with which keys; meanwhile import what reads them, which takes a while."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(asyncio.to_thread(import_module, "jwt"))
-            tasks.create_task(self._learn())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(asyncio.to_thread(import_module, "jwt"))
+                tasks.create_task(self._learn())
+        except ExceptionGroup as group:
+            # Callers know what a call of the API raises, and no group of it.
+            raise group.exceptions[0] from group
 
     async def bearer(self, token: str) -> Bearer:
         """Say who shows `token`.

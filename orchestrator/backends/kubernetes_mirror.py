@@ -197,12 +197,26 @@ class Mirror:
         self.synced_at = asyncio.get_running_loop().time()
 
 
+_METADATA = ("name", "uid", "deletionTimestamp")
+_SPEC = ("nodeName", "suspend", "schedulingGates")
+_STATUS = ("phase", "reason", "message")
+_CONDITION = ("type", "status", "reason", "message")
+_TELLING = {"PodScheduled", "DisruptionTarget", "Failed", "FailureTarget", "Complete"}
+
+
 def _trimmed(item: Object) -> Object:
-    """Keep of an object what is ever asked for: thousands are held at once."""
-    metadata, spec = item["metadata"], item.get("spec") or {}
-    kept = ("name", "uid", "labels", "deletionTimestamp", "creationTimestamp", "resourceVersion", "ownerReferences")
+    """Keep of an object what is ever asked for (kubernetes_state): thousands are held at once."""
+    status = item.get("status") or {}
+    conditions = [each for each in status.get("conditions") or () if each["type"] in _TELLING]
+    states = [{"state": each.get("state")} for each in status.get("containerStatuses") or ()]
     return {
-        "metadata": {name: metadata[name] for name in kept if name in metadata},
-        "spec": {name: spec[name] for name in ("nodeName", "suspend", "schedulingGates") if name in spec},
-        "status": item.get("status") or {},
+        "metadata": _some(item["metadata"], _METADATA),
+        "spec": _some(item.get("spec") or {}, _SPEC),
+        "status": _some(status, _STATUS)
+        | ({"conditions": [_some(each, _CONDITION) for each in conditions]} if conditions else {})
+        | ({"containerStatuses": states} if states else {}),
     }
+
+
+def _some(fields: Object, names: tuple[str, ...]) -> Object:
+    return {name: fields[name] for name in names if name in fields}

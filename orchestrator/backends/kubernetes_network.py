@@ -25,6 +25,8 @@ class Network:
     setting: ClusterSetting
     _closed: dict[str, Object] = field(default_factory=dict)
     _closing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _found: dict[str, Object] = field(default_factory=dict)
+    _found_at: float = float("-inf")
 
     async def close(self, spec: SandboxSpec) -> None:
         """See that the policy for this Sandbox's broker is there, and that no other lets the Sandbox reach more.
@@ -36,17 +38,17 @@ class Network:
         if spec.broker is None:
             return
         ours = network_policy(spec, self.setting)
-        path = kubernetes_api.policies(self.setting.namespace)
+        asked_at = asyncio.get_running_loop().time()
         async with self._closing:
-            async with self.api.asked("list the NetworkPolicies"):
-                found: list[Object] = (await self.api.read(path))["items"]
-            if self.setting.enforced and (others := widening(found, ours, pod_labels(spec, self.setting))):
+            await self._look(asked_at)
+            labels = pod_labels(spec, self.setting)
+            if self.setting.enforced and (others := widening(self._found.values(), ours, labels)):
                 message = (
                     f"NetworkPolicy {', '.join(others)} in the namespace {self.setting.namespace} lets Sandboxes reach"
                     " more than their broker: have it select other Pods, or accept it with --allow-unenforced-network"
                 )
                 raise BackendUnavailableError(message)
-            await self._make(ours, found)
+            await self._make(ours)
 
     async def open(self) -> None:
         """Delete the policies that were made here, of those jobs of which nothing runs any more."""
@@ -55,21 +57,25 @@ class Network:
 
     async def prune(self, labels: Mapping[str, str], spare: Callable[[Mapping[str, str]], bool]) -> None:
         """Delete policies that carry all `labels`, that `spare` does not keep, and of whose jobs nothing runs."""
-        async with self.api.asked("list the NetworkPolicies"):
-            query = {"labelSelector": selector({naming.MANAGED_BY: naming.MANAGER, **labels})}
-            found = (await self.api.read(kubernetes_api.policies(self.setting.namespace), query))["items"]
-        for policy in found:
+        ours = {"labelSelector": selector({naming.MANAGED_BY: naming.MANAGER, **labels})}
+        for policy in await self._listed(ours):
             if not spare(policy["metadata"]["labels"]):
                 await self._delete(policy["metadata"]["name"], policy["metadata"]["labels"])
 
-    async def _make(self, ours: Object, found: list[Object]) -> None:
+    async def _look(self, since: float) -> None:
+        """List all policies, unless that was begun after `since`: many who ask at once share one list."""
+        if self._found_at < since:
+            began = asyncio.get_running_loop().time()
+            self._found = {str(policy["metadata"]["name"]): policy for policy in await self._listed({})}
+            self._found_at = began
+
+    async def _make(self, ours: Object) -> None:
         name = ours["metadata"]["name"]
-        path = kubernetes_api.policies(self.setting.namespace)
-        there = next((policy for policy in found if policy["metadata"]["name"] == name), None)
+        there = self._found.get(name)
         if there is None:
             async with self.api.asked(f"create the NetworkPolicy {name}"):
                 try:
-                    await self.api.create(path, ours)
+                    await self.api.create(kubernetes_api.policies(self.setting.namespace), ours)
                 except RefusalError as error:
                     # Another request of ours may have been carried out whose answer was lost.
                     if error.status != HTTPStatus.CONFLICT:
@@ -77,7 +83,12 @@ class Network:
         elif _meaning(there) != _meaning(ours):
             async with self.api.asked(f"write the NetworkPolicy {name} anew"):
                 await self.api.replace(kubernetes_api.policies(self.setting.namespace, name), ours)
-        self._closed[name] = ours
+        self._closed[name] = self._found[name] = ours
+
+    async def _listed(self, query: Mapping[str, str]) -> list[Object]:
+        async with self.api.asked("list the NetworkPolicies"):
+            found: list[Object] = (await self.api.read(kubernetes_api.policies(self.setting.namespace), query))["items"]
+        return found
 
     async def _delete(self, name: str, labels: Mapping[str, str]) -> None:
         if not await self._is_idle(labels):

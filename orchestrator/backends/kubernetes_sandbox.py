@@ -2,16 +2,23 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 
 from orchestrator.backends import kubernetes_api
-from orchestrator.backends.http import BrokenError, RefusalError
 from orchestrator.backends.kubernetes_api import Object
 from orchestrator.backends.kubernetes_log import Mark, StampedLines, read_log
 from orchestrator.backends.kubernetes_manifest import GRACE_SECONDS, STDERR
-from orchestrator.backends.kubernetes_state import Hope, exit_of, has_ended, has_failed, has_started, waiting
+from orchestrator.backends.kubernetes_state import (
+    Hope,
+    exit_of,
+    has_ended,
+    has_failed,
+    has_started,
+    is_leaving,
+    waiting,
+)
 from orchestrator.backends.kubernetes_watching import Watched
 from orchestrator.backends.naming import SANDBOX
 from orchestrator.errors import BackendError, ImageNotFoundError, SandboxLostError
@@ -102,7 +109,9 @@ class KubernetesSandbox:
                     return
             if self._removed or self._leaving:
                 return
-            why = waiting(self._watched.pods.now(self._name), self._watched.jobs.now(self._name), await self._events())
+            why = waiting(
+                self._watched.pods.now(self._name), self._watched.jobs.now(self._name), await self._warnings()
+            )
             if why.hope is not Hope.HELD:
                 left -= clock() - began
             if why.message != said:
@@ -187,12 +196,15 @@ class KubernetesSandbox:
     async def _end(self) -> Exit:
         pods, jobs = self._watched.pods, self._watched.jobs
         await self._known()
+        told = False
         with pods.telling(self._name) as changed, jobs.telling(self._name, changed):
             while not self._has_ended():
-                with suppress(TimeoutError):
+                try:
                     async with asyncio.timeout(_LOOK_AGAIN_SECONDS):
                         await changed.wait()
                         changed.clear()
+                except TimeoutError:
+                    told = told or self._tell_if_stuck()
                 await self._known()
         last = pods.last(self._name) or None
         found = exit_of(last, jobs.last(self._name) or None, leaving=self._leaving, stderr=self._stderr())
@@ -200,6 +212,18 @@ class KubernetesSandbox:
             return found
         message = f"the Pod of the Sandbox {self._name} is gone, and nobody says how it ended"
         raise SandboxLostError(message)
+
+    def _tell_if_stuck(self) -> bool:
+        """Say that the Pod should have ended long ago. Whether it works on nobody can know, so its Run must wait."""
+        pod = self._watched.pods.now(self._name)
+        if self._leaving or pod is None or not is_leaving(pod):
+            return False
+        name, node = pod["metadata"]["name"], pod["spec"].get("nodeName")
+        self._watched.announce(
+            f"Sandbox {self._name} was to end, and its node {node} does not say that it has; its Run waits for that: if"
+            f" the node is dead, say so with `kubectl --namespace {self._watched.namespace} delete pod {name} --force`"
+        )
+        return True
 
     async def _known(self) -> None:
         """Wait until the cluster has told anything about Pods, and not too long ago.
@@ -225,17 +249,10 @@ class KubernetesSandbox:
         # There was no Pod yet; one may come, unless its Job is over or gone.
         return has_failed(job) if job is not None else bool(jobs.last(self._name))
 
-    async def _events(self) -> list[Object]:
-        """What the cluster tells about the Job and its Pod, oldest first; nothing where it cannot be asked."""
+    async def _warnings(self) -> Sequence[Object]:
+        """What the cluster warned of about the Pod, or about the Job while there is none."""
         pod = self._watched.pods.now(self._name)
-        about = self._name if pod is None else pod["metadata"]["name"]
-        try:
-            found = await self._watched.api.read(
-                kubernetes_api.events(self._watched.namespace), {"fieldSelector": f"involvedObject.name={about}"}
-            )
-        except (RefusalError, BrokenError):
-            return []
-        return sorted(found["items"], key=_told_at)
+        return await self._watched.warnings.about(self._name if pod is None else pod["metadata"]["name"])
 
     def _stderr(self) -> str:
         if self._state is None:
@@ -250,7 +267,3 @@ class KubernetesSandbox:
                 return file.read(_DETAIL_BYTES).decode(errors="replace").strip()
             except OSError:
                 return ""
-
-
-def _told_at(event: Object) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])

@@ -47,6 +47,11 @@ def has_ended(pod: Object) -> bool:
     return "terminated" in container_state(pod) or _status(pod).get("phase") in {"Succeeded", "Failed"}
 
 
+def is_leaving(pod: Object) -> bool:
+    """Whether somebody, or the cluster itself, has asked for its end."""
+    return "deletionTimestamp" in pod["metadata"]
+
+
 def has_failed(job: Object) -> bool:
     """Whether a Job makes no further Pods."""
     return any(each["type"] in {"Failed", "FailureTarget", "Complete"} for each in _conditions(job))

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from orchestrator.backends import kubernetes_api, naming
 from orchestrator.backends.kubernetes_api import Api
 from orchestrator.backends.kubernetes_mirror import Mirror
+from orchestrator.backends.kubernetes_warnings import Warnings
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Where Sandboxes are seen: the namespace, its API, what is known of Jobs and Pods.
+    """Where Sandboxes are seen: the namespace, its API, what is known of Jobs and Pods, what the cluster warns of.
 
     `note` takes remarks for a log, `announce` what a person should hear at once.
     """
@@ -22,6 +23,7 @@ class Watched:
     namespace: str
     jobs: Mirror
     pods: Mirror
+    warnings: Warnings
     note: Note
     announce: Note
 
@@ -36,6 +38,10 @@ class Watching:
     announce: Note
     _watched: dict[str, Watched] = field(default_factory=dict)
     _keeping: list["asyncio.Task[None]"] = field(default_factory=list)
+    _warnings: Warnings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._warnings = Warnings(self.api, self.namespace)
 
     def of(self, instance: str) -> Watched:
         """Give what is known of the Sandboxes of an instance."""
@@ -43,7 +49,9 @@ class Watching:
             mine = selector(naming.instance_labels(instance))
             jobs = Mirror(self.api, kubernetes_api.jobs(self.namespace), mine, self.note)
             pods = Mirror(self.api, kubernetes_api.pods(self.namespace), mine, self.note)
-            self._watched[instance] = Watched(self.api, self.namespace, jobs, pods, self.note, self.announce)
+            self._watched[instance] = Watched(
+                self.api, self.namespace, jobs, pods, self._warnings, self.note, self.announce
+            )
             # Kept by hand: whatever a TaskGroup would cancel is the caller's own block.
             self._keeping += [asyncio.ensure_future(mirror.keep()) for mirror in (jobs, pods)]
         return self._watched[instance]

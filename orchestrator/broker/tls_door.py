@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator import tls
 from orchestrator.broker.certificate import server_context
 from orchestrator.broker.ports import Ports
 from orchestrator.broker.session import Session
@@ -156,8 +157,12 @@ async def open_door(
         address = BrokerAddress(entrance.hosts, ports.port, ports.forbidden, pin)
         door = TlsDoor(address, entrance, note)
         stack.push_async_callback(door.close)
-        for listener, accept, tls in ((ports.sockets[0], door.accept, context), (ports.sockets[1], door.catch, None)):
-            server = await asyncio.start_server(accept, sock=listener, ssl=tls, limit=BUFFER_BYTES)
+        listener, forbidden = ports.sockets
+        servers = (
+            await tls.start_server(door.accept, listener, context, BUFFER_BYTES),
+            await asyncio.start_server(door.catch, sock=forbidden),
+        )
+        for server in servers:
             stack.callback(server.close)
         await _prove(address, patience)
         door.forget()

@@ -4,14 +4,18 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.backends import kubernetes
+from orchestrator.backends import kubernetes, kubernetes_api
+from orchestrator.backends.kubernetes_access import find_access
+from orchestrator.backends.kubernetes_api import Api
+from orchestrator.backends.kubernetes_mirror import Mirror
 from orchestrator.backends.kubernetes_setting import Claim, PodSetting
+from orchestrator.backends.kubernetes_state import has_ended, has_started
 from orchestrator.errors import BackendError, BackendUnavailableError, ImageNotFoundError, SandboxLostError
 from orchestrator.sandbox import MIB, Backend, Exit, Limits, Reason, Sandbox, User
 from tests.support import cluster
@@ -247,6 +251,38 @@ async def test_who_is_held_by_a_queue_is_never_given_up(place: Place, objects: N
             await starting
 
 
+class Forgetful(Api):
+    """Takes its first list for one that is older than anything the server remembers."""
+
+    lists = 0
+
+    async def read(self, path: str, query: Mapping[str, str] | None = None) -> Manifest:
+        """Read, and forget how new it is the first time."""
+        found = await super().read(path, query)
+        self.lists += 1
+        if self.lists == 1:
+            found["metadata"]["resourceVersion"] = "1"
+        return found
+
+
+async def test_a_watch_that_expired_begins_anew(place: Place) -> None:
+    """The API server answers 410: all is listed again, a Sandbox that came meanwhile is seen, and nobody remarks it."""
+    assert place.setting is not None
+    api = Forgetful(await find_access(place.environ))
+    notes: list[str] = []
+    mine = f"perstack.ai/instance={place.instance}"
+    mirror = Mirror(api, kubernetes_api.pods(place.setting.namespace), mine, notes.append)
+    keeping = asyncio.ensure_future(mirror.keep())
+    try:
+        async with place.running(FOREVER) as sandbox:
+            await mirror.until(sandbox.name, lambda pod: pod is not None and has_started(pod))
+        await mirror.until(sandbox.name, lambda pod: pod is None or has_ended(pod))
+    finally:
+        keeping.cancel()
+        api.close()
+    assert (api.lists, notes) == (2, [])
+
+
 async def test_one_create_and_one_delete(place: Place) -> None:
     """Nothing else is written for a Sandbox; the API server's own log says so."""
     async with place.running(FOREVER) as sandbox:
@@ -291,7 +327,7 @@ print(os.path.exists('/var/run/secrets/kubernetes.io'))
     (place.root / "another").mkdir()
     async with place.running(program) as sandbox:
         lines = [line async for line in sandbox.lines()]
-    assert lines == [b"[] ['stderr']", b"['/workspace', '/run/perstack']", b"False"]
+    assert lines == [b"[] ['gate', 'stderr']", b"['/workspace', '/run/perstack']", b"False"]
 
 
 @pytest.mark.parametrize(

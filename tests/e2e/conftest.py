@@ -38,11 +38,11 @@ def project(tmp_path: Path, backend: str) -> Callable[[str, Mapping[str, Sequenc
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(tmp_path: Path) -> Iterator[None]:
+def nothing_left_behind(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a container, a process, a socket or a state directory of a job of its own."""
     yield
-    answers = engine.answers()
+    answers, in_cluster = engine.answers(), request.node.get_closest_marker("kubernetes") is not None
     deadline = time.monotonic() + _SOON
-    while left := left_behind(tmp_path, engine_answers=answers):
+    while left := left_behind(tmp_path, engine_answers=answers, in_cluster=in_cluster):
         assert time.monotonic() < deadline, left
         time.sleep(0.2)

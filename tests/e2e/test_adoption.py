@@ -97,6 +97,7 @@ async def test_what_is_gone_begins_a_new_attempt(project: Make, backend: str) ->
     assert events[-1]["text"] == "all done"
 
 
+@pytest.mark.everywhere
 async def test_a_second_orchestrator_is_refused(project: Make, backend: str) -> None:
     """While one works on a job no other does, and says which process that is."""
     made = project(ONE, {"one": [say("done") | {"delayMs": 60_000}]})

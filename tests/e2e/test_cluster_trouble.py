@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import cluster
-from tests.support.in_cluster import WORKING, command, disturbed, pods_of
+from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of
 from tests.support.project import ONE, SECONDS, Make, say, use
 
 pytestmark = [
@@ -34,7 +34,7 @@ def repaired() -> Iterator[None]:
 async def test_a_component_restarts_and_nobody_notices(project: Make, component: str) -> None:
     """The Sandbox works on, its log or its watch is opened again: one attempt, every event once, work done once."""
     made = project(ONE, REPLIES)
-    story = await disturbed(made, "callTools", lambda: asyncio.to_thread(cluster.control, "restart", component))
+    story = await disturbed(made, "callTools", lambda _: asyncio.to_thread(cluster.control, "restart", component))
     assert story.result.code == 0, story.result.stderr
     assert (story.attempts, story.events[-1]["text"]) == ({1}, "all done")
     assert (made.workspace / "count").read_text() == "once\ndone\n"
@@ -44,7 +44,7 @@ async def test_a_node_that_is_silent_is_not_waited_for(project: Make) -> None:
     """Its kubelet is gone: events come from the spool, the job ends well, and what could not be removed is told."""
     made = project(ONE, REPLIES)
     story = await disturbed(
-        made, "callTools", lambda: asyncio.to_thread(cluster.control, "kill", "kubelet"), "--verbose"
+        made, "callTools", lambda _: asyncio.to_thread(cluster.control, "kill", "kubelet"), "--verbose"
     )
     assert story.result.code == 0, story.result.stderr
     assert (story.attempts, story.events[-1]["text"]) == ({1}, "all done")
@@ -56,6 +56,25 @@ async def test_a_node_that_is_silent_is_not_waited_for(project: Make) -> None:
     assert (await made.command("prune", "--backend", made.backend)).code == 0
 
 
+async def test_a_node_that_is_gone_is_said_and_its_runs_begin_anew_when_a_person_says_so(project: Make) -> None:
+    """Its Pod is to go and does not: nobody knows whether it still works, so it is told what to do, and waited."""
+    made = project(ONE, {"one": [use(command("import time; time.sleep(600)")), say("all done")]})
+
+    async def lose_the_node(told: asyncio.StreamReader) -> None:
+        await asyncio.to_thread(cluster.control, "kill", "kubelet")
+        (name,) = await pods_of(made)
+        await objects().kubectl("delete", "pod", name, "--wait=false")
+        while b"its node node-1 does not say" not in (said := await told.readline()):
+            assert said, "it ended"
+        assert f"delete pod {name} --force`".encode() in said
+        await objects().kubectl("delete", "pod", name, "--force", "--grace-period=0")
+        await asyncio.to_thread(cluster.control)
+
+    story = await disturbed(made, "callTools", lose_the_node)
+    assert story.result.code == 0, story.result.stderr
+    assert (story.attempts, story.events[-1]["text"]) == ({1, 2}, "all done")
+
+
 LOUD = "print('x' * 60000)"
 
 
@@ -65,7 +84,7 @@ async def test_a_log_that_rotates_loses_nothing(project: Make) -> None:
     loud = [use(command(LOUD)) for _ in range(30)]
     made = project(ONE, {"one": [*loud, use(command(WORKING)), *loud, say("all done")]})
 
-    async def nothing() -> None:
+    async def nothing(_: asyncio.StreamReader) -> None:
         """Leave it alone."""
 
     story = await disturbed(made, "callTools", nothing)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from orchestrator.wire.platform_event import DockerContainerStatus
 from orchestrator.wire.state_event import CompleteRun, StopRunByError
 from tests.support.cluster import Manifest
 from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of, present, seen
-from tests.support.project import ONE, TEAM, Make, ask, ended, say, use
+from tests.support.project import ONE, SECONDS, TEAM, Make, Project, ask, ended, say, use
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.parametrize("backend", ["kubernetes"])]
 SECRETS = {"ANTHROPIC_API_KEY": "canary-provider-key-11", "OWN_NOTE": "canary-own-note-33"}
@@ -35,19 +37,62 @@ async def test_g18_a_job_each_and_nothing_about_its_run_in_any_object(project: M
     assert {state["kind"] for state in about} == {"Job", "Pod", "NetworkPolicy", "Event"}
 
 
-async def test_an_evicted_sandbox_s_run_begins_anew(project: Make) -> None:
-    """Somebody drains its node while a tool works: another attempt, and not an event is missing."""
-    made = project(ONE, {"one": [use(command(WORKING)), use(command(WORKING)), say("all done")]})
+async def evict(made: Project) -> None:
+    """As a drain of its node does it."""
+    (name,) = await pods_of(made)
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    path = f"/api/v1/namespaces/{objects().name}/pods/{name}/eviction"
+    await objects().kubectl("create", "--raw", path, "--filename=-", stdin=json.dumps(eviction))
 
-    async def evict() -> None:
-        (name,) = await pods_of(made)
-        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
-        path = f"/api/v1/namespaces/{objects().name}/pods/{name}/eviction"
-        await objects().kubectl("create", "--raw", path, "--filename=-", stdin=json.dumps(eviction))
 
-    story = await disturbed(made, "callTools", evict)
+async def delete_pod(made: Project) -> None:
+    """As a person does it."""
+    await objects().kubectl("delete", "pod", *await pods_of(made), "--wait=false")
+
+
+async def force_delete_pod(made: Project) -> None:
+    """As is done to a node that is gone: nobody says how it ended."""
+    await objects().kubectl("delete", "pod", *await pods_of(made), "--force", "--grace-period=0")
+
+
+async def delete_job(made: Project) -> None:
+    """The cluster takes its Pod away after it."""
+    await objects().kubectl("delete", "job", f"--selector=perstack.ai/instance={made.instance}", "--wait=false")
+
+
+@pytest.mark.parametrize("take", [evict, delete_pod, force_delete_pod, delete_job])
+async def test_a_run_whose_sandbox_is_taken_begins_anew(
+    project: Make, take: Callable[[Project], Awaitable[None]]
+) -> None:
+    """While a tool works: another attempt from the last checkpoint, and not an event is missing."""
+    made = project(ONE, {"one": [use(command(WORKING)), use(("listDirectory", {"path": "."})), say("all done")]})
+    story = await disturbed(made, "callTools", lambda _: take(made))
     assert story.result.code == 0, story.result.stderr
     assert (story.attempts, story.events[-1]["text"]) == ({1, 2}, "all done")
+
+
+async def test_a_job_that_a_quota_stops_goes_on_once_it_is_lifted(project: Make) -> None:
+    """It says in the cluster's words what it waits for."""
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
+    made = project(ONE, {"one": [say("done")]})
+    async with present(quota):
+        await objects().until(lambda found: "hard" in found.get("status", {}), "resourcequota", "full")
+        process = await made.start("run", "--backend", "kubernetes", "one", "go")
+        assert process.stderr is not None
+        async with asyncio.timeout(SECONDS):
+            while b"exceeded quota: full" not in (said := await process.stderr.readline()):
+                assert said, "it did not wait"
+    result = await ended(process)
+    assert (result.code, [event.text for event in result.of(CompleteRun)]) == (0, ["done"]), result.stderr
+
+
+async def test_a_job_that_no_node_can_hold_ends(project: Make, tmp_path: Path) -> None:
+    """After the time that it was given, in the scheduler's words."""
+    (tmp_path / "large.json").write_text('{"cpu": "999", "cpuRequest": "999"}')
+    made = project(ONE, {"one": [say("never")]})
+    result = await made.run("one", "go", "--start-timeout", "3", "--pod-setting", str(tmp_path / "large.json"))
+    assert (result.code, result.stdout) == (3, b"")
+    assert "did not start within 3 s: Unschedulable: " in result.stderr.splitlines()[-1]
 
 
 async def test_a_tool_that_takes_too_much_memory_is_told_and_the_run_goes_on(project: Make) -> None:
@@ -114,7 +159,7 @@ async def test_whoever_gets_out_later_is_cut_off(project: Make) -> None:
     """The policy goes while the Expert works; its first connection to where no Sandbox may be ends its Run."""
     made = project(ONE, {"one": [use(command(OUT)), say("never")]})
 
-    async def open_the_network() -> None:
+    async def open_the_network(_: asyncio.StreamReader) -> None:
         async with asyncio.timeout(20):
             while not (made.workspace / "asking").exists():  # noqa: ASYNC110 - a file tells nobody
                 await asyncio.sleep(0.1)
@@ -135,19 +180,17 @@ async def test_nothing_of_a_job_is_left_but_its_workspace(project: Make) -> None
     assert sorted(str(path.relative_to(root)) for path in root.rglob("*")) == ["state", "ws", "ws/x"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
+async def test_b1_what_it_must_know_is_asked_for(project: Make) -> None:
+    """Exit 2 and one sentence that names the option."""
+    made = project(ONE, {"one": [say("never")]})
+    for arguments, words in (
         (("--workspace", "w"), "in a cluster the workspace is on the claim"),
         (("--claim", ""), "also needs --claim NAME"),
         (("--broker-address", "example.com"), "give an IP address"),
         (("--broker-port", "80"), "give two ports"),
         (("--pod-setting", "nothing.json"), "No such file"),
         (("--claim-mount", "nowhere"), "there is no such directory"),
-    ],
-)
-async def test_b1_what_it_must_know_is_asked_for(project: Make, arguments: tuple[str, ...], words: str) -> None:
-    """Exit 2 and one sentence that names the option."""
-    result = await project(ONE, {"one": [say("never")]}).run("one", "go", *arguments)
-    assert (result.code, result.stdout) == (2, b"")
-    assert words in result.stderr
+    ):
+        result = await made.run("one", "go", *arguments)
+        assert (result.code, result.stdout) == (2, b""), arguments
+        assert words in result.stderr

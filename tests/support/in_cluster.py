@@ -40,16 +40,23 @@ class Story:
         return {event["attempt"] for event in self.events if "attempt" in event}
 
 
-async def disturbed(made: Project, until: str, disturb: Callable[[], Awaitable[object]], *options: str) -> Story:
-    """Run the Expert `one`; once it told an event of a type, do what disturbs it. No event may be missing or twice."""
+Disturb = Callable[[asyncio.StreamReader], Awaitable[object]]
+
+
+async def disturbed(made: Project, until: str, disturb: Disturb, *options: str) -> Story:
+    """Run the Expert `one`; once it told an event of a type, do what disturbs it. No event may be missing or twice.
+
+    `disturb` may read what a person is told.
+    """
     process = await made.start("run", "--backend", made.backend, "--job-id", "j", *options, "one", "go")
     assert process.stdout is not None
+    assert process.stderr is not None
     shown: list[bytes] = []
     async with asyncio.timeout(SECONDS):
         while not shown or json.loads(shown[-1])["type"] != until:
             shown.append(await process.stdout.readline())
             assert shown[-1], (await process.communicate())[1].decode()
-        await disturb()
+        await disturb(process.stderr)
         rest, stderr = await process.communicate()
     stdout = b"".join(shown) + rest
     log = await made.command("log", "--job", "j", "--json", "--take", "0")

@@ -1,0 +1,42 @@
+"""Sandboxes as their broker sees them, without containers: who comes in says its name and waits for its Run.
+
+python -m bench.guests PORT takes a name a line from stdin, until that ends.
+"""
+
+import asyncio
+import ssl
+import sys
+
+from orchestrator import tls
+from orchestrator.wire import link
+
+_AT_ONCE = 16
+_BYTES = 64 * 1024
+
+
+async def attend(port: int, name: str, context: ssl.SSLContext, turns: asyncio.Semaphore) -> None:
+    """Come in, and stay until the broker hangs up."""
+    async with turns:
+        reader, writer = await tls.open_connection("127.0.0.1", port, context, "broker", _BYTES)
+        writer.write(link.frame(link.Identify(token=name)))
+        await link.read_frame(reader, link.OPENED)
+        writer.write(link.frame(link.Attach()))
+    try:
+        await reader.read()
+    finally:
+        writer.transport.abort()
+
+
+async def main(port: int) -> None:
+    """Attend under each name that is read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    names, turns = asyncio.StreamReader(), asyncio.Semaphore(_AT_ONCE)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(names), sys.stdin)
+    async with asyncio.TaskGroup() as tasks:
+        async for name in names:
+            tasks.create_task(attend(port, name.decode().strip(), context, turns))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
