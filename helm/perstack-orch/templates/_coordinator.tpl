@@ -44,7 +44,8 @@ spec:
   - name: coordinator
     image: {{ include "perstack.image" (list $root "orchestrator") }}
     imagePullPolicy: {{ $values.image.pullPolicy }}
-    command: [perstack-orch, coordinate]
+    command: [perstack-orch]
+    args: [coordinate]
     workingDir: /
     env: {{- include "perstack.coordinatorEnv" $root | nindent 4 }}
     {{- with $values.envSecret }}

@@ -23,7 +23,8 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata:
-  labels: {app.kubernetes.io/managed-by: perstack-orch}
+  # By this one a claim is known to be a workspace: what manages it differs with who made it.
+  labels: {app.kubernetes.io/managed-by: perstack-orch, perstack.ai/part: workspace}
   {{- with .Values.workspaces.annotations }}
   annotations: {{- toYaml . | nindent 4 }}
   {{- end }}
