@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import explain, history, install, shell, start, taking_up
+from orchestrator.cli import explain, history, install, rights, shell, start, taking_up
 from orchestrator.cli.options import RunOptions, with_options
 from orchestrator.errors import OrchestratorError
 from orchestrator.version import VERSION
@@ -94,3 +94,4 @@ app.command(context_settings={"max_content_width": 110})(history.log)
 app.command(context_settings={"max_content_width": 110})(history.record)
 app.command(context_settings={"max_content_width": 110})(taking_up.resume)
 app.command(context_settings={"max_content_width": 110})(taking_up.prune)
+app.command(hidden=True)(rights.rights)

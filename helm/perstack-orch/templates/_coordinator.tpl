@@ -18,10 +18,7 @@ spec:
   enableServiceLinks: false
   terminationGracePeriodSeconds: 30
   securityContext: {{- include "perstack.podSecurity" $root | nindent 4 }}
-  {{- with $values.image.pullSecrets }}
-  imagePullSecrets: {{- range . }}
-  - name: {{ . }}{{ end }}
-  {{- end }}
+  {{- include "perstack.pullSecrets" $root | nindent 2 }}
   {{- with $values.coordinator.priorityClassName }}
   priorityClassName: {{ . }}
   {{- end }}
@@ -112,6 +109,13 @@ cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
 karpenter.sh/do-not-disrupt: "true"
 sidecar.istio.io/inject: "false"
 linkerd.io/inject: disabled
+{{- end }}
+
+{{- define "perstack.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets: {{- range . }}
+- name: {{ . }}{{ end }}
+{{- end }}
 {{- end }}
 
 {{- define "perstack.podSecurity" -}}
