@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from orchestrator.backends.naming import CLAIM, claim_labels
 from orchestrator.users import directory_name
 from tests.support.chart import FULLNAME, NAMESPACE, Manifest, merged, one, render, told
 from tests.support.rendered import (
@@ -12,6 +13,7 @@ from tests.support.rendered import (
     LABELS,
     OURS,
     RUN,
+    pods_of,
 )
 
 pytestmark = pytest.mark.helm
@@ -42,7 +44,7 @@ def test_a_run_without_a_schedule_is_a_job() -> None:
 def test_a_run_with_a_schedule_is_a_cron_job() -> None:
     """Its Jobs are ours to find by label; one does not overtake another, and what they leave is forgotten."""
     objects = render(DAILY)
-    name, claim = f"{FULLNAME}-daily", directory_name("u1")
+    name, claim = f"{FULLNAME}-daily", f"perstack-{directory_name('u1')}"
     spec = one(objects, "CronJob", name)["spec"]
     assert {key: value for key, value in spec.items() if key != "jobTemplate"} == {
         "schedule": "0 6 * * *",
@@ -111,6 +113,13 @@ def test_claims_are_named_as_the_command_line_names_them() -> None:
     runs = {f"r{number}": {"expertKey": "boss", "user": user} for number, user in enumerate(IDS)}
     objects = render({"config": "c", "runs": runs})
     claims = {each["metadata"]["name"]: each for each in objects if each["kind"] == "PersistentVolumeClaim"}
-    assert claims.keys() == {directory_name(user) for user in IDS}
+    assert claims.keys() == {f"perstack-{directory_name(user)}" for user in IDS}
+    labelled = {
+        (volume["persistentVolumeClaim"]["claimName"], pod["metadata"]["labels"][CLAIM])
+        for name, pod in pods_of(objects)
+        for volume in pod["spec"].get("volumes", [])
+        if volume["name"] == "claim" and name != "job.json"
+    }
+    assert labelled == {(name, claim_labels(name)[CLAIM]) for name in claims}
     owners = {each["metadata"]["annotations"]["perstack.ai/user"] for each in claims.values()}
     assert owners == set(IDS)

@@ -30,7 +30,7 @@ env.json: {{ .run.env | default dict | mustToJson | quote }}
 
 {{- define "perstack.runPod" -}}
 {{- $claim := include "perstack.claimName" .run.user -}}
-{{- $labels := dict "perstack.ai/claim" $claim -}}
+{{- $labels := dict "perstack.ai/claim" (include "perstack.claimLabel" .run.user) -}}
 {{ include "perstack.coordinatorPod" (dict "root" .root "claim" $claim "secret" (include "perstack.runName" .) "labels" $labels) }}
 {{- end }}
 
@@ -38,8 +38,18 @@ env.json: {{ .run.env | default dict | mustToJson | quote }}
 {{- define "perstack.claimName" -}}
 {{- if . -}}
 {{- $readable := regexReplaceAll "[^a-z0-9]" (lower .) "-" | trunc 24 | trimAll "-" | default "user" -}}
-{{ $readable }}-{{ sha256sum . | trunc 32 }}
+perstack-{{ $readable }}-{{ sha256sum . | trunc 32 }}
 {{- else -}}
 default
+{{- end -}}
+{{- end }}
+
+{{/* As it labels what mounts that claim: by its name, or a digest where the name is too long. */}}
+{{- define "perstack.claimLabel" -}}
+{{- $name := include "perstack.claimName" . -}}
+{{- if le (len $name) 45 -}}
+{{ $name }}
+{{- else -}}
+{{ trunc 28 $name | trimAll "-" }}-{{ sha256sum $name | trunc 16 }}
 {{- end -}}
 {{- end }}
