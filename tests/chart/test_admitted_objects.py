@@ -111,7 +111,7 @@ def test_a_coordinator_deletes_sandboxes_and_nothing_else(place: Tenant) -> None
     others["metadata"] = {"name": "others", "labels": naming.job_labels("j")}
     others["spec"]["template"]["spec"]["serviceAccountName"] = "default"
     unlabelled = copy.deepcopy(others)
-    unlabelled["metadata"] = {"name": "unlabelled"}
+    unlabelled["metadata"] = {"name": "unlabelled", "labels": {"app": "web"}}
     place.make(ours, others, unlabelled)
 
     def deleted(name: str) -> str:
