@@ -20,7 +20,7 @@ def place() -> Iterator[Tenant]:
         yield made
 
 
-def tested(place: Tenant, name: str) -> tuple[int, str]:
+def outcome_of(place: Tenant, name: str) -> tuple[int, str]:
     """Run one of the release's tests; give its exit code and what it said."""
     test = f"{FULLNAME}-test-{name}"
     done = helm("test", RELEASE, f"--namespace={place.namespace}", f"--filter=name={test}", "--timeout=90s")
@@ -43,7 +43,7 @@ def test_helm_test_tells_of_an_open_network(place: Tenant) -> None:
     policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "wide"}, "spec": wide}
     place.make(policy)
     try:
-        code, said = tested(place, "network")
+        code, said = outcome_of(place, "network")
     finally:
         place.kubectl("delete", "networkpolicy", "wide")
     assert code == 1
@@ -68,7 +68,7 @@ def test_helm_test_tells_of_a_right_too_many(place: Tenant, verbs: list[str], wo
     del binding["rules"]
     place.make(role, binding)
     try:
-        code, said = tested(place, "rights")
+        code, said = outcome_of(place, "rights")
     finally:
         place.kubectl("delete", "rolebinding,role", "more")
     assert code == 1
@@ -82,7 +82,7 @@ def test_helm_test_tells_of_a_right_too_few(place: Tenant) -> None:
     jobs["verbs"].remove("watch")
     place.kubectl("replace", "--filename=-", stdin=json.dumps(role))
     try:
-        code, said = tested(place, "rights")
+        code, said = outcome_of(place, "rights")
     finally:
         chart.upgrade(place.namespace, chart.images())
     assert code == 1
