@@ -1,8 +1,10 @@
 # Every target does its own set-up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup engine image orchestrator cluster cluster-stop demo test rootless unit fuzz lint types check bench soak clean
+.PHONY: help setup engine image orchestrator cluster cluster-stop chart demo test rootless unit fuzz lint types check bench soak clean
 
 BIN := .venv/bin
+# The one that `make cluster` built, where there is none in PATH.
+HELM := $(or $(shell command -v helm),$(or $(PERSTACK_CLUSTER_DIR),/var/lib/perstack-cluster)/bin/helm)
 # Lines, frames and greetings of a container, requests to its proxy, paths, names and keys that somebody chose.
 FUZZED := $(addprefix tests/unit/, broker/test_client_hello.py config/test_domains.py config/test_expert_key.py \
   backends/test_lines.py backends/test_docker_log.py backends/test_naming.py runtime/test_proxy_request.py \
@@ -35,6 +37,11 @@ cluster: ## Make sure that a Kubernetes cluster answers (Debian as root: builds 
 cluster-stop: ## Stop the cluster that was started here; nothing of it is left but its files
 	@dev/cluster stop
 
+chart: setup ## Write the chart's README and schema from its values, and check its templates
+	@$(BIN)/python dev/chart
+	@$(HELM) lint --strict --quiet helm/perstack-orch
+	@$(BIN)/pytest -q tests/chart -m "not kubernetes"
+
 demo: setup ## Run the fitness example, every Run in a container of its own
 	@dev/demo
 
@@ -59,6 +66,9 @@ types: setup ## Check types, strictly
 	@$(BIN)/mypy
 
 check: lint types ## All checks that run no code
+	@$(BIN)/python dev/chart --check
+	@if command -v $(HELM) >/dev/null; then $(HELM) lint --strict --quiet helm/perstack-orch; \
+	  else echo "check: there is no helm, so the chart is not looked at (make cluster builds one)"; fi
 
 bench: engine image ## Measure against bare containers; writes bench/RESULTS.md (ONLY="starts hops": prints those)
 	@dev/setup bench

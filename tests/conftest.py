@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 from hypothesis import settings
 
-from tests.support import cluster, engine, internet
+from tests.support import chart, cluster, engine, internet
 
 REQUIRED = "PERSTACK_TEST_REQUIRE"
-"""Comma-separated tiers that must run: `docker`, `internet`, `kubernetes`."""
+"""Comma-separated tiers that must run: `docker`, `helm`, `internet`, `kubernetes`."""
 
 settings.register_profile("fuzz", max_examples=5_000, deadline=None)
 """For `make fuzz`: some minutes of what in a usual run takes a moment."""
 
 _TIERS: Mapping[str, tuple[Callable[[], bool], str]] = {
     "docker": (engine.answers, "no Docker engine answers (make engine)"),
+    "helm": (chart.found, "there is no helm (make cluster)"),
     "internet": (internet.possible, "no network namespace can be made here (it takes root, ip and unshare)"),
     "kubernetes": (cluster.answers, "no Kubernetes cluster answers (make cluster)"),
 }

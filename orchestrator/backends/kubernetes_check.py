@@ -53,11 +53,13 @@ async def _outcome(check: Coroutine[None, None, None]) -> BackendError | None:
     return None
 
 
-def missing(rules: Sequence[Mapping[str, Any]]) -> list[str]:
+def missing(
+    rules: Sequence[Mapping[str, Any]], needed: Mapping[tuple[str, str], tuple[str, ...]] = NEEDED
+) -> list[str]:
     """Name what is needed and not granted by `rules` (SelfSubjectRulesReview, `resourceRules`)."""
     return [
         f"{verb} {resource}"
-        for (group, resource), verbs in NEEDED.items()
+        for (group, resource), verbs in needed.items()
         for verb in verbs
         if not any(_grants(rule, group, resource, verb) for rule in rules)
     ]

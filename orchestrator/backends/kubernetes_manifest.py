@@ -142,6 +142,7 @@ def _pod(spec: SandboxSpec, setting: ClusterSetting, command: tuple[str, ...] | 
         for what in ("not-ready", "unreachable")
     ]  # fmt: skip
     user = {} if pod.any_user else {"runAsUser": spec.user.uid, "runAsGroup": spec.user.gid}
+    runtime_class = spec.runtime_class or pod.runtime_class_name
     return {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE_SECONDS,
@@ -157,7 +158,7 @@ def _pod(spec: SandboxSpec, setting: ClusterSetting, command: tuple[str, ...] | 
             *([] if spec.broker is None else [{"name": "identity", "projected": _identity()}]),
         ],
         **({"hostUsers": False} if pod.user_namespace else {}),
-        **({"runtimeClassName": spec.runtime_class} if spec.runtime_class else {}),
+        **({"runtimeClassName": runtime_class} if runtime_class else {}),
         **({"priorityClassName": pod.priority_class_name} if pod.priority_class_name else {}),
         **({"nodeSelector": dict(pod.node_selector)} if pod.node_selector else {}),
         **({"imagePullSecrets": [{"name": name} for name in pod.image_pull_secrets]} if pod.image_pull_secrets else {}),

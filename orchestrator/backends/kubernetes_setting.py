@@ -12,13 +12,14 @@ from orchestrator.wire.frozen import Frozen
 class PodSetting(Frozen):
     """What Sandboxes' Pods are given besides; names and values as in a Pod's own spec.
 
-    `memory`, `cpu`, `cpu_request` and `storage` are quantities and go before the job's limits. `any_user` leaves the
-    user to the cluster (OpenShift). `one_node` keeps the Pods of a claim on one node, as ReadWriteOnce needs.
-    `queue_name` is Kueue's. `user_namespace` asks for one of the Pod's own.
+    `memory`, `cpu`, `cpu_request` and `storage` are quantities and go before the job's limits; `runtime_class_name`
+    comes after the job's own. `any_user` leaves the user to the cluster (OpenShift). `one_node` keeps the Pods of a
+    claim on one node, as ReadWriteOnce needs. `queue_name` is Kueue's. `user_namespace` asks for one of the Pod's own.
     """
 
     service_account_name: str = "default"
     image_pull_secrets: tuple[str, ...] = ()
+    runtime_class_name: str | None = None
     priority_class_name: str | None = None
     node_selector: Mapping[str, str] = {}
     tolerations: tuple[Mapping[str, Any], ...] = ()

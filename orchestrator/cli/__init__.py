@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import explain, history, install, shell, start, taking_up
+from orchestrator.cli import explain, history, install, rights, shell, start, taking_up
 from orchestrator.cli.help_page import HelpPage
 from orchestrator.cli.options import RunOptions, with_options
 from orchestrator.errors import OrchestratorError
@@ -106,3 +106,4 @@ for _command, _short in (
     (taking_up.prune, "Remove Sandboxes that nobody answers for."),
 ):
     app.command(cls=HelpPage, context_settings=_WIDE, short_help=_short)(_command)
+app.command(hidden=True)(rights.rights)

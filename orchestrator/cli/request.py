@@ -117,6 +117,9 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
     Raises:
         ConfigError: there is no such Expert, the provider has no key, or the workspace or store cannot be used.
     """
+    cluster = cluster_of(options.backend, options, cwd)
+    # A Sandbox that waits for work would hold its place in the queue against those that have some.
+    is_queued = cluster is not None and cluster.pod.queue_name is not None
     return make_job(
         options.expert_key,
         options.query or "",
@@ -135,9 +138,9 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
         verbose=options.verbose,
         run_seconds=options.run_seconds,
         job_seconds=options.job_seconds,
-        prewarm=_prewarm(options.prewarm),
+        prewarm=_prewarm("off" if is_queued and options.prewarm == "auto" else options.prewarm),
         prices=prices(options.prices, cwd),
-        cluster=cluster_of(options.backend, options, cwd),
+        cluster=cluster,
     )
 
 

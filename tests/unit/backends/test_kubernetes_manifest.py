@@ -176,10 +176,17 @@ def test_the_whole_job() -> None:
     }
 
 
+def test_an_operator_s_runtime_class_is_for_jobs_that_name_none() -> None:
+    """As with the image: what a job says of itself goes first."""
+    setting = replace(SETTING, pod=PodSetting(runtime_class_name="kata"))
+    assert pod_of(kube_job(SPEC, setting, NOW)) == pod_of(kube_job(SPEC, SETTING, NOW)) | {"runtimeClassName": "kata"}
+
+
 def test_what_an_operator_adds() -> None:
     """Each setting stands where Kubernetes has it; the queue's label is on the Job alone, the claim keeps its node."""
     pod = PodSetting(
         service_account_name="sandbox",
+        runtime_class_name="kata",
         image_pull_secrets=("pull",),
         priority_class_name="agents",
         node_selector={"pool": "agents"},

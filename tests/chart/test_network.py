@@ -1,0 +1,78 @@
+"""The NetworkPolicies of the chart."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.chart import FULLNAME, NAMESPACE, RELEASE, Manifest, one, render
+from tests.support.rendered import LABELS, coordinator
+
+pytestmark = pytest.mark.helm
+
+
+def network(name: str, selector: Manifest, **rules: Any) -> Manifest:
+    """Describe a NetworkPolicy of the release."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": f"{FULLNAME}-{name}", "namespace": NAMESPACE, "labels": LABELS},
+        "spec": {"podSelector": selector, "policyTypes": ["Egress", "Ingress"], **rules},
+    }
+
+
+SANDBOXES = {
+    "matchLabels": {"app.kubernetes.io/managed-by": "perstack-orch"},
+    "matchExpressions": [{"key": "perstack.ai/sandbox", "operator": "Exists"}],
+}
+COORDINATORS = {
+    "matchLabels": {"app.kubernetes.io/managed-by": "perstack-orch", "app.kubernetes.io/instance": RELEASE},
+    "matchExpressions": [{"key": "perstack.ai/part", "operator": "In", "values": ["coordinator", "test"]}],
+}
+BROKER = [{"from": [{"podSelector": SANDBOXES}], "ports": [{"protocol": "TCP", "port": each} for each in (7443, 7444)]}]
+DNS = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
+
+
+def test_who_reaches_what() -> None:
+    """Sandboxes and readers nothing; coordinators names, port 443 and the API server, and only Sandboxes reach them."""
+    reader = {"matchLabels": {"app.kubernetes.io/managed-by": "perstack-orch", "perstack.ai/part": "reader"}}
+    api = {"ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]}
+    assert [each for each in render() if each["kind"] == "NetworkPolicy"] == [
+        network("sandbox", SANDBOXES),
+        network("reader", reader),
+        network(
+            "coordinator",
+            COORDINATORS,
+            ingress=BROKER,
+            egress=[DNS, {"ports": [{"protocol": "TCP", "port": 443}]}, api],
+        ),
+    ]
+
+
+def test_a_coordinator_s_way_out_can_be_made_narrower_and_wider() -> None:
+    """The API server's networks, a proxy's port, and whatever rules somebody writes."""
+    own = {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"protocol": "TCP", "port": 11434}]}
+    policy = {"apiServerCIDRs": ["192.0.2.1/32", "fd00::1/128"], "apiServerPorts": [6443], "extraEgress": [own]}
+    values = {"networkPolicy": policy, "proxy": {"url": "http://proxy.example:3128", "noProxy": ["a", "b"]}}
+    objects = render(values)
+    assert one(objects, "NetworkPolicy", f"{FULLNAME}-coordinator")["spec"]["egress"] == [
+        DNS,
+        {"ports": [{"protocol": "TCP", "port": 443}]},
+        {
+            "ports": [{"protocol": "TCP", "port": 6443}],
+            "to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}, {"ipBlock": {"cidr": "fd00::1/128"}}],
+        },
+        {"ports": [{"protocol": "TCP", "port": 3128}]},
+        own,
+    ]
+    assert coordinator(objects)["containers"][0]["env"][-3:] == [
+        {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
+        {"name": "PERSTACK_PROXY_URL", "value": "http://proxy.example:3128"},
+        {"name": "NO_PROXY", "value": "a,b"},
+    ]
+
+
+@pytest.mark.parametrize(("url", "port"), [("http://p", 80), ("https://p", 443), ("http://[fd00::1]:8080", 8080)])
+def test_the_port_of_a_proxy_is_found(url: str, port: int) -> None:
+    """Also where it is the usual one."""
+    egress = one(render({"proxy": {"url": url}}), "NetworkPolicy", f"{FULLNAME}-coordinator")["spec"]["egress"]
+    assert egress[-1] == {"ports": [{"protocol": "TCP", "port": port}]}
