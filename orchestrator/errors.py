@@ -11,6 +11,7 @@ An Expert that fails is a value, an event. A platform that fails is one of these
     │   └── SandboxLostError          a Sandbox went away without saying how it ended
     ├── PackageError               a package that a skill is started from could not be installed (exit 3)
     ├── StoreError                 a job record is missing, damaged, or in use (exit 2)
+    │   ├── InUseError             another orchestrator works on the job
     │   └── DiskError              the disk refuses a record: no room, no right (exit 3)
     └── WireError                  what came over the wire is not what was agreed (exit 3)
 
@@ -61,6 +62,10 @@ class StoreError(OrchestratorError):
     """A job record is missing, damaged, or in use by somebody else."""
 
     exit_code = 2
+
+
+class InUseError(StoreError):
+    """Another orchestrator works on the job."""
 
 
 class DiskError(StoreError):

@@ -135,6 +135,12 @@ def state_root_of(cluster: ClusterSetting | None) -> Path:
     return STATE_ROOT if cluster is None else cluster.claim.root / "state"
 
 
+def declared(config: Config, env_names: tuple[str, ...]) -> frozenset[str]:
+    """Name the variables whose values Experts are given: what skills declare, and those of `--env`."""
+    skills = (skill for expert in config.experts.values() for skill in expert.skills)
+    return frozenset(env_names).union(*(skill.required_env for skill in skills if isinstance(skill, StdioSkill)))
+
+
 def provider_of(job: Job) -> Callable[[], AbstractAsyncContextManager[Provider]]:
     """Give what opens the API that `job` calls, when it is time."""
     setting = ProviderSetting(job.provider_name, job.config.provider_setting, job.env, job.config.directory)
@@ -143,10 +149,9 @@ def provider_of(job: Job) -> Callable[[], AbstractAsyncContextManager[Provider]]
 
 def _secrets(config: Config, env: Mapping[str, str], env_names: tuple[str, ...]) -> Iterator[str]:
     """Give every value that no record may show: what is granted, what is named like a secret, headers of the API."""
-    skills = (skill for expert in config.experts.values() for skill in expert.skills)
-    granted = {name for skill in skills if isinstance(skill, StdioSkill) for name in skill.required_env}
+    granted = declared(config, env_names)
     for name, value in env.items():
-        if name in granted or name in env_names or _SECRET_NAME.search(name):
+        if name in granted or _SECRET_NAME.search(name):
             yield value
     headers = config.provider_setting.get("headers")
     if isinstance(headers, Mapping):

@@ -92,6 +92,20 @@ class Channel:
             raise RefusalError(event.status_code, await _said(answer))
         return answer
 
+    async def switch(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
+        """Ask to speak another protocol from here on; give what of it came with the answer.
+
+        Raises:
+            RefusalError: it would rather not.
+            BrokenError: as `ask`.
+        """
+        head = h11.Request(method="GET", target=f"{path}?{urlencode(query)}", headers=list(headers.items()))
+        self.writer.write(b"".join(self.protocol.send(event) or b"" for event in (head, h11.EndOfMessage())))
+        event = await self._next_event(answered=False)
+        if isinstance(event, h11.Response):
+            raise RefusalError(event.status_code, await _said(Answer(event.status_code, self)))
+        return bytes(self.protocol.trailing_data[0])
+
     def is_free(self) -> bool:
         """Make ready for another request, if the answer was read whole and the other side is still there."""
         whole = self.protocol.our_state is h11.DONE and self.protocol.their_state is h11.DONE

@@ -39,9 +39,29 @@ def pods(namespace: str, name: str = "", part: str = "") -> Path:
     return _path("/api/v1", namespace, "pods", name) + (f"/{part}" if part else "")
 
 
-def claims(namespace: str, name: str) -> Path:
-    """Where a PersistentVolumeClaim is."""
+def claims(namespace: str, name: str = "") -> Path:
+    """Where PersistentVolumeClaims are, or one of them."""
     return _path("/api/v1", namespace, "persistentvolumeclaims", name)
+
+
+def config_maps(namespace: str) -> Path:
+    """Where ConfigMaps are."""
+    return _path("/api/v1", namespace, "configmaps", "")
+
+
+def secrets(namespace: str) -> Path:
+    """Where Secrets are made."""
+    return _path("/api/v1", namespace, "secrets", "")
+
+
+def services(namespace: str, name: str = "") -> Path:
+    """Where Services are, or one of them."""
+    return _path("/api/v1", namespace, "services", name)
+
+
+def leases(namespace: str, name: str = "") -> Path:
+    """Where Leases are, or one of them."""
+    return _path("/apis/coordination.k8s.io/v1", namespace, "leases", name)
 
 
 def events(namespace: str) -> Path:
@@ -107,6 +127,17 @@ class Api:
         channel = await self._open()
         try:
             yield await channel.ask("GET", path, query, None, await self._headers())
+        finally:
+            channel.close()
+
+    @asynccontextmanager
+    async def switched(
+        self, path: Path, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> AsyncIterator[tuple[Channel, bytes]]:
+        """Open a connection that speaks another protocol; with what of it came at once."""
+        channel = await self._open()
+        try:
+            yield channel, await channel.switch(path, query, await self._headers() | dict(headers))
         finally:
             channel.close()
 

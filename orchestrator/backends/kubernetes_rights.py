@@ -10,10 +10,22 @@ from orchestrator.errors import BackendUnavailableError
 COORDINATOR: Mapping[tuple[str, str], tuple[str, ...]] = {
     **NEEDED,
     ("", "services"): ("create", "get"),
-    ("coordination.k8s.io", "leases"): ("create", "get", "update"),
+    ("coordination.k8s.io", "leases"): ("create", "delete", "get", "update"),
 }
 """The verbs that a coordinator in the cluster uses, by API group and resource: the backend's, the Service in front of
 its broker, and its fence."""
+
+SUBMITTER: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("", "configmaps"): ("list",),
+    ("", "persistentvolumeclaims"): ("create", "get"),
+    ("", "secrets"): ("create",),
+    ("", "pods"): ("list",),
+    # A WebSocket is a GET; from Kubernetes 1.35 on it takes the right to create as well.
+    ("", "pods/portforward"): ("create", "get"),
+    ("", "events"): ("list",),
+    ("batch", "jobs"): ("create", "delete", "get", "list"),
+}
+"""The same of whoever submits jobs, watches, cancels and prunes them. A Sandbox's account has none."""
 
 _JUDGED = {"", "apps", "batch", "coordination.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io"}
 """API groups that are all about what runs in a namespace; every account may ask a cluster for some others."""

@@ -14,6 +14,12 @@ INSTANCE = "perstack.ai/instance"
 DEADLINE = "perstack.ai/deadline"
 ERRAND = "perstack.ai/errand"
 CLAIM = "perstack.ai/claim"
+PART = "perstack.ai/part"
+USER = "perstack.ai/user"
+"""An annotation of a claim: whose it is."""
+
+INSTALLATION, COORDINATOR, READER = "installation", "coordinator", "reader"
+"""What `PART` may be: what a chart left for who submits jobs, the Job of one, and one that reads records."""
 
 _ROOM = 45
 """Characters of a name that the job may take: a DNS-1123 label holds 63, seven tell instances apart, and `-s` and nine
@@ -30,8 +36,32 @@ def sandbox_name(job: str, ordinal: int, instance: str) -> str:
     The name is a valid container name and DNS-1123 label. An id that was drawn is unique; one that a user chose may be
     that of another's job on the same engine.
     """
+    return f"{_apart(job, instance)}-s{ordinal}"
+
+
+def coordinator_name(job: str, ordinal: int, instance: str) -> str:
+    """Name the Job that works a job of an `instance` in a cluster, for the time number `ordinal`."""
+    return f"{_apart(job, instance)}-c{ordinal}"
+
+
+def reader_name(job: str, drawn: str, instance: str) -> str:
+    """Name a Job that reads the records of a job; `drawn` tells it from others that do."""
+    return f"{_apart(job, instance)}-r{drawn}"
+
+
+def lease_name(job: str, instance: str) -> str:
+    """Name the Lease that only one coordinator of a job holds."""
+    return _apart(job, instance)
+
+
+def coordinator_labels(job: str, claim: str, part: str = COORDINATOR) -> dict[str, str]:
+    """Give the labels of what works a job in a cluster, and is no Sandbox."""
+    return job_labels(job) | claim_labels(claim) | {PART: part}
+
+
+def _apart(job: str, instance: str) -> str:
     apart = "" if is_own_id(job) else f"-{hashlib.sha256(instance.encode(errors='surrogatepass')).hexdigest()[:_APART]}"
-    return f"{_token(job)}{apart}-s{ordinal}"
+    return f"{_token(job)}{apart}"
 
 
 def labels(job: str, *, sandbox: str, instance: str, deadline: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import explain, history, install, rights, shell, start, taking_up
+from orchestrator.cli import away, explain, history, install, rights, shell, start, taking_up
 from orchestrator.cli.help_page import HelpPage
 from orchestrator.cli.options import RunOptions, with_options
 from orchestrator.errors import OrchestratorError
@@ -102,8 +102,12 @@ for _command, _short in (
     (shell.shell, "Open a shell in an Expert's Sandbox."),
     (history.log, "Show what a job did: events, Runs, what they cost."),
     (history.record, "Turn a job into a file of replies that replays it."),
+    (away.watch, "Show a job that a cluster works, or worked."),
+    (away.cancel, "End a job that a cluster works."),
     (taking_up.resume, "Finish a job that was cut off or cancelled."),
     (taking_up.prune, "Remove Sandboxes that nobody answers for."),
 ):
     app.command(cls=HelpPage, context_settings=_WIDE, short_help=_short)(_command)
 app.command(hidden=True)(rights.rights)
+app.command(hidden=True)(away.coordinate)
+app.command(hidden=True)(away.tell)

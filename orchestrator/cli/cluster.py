@@ -1,19 +1,27 @@
-"""From options to the cluster that `--backend kubernetes` uses."""
+"""From options to the cluster that `--backend kubernetes` uses, where this process is the coordinator."""
 
 import ipaddress
 from pathlib import Path
 
 from msgspec.json import Decoder
 
-from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting, Owner, PodSetting
-from orchestrator.cli.options import ClusterOptions
+from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting, PodSetting
+from orchestrator.cli.options import ClusterOptions, RunOptions
 from orchestrator.errors import ConfigError, WireError
 from orchestrator.wire.frozen import read_json
+
+CLUSTER, LOCAL = "cluster", "local"
+"""Where the coordinator of a job may be: a Job of the cluster, or this process."""
 
 UNENFORCED = "--allow-unenforced-network: Sandboxes may reach whatever the network of their cluster lets Pods reach"
 _PORTS = 2
 _POD_SETTING = Decoder(PodSetting)
 _ADDRESS = "--broker-address IP"
+
+
+def is_submitted(options: RunOptions) -> bool:
+    """Whether a job is worked in a cluster and not by this process."""
+    return options.backend == "kubernetes" and options.coordinator == CLUSTER
 
 
 def cluster_of(backend: str, options: ClusterOptions, cwd: Path, *, launches: bool = True) -> ClusterSetting | None:
@@ -24,6 +32,12 @@ def cluster_of(backend: str, options: ClusterOptions, cwd: Path, *, launches: bo
     """
     if backend != "kubernetes":
         return None
+    if options.coordinator != LOCAL:
+        message = (
+            "this runs here, and jobs of --backend kubernetes run in the cluster: where Pods can reach this machine and"
+            " the claim is mounted here, say so with --coordinator local"
+        )
+        raise ConfigError(message)
     missing = [
         option
         for option, value in (
@@ -40,23 +54,22 @@ def cluster_of(backend: str, options: ClusterOptions, cwd: Path, *, launches: bo
     if not root.is_dir():
         message = f"--claim-mount {options.claim_mount!r} is not usable: there is no such directory"
         raise ConfigError(message)
-    port, forbidden = _ports(options.broker_port)
+    port, forbidden = ports_of(options.broker_port)
     return ClusterSetting(
         namespace=options.namespace or "default",
         claim=Claim(options.claim, root),
-        hosts=tuple(_address("--broker-address", text) for text in _listed(options.broker_address)),
+        hosts=tuple(_address("--broker-address", text) for text in listed(options.broker_address)),
         port=port,
         forbidden=forbidden,
-        outside=tuple(_listed(options.outside)),
-        coordinator=_owner(options.coordinator),
+        outside=tuple(listed(options.outside)),
         start_seconds=options.start_seconds,
         enforced=not options.allow_unenforced_network,
-        pod=_pod_setting(options.pod_setting, cwd),
+        pod=pod_setting_of(options.pod_setting, cwd),
     )
 
 
-def _listed(texts: tuple[str, ...]) -> list[str]:
-    # A variable holds several with commas or spaces between.
+def listed(texts: tuple[str, ...]) -> list[str]:
+    """Give all that an option lists, or its variable, which holds several with commas or spaces between."""
     return [part for text in texts for part in text.replace(",", " ").split()]
 
 
@@ -68,7 +81,12 @@ def _address(option: str, text: str) -> str:
         raise ConfigError(message) from error
 
 
-def _ports(text: str | None) -> tuple[int, int]:
+def ports_of(text: str | None) -> tuple[int, int]:
+    """Read `--broker-port`; zeros where it was not given.
+
+    Raises:
+        ConfigError: it is not two ports.
+    """
     if text is None:
         return 0, 0
     parts = text.split(",")
@@ -78,17 +96,12 @@ def _ports(text: str | None) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def _owner(text: str | None) -> Owner | None:
-    if text is None:
-        return None
-    name, slash, uid = text.partition("/")
-    if not (name and slash and uid):
-        message = f"--coordinator {text!r} is not usable: give the Job's NAME/UID"
-        raise ConfigError(message)
-    return Owner(name, uid)
+def pod_setting_of(named: str | None, cwd: Path) -> PodSetting:
+    """Read the file that `--pod-setting` names.
 
-
-def _pod_setting(named: str | None, cwd: Path) -> PodSetting:
+    Raises:
+        ConfigError: it cannot be used.
+    """
     if named is None:
         return PodSetting()
     try:

@@ -1,12 +1,13 @@
 """The commands that read jobs back, as they are typed; their bodies are imported when they run."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import Prices, Storage, User, with_options
+from orchestrator.cli.options import Installation, Namespace, Prices, Storage, User, with_options
 
 _Text = str | None
 
@@ -41,11 +42,18 @@ class LogOptions:
     json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False
     pretty: Annotated[bool, typer.Option("--pretty", help="Write it indented; implies --json.")] = False
     prices: Prices = None
+    backend: Annotated[_Text, typer.Option(metavar="kubernetes", help="Of jobs that a cluster has worked.")] = None
+    namespace: Namespace = None
+    installation: Installation = None
 
 
 @with_options(LogOptions)
 def log(options: LogOptions) -> int:
     """Show what a job did: its events, its Runs, or the list of jobs. An event is shown if it passes all filters."""
+    if options.backend is not None:
+        from orchestrator.cli.away_history import show_away  # noqa: PLC0415 - it imports everything
+
+        return show_away(options, os.environ)
     from orchestrator.cli.show import show  # noqa: PLC0415 - it imports every shape of the wire
     from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 
@@ -53,14 +61,22 @@ def log(options: LogOptions) -> int:
     return show(replace(options, storage=storage, json=options.json or options.pretty))
 
 
-def record(
+def record(  # noqa: PLR0913 - options of a command
     job: Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")],
     *,
     output: Annotated[str | None, typer.Option(metavar="FILE", help="Where to write; else stdout.")] = None,
     user: User = None,
     storage: Storage = "perstack",
+    backend: Annotated[str | None, typer.Option(metavar="kubernetes", help="Of a job that a cluster worked.")] = None,
+    namespace: Namespace = None,
+    installation: Installation = None,
 ) -> int:
     """Turn JOB into a file of replies, with which --provider scripted replays it without a model."""
+    if backend is not None:
+        from orchestrator.cli.away_history import record_away  # noqa: PLC0415 - it imports everything
+
+        wanted = LogOptions(user=user, backend=backend, namespace=namespace, installation=installation)
+        return record_away(wanted, job, output, os.environ)
     from orchestrator.cli.record import write_script  # noqa: PLC0415 - it imports every shape of the wire
     from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 

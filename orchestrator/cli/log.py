@@ -79,8 +79,9 @@ class Log:
         elif isinstance(event, SkillStderr) and self._verbose:
             self._log.info("skill stderr", run=event.run_id, skill=event.skill_name, said=event.message)
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: Outcome, expert_key: str = "") -> None:
         """Log the receipt."""
+        del expert_key
         receipt = outcome.receipt
         summary, *_ = receipt_lines(receipt, self._unit)
         self._log.info(

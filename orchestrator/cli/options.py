@@ -29,17 +29,23 @@ User = Annotated[
 ]
 
 
+Namespace = Annotated[
+    _Text, typer.Option(metavar="NAME", envvar="PERSTACK_NAMESPACE", help="Namespace in the cluster.")
+]
+Installation = Annotated[
+    _Text, typer.Option(metavar="NAME", envvar="PERSTACK_INSTALLATION", help="Which chart, if several are there.")
+]
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
     """Where in a cluster Sandboxes run, with --backend kubernetes; the chart sets the variables.
 
-    `outside` are HOST:PORT, `broker_port` is PORT,FORBIDDEN. `coordinator` is the name of the Job that this runs as.
+    `outside` are HOST:PORT, `broker_port` is PORT,FORBIDDEN. All but `namespace`, `outside`, `start_seconds` and
+    `allow_unenforced_network` are for one of the two kinds of `coordinator`.
     """
 
-    namespace: Annotated[
-        _Text,
-        typer.Option(metavar="NAME", envvar="PERSTACK_NAMESPACE", help="Namespace of the Sandboxes. [default]"),
-    ] = None
+    namespace: Namespace = None
     claim: Annotated[
         _Text, typer.Option(metavar="NAME", envvar="PERSTACK_CLAIM", help="PersistentVolumeClaim of the workspace.")
     ] = None
@@ -66,7 +72,19 @@ class ClusterOptions:
         _Text,
         typer.Option(metavar="FILE", envvar="PERSTACK_POD_SETTING", help="What Pods are given besides, in JSON."),
     ] = None
-    coordinator: Annotated[_Text, typer.Option(metavar="JOB/UID", envvar="PERSTACK_COORDINATOR", hidden=True)] = None
+    coordinator: Annotated[
+        str,
+        typer.Option(
+            metavar="cluster|local",
+            envvar="PERSTACK_COORDINATOR",
+            help="A Job of the cluster works it, or this process.",
+        ),
+    ] = "cluster"
+    installation: Installation = None
+    env_secret: Annotated[
+        _Text,
+        typer.Option(metavar="SECRET", envvar="PERSTACK_ENV_SECRET", help="Secret of provider keys. [the chart's]"),
+    ] = None
     allow_unenforced_network: Annotated[
         bool,
         typer.Option("--allow-unenforced-network", help="Run also where no NetworkPolicy keeps Sandboxes in."),

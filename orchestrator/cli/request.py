@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.backends import BACKENDS
-from orchestrator.cli.cluster import cluster_of
+from orchestrator.backends.kubernetes_setting import ClusterSetting
+from orchestrator.cli.cluster import CLUSTER, LOCAL, cluster_of
 from orchestrator.cli.options import RunOptions
 from orchestrator.config import Config, find, load, parse_reasoning_budget
 from orchestrator.config.domains import parse_pattern
@@ -61,7 +62,9 @@ def _check_backend(options: RunOptions) -> None:
     if options.runtime_class is not None and options.backend == "process":
         _refuse("--runtime-class", options.runtime_class, "plain processes have no runtime; leave it out")
     if options.backend == "kubernetes" and options.workspace is not None:
-        _refuse("--workspace", options.workspace, "in a cluster the workspace is on the claim that --claim names")
+        _refuse("--workspace", options.workspace, "in a cluster the workspace is on the claim")
+    if options.coordinator not in (CLUSTER, LOCAL):
+        _refuse("--coordinator", options.coordinator, f"use {CLUSTER} or {LOCAL}")
 
 
 def _check_continuing(options: RunOptions) -> None:
@@ -117,7 +120,17 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
     Raises:
         ConfigError: there is no such Expert, the provider has no key, or the workspace or store cannot be used.
     """
-    cluster = cluster_of(options.backend, options, cwd)
+    return job_in(options, config, env, cwd, cluster_of(options.backend, options, cwd))
+
+
+def job_in(
+    options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path, cluster: ClusterSetting | None
+) -> Job:
+    """Do the same for a cluster that is known already.
+
+    Raises:
+        ConfigError: as `job`.
+    """
     # A Sandbox that waits for work would hold its place in the queue against those that have some.
     is_queued = cluster is not None and cluster.pod.queue_name is not None
     return make_job(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.backends import open_backend
 from orchestrator.cli import request
 from orchestrator.cli.again import again
-from orchestrator.cli.cluster import UNENFORCED, cluster_of
+from orchestrator.cli.cluster import UNENFORCED, cluster_of, is_submitted
 from orchestrator.cli.hurry import hurrying
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
@@ -54,6 +54,10 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     Raises:
         OrchestratorError: it could not be worked.
     """
+    if is_submitted(options):
+        from orchestrator.cli.submit import submit  # noqa: PLC0415 - only where a cluster works it
+
+        return submit(options, environ)
     request.check(options)
     asked, options = options, own(options)
     cwd = Path.cwd()
@@ -63,7 +67,8 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     job = request.job(options, config, env.values, cwd)
     if continued is not None:
         job = replace(job, id=continued[0])
-    report = _report(options, job)
+    unit = {"process": "process"}.get(options.backend, "container")
+    report = report_of(unit, job.expert_key, job.id, job.secrets, verbose=options.verbose)
     for note in (*config.notes, *env.notes):
         report.warn(note)
     if options.allow_unenforced_network and options.backend == "kubernetes":
@@ -72,7 +77,11 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
         report.warn(IN_CONTAINER if environ.get("PERSTACK_CONTAINER") else NO_ISOLATION)
     how = None if continued is None else continued[1]
     outcome, code = asyncio.run(_work(options, job, how, report, environ))
-    said = _advice(job, outcome, Store(cwd / options.storage), partial(again, asked, environ))
+    command = partial(again, asked, environ)
+    if outcome is None:
+        said = _stopped(job, Store(cwd / options.storage), command)
+    else:
+        said = advice(outcome, job.expert_key, job.id, job.max_steps, command)
     if said is not None:
         sys.stderr.write(f"perstack-orch: {plain(said)}\n")
     return code
@@ -121,7 +130,12 @@ async def _work(
             report.say("nobody reads stdout any more, so the job was stopped")
             return None, _SIGPIPE
         report.finish(outcome)
-    return outcome, EXIT_CODES.get(outcome.status, OrchestratorError.exit_code)
+    return outcome, exit_code(outcome)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """What a command ends with whose job ended so."""
+    return EXIT_CODES.get(outcome.status, OrchestratorError.exit_code)
 
 
 async def _repeat(store: Store, job_id: str, after: int, stdout: Stdout) -> None:
@@ -146,33 +160,37 @@ async def _follow(events: JobEvents, stdout: Stdout, report: "Terminal | Log") -
     return events.outcome
 
 
-def _advice(job: Job, outcome: Outcome | None, store: Store, command: Callable[..., str]) -> str | None:
-    """Say why the job is not complete and, where it can be gone on with, by which command."""
-    if outcome is None:
-        known = (store.root / "jobs" / job.id / "job.json").exists()
-        return f"job {job.id} was stopped; finish it: {command('resume', job.id)}" if known else None
+def _stopped(job: Job, store: Store, command: Callable[..., str]) -> str | None:
+    known = (store.root / "jobs" / job.id / "job.json").exists()
+    return f"job {job.id} was stopped; finish it: {command('resume', job.id)}" if known else None
+
+
+def advice(
+    outcome: Outcome, expert_key: str, job_id: str, max_steps: int | None, command: Callable[..., str]
+) -> str | None:
+    """Say why a job is not complete and, where it can be gone on with, by which `command`."""
     match outcome.status:
         case JobStatus.STOPPED_BY_ERROR:
-            return f"Expert {job.expert_key!r} stopped by an error: {outcome.error or 'it gave none'}"
-        case JobStatus.STOPPED_BY_MAX_STEPS:
-            limit, more = count(job.max_steps, "step", "steps"), str(2 * job.max_steps)
-            allowed = command("run", "--continue-job", job.id, "--max-steps", more, job.expert_key, "Go on.")
-            return f"Expert {job.expert_key!r} stopped at the limit of {limit}; allow more: {allowed}"
+            return f"Expert {expert_key!r} stopped by an error: {outcome.error or 'it gave none'}"
+        case JobStatus.STOPPED_BY_MAX_STEPS if max_steps is not None:
+            limit, more = count(max_steps, "step", "steps"), str(2 * max_steps)
+            allowed = command("run", "--continue-job", job_id, "--max-steps", more, expert_key, "Go on.")
+            return f"Expert {expert_key!r} stopped at the limit of {limit}; allow more: {allowed}"
         case JobStatus.STOPPED_BY_INTERACTIVE_TOOL:
-            answered = command("run", "--continue-job", job.id, "-i", job.expert_key, "ANSWER")
-            return f"Expert {job.expert_key!r} waits for the answer to its question: {answered}"
+            answered = command("run", "--continue-job", job_id, "-i", expert_key, "ANSWER")
+            return f"Expert {expert_key!r} waits for the answer to its question: {answered}"
     return None
 
 
-def _report(options: RunOptions, job: Job) -> "Terminal | Log":
-    unit = {"process": "process"}.get(options.backend, "container")
+def report_of(unit: str, expert_key: str, job_id: str, secrets: tuple[str, ...], *, verbose: bool) -> "Terminal | Log":
+    """Give where a job's state is told: to a person at a terminal, else as lines for machines."""
     if sys.stderr.isatty():
-        hides, live = hide(job.secrets), not sys.stdout.isatty()
-        shown = Terminal(sys.stderr, unit, expert_key=job.expert_key, hide=hides, live=live, verbose=options.verbose)
+        hides, live = hide(secrets), not sys.stdout.isatty()
+        shown = Terminal(sys.stderr, unit, expert_key=expert_key, hide=hides, live=live, verbose=verbose)
         if not live:
             shown.say(EVENTS_HERE)
         return shown
     # structlog takes longer to import than a terminal needs.
     from orchestrator.cli.log import Log  # noqa: PLC0415
 
-    return Log(sys.stderr, unit, job_id=job.id, mask=mask(job.secrets), verbose=options.verbose)
+    return Log(sys.stderr, unit, job_id=job_id, mask=mask(secrets), verbose=verbose)

@@ -1,6 +1,7 @@
 """Signals that ask a command to stop."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,11 +30,17 @@ class Stop:
 
 
 @contextmanager
-def stoppable(say: Callable[[str], None], stop: Stop | None = None, *, hangs_up: bool = False) -> Iterator[Stop]:
+def stoppable(
+    say: Callable[[str], None],
+    stop: Stop | None = None,
+    *,
+    hangs_up: bool = False,
+    doing: str = "stopping, and removing what runs",
+) -> Iterator[Stop]:
     """Cancel the current task when a signal asks to stop; `stop.again` is set by further ones.
 
-    `stop` is where that is noted, for whoever wants to know after the task is gone. What `hangs_up` stops when its
-    terminal is closed too, unless it was started to outlive that.
+    What is then said is `doing`. `stop` is where it is noted, for whoever wants to know after the task is gone. What
+    `hangs_up` stops when its terminal is closed too, unless it was started to outlive that.
     """
     closing = hangs_up and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     signals = (*_STOPPING, signal.SIGHUP) if closing else _STOPPING
@@ -47,7 +54,7 @@ def stoppable(say: Callable[[str], None], stop: Stop | None = None, *, hangs_up:
             say("stopping at once")
             return
         stop.number = number
-        say("stopping, and removing what runs")
+        say(doing)
         if task is not None:
             task.cancel()
 
@@ -58,3 +65,8 @@ def stoppable(say: Callable[[str], None], stop: Stop | None = None, *, hangs_up:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+def mortal() -> None:
+    """End by SIGTERM like any program: the first one of a container is not ended by it unless it says so."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(_SIGNALLED + signal.SIGTERM))

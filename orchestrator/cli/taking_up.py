@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.options import Backend, ClusterOptions, RunOptions, Storage, User, with_options
 
 _OF_OTHER_COMMANDS = {"job_id", "continue_latest", "continue_job", "resume_from", "answers"}
-_WHERE = {"namespace", "claim", "claim_mount"}
+_WHERE = {"namespace", "installation", "coordinator", "claim", "claim_mount"}
 
 
 @with_options(RunOptions, lambda name: name not in _OF_OTHER_COMMANDS)
@@ -23,10 +23,13 @@ def resume(
     ] = None,
 ) -> int:
     """Finish JOB where it was cut off or cancelled; its further events go to stdout."""
+    from orchestrator.cli.cluster import is_submitted  # noqa: PLC0415 - not needed for help
     from orchestrator.cli.run import run as work  # noqa: PLC0415 - it imports everything
     from orchestrator.cli.unfinished import coordinator  # noqa: PLC0415 - the same
     from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 
+    if is_submitted(options):
+        return work(replace(options, continue_job=job, after=after), os.environ)
     expert_key = coordinator(job, str(store_of(Path.cwd() / options.storage, options.user)))
     return work(replace(options, expert_key=expert_key, continue_job=job, after=after), os.environ)
 
@@ -42,7 +45,14 @@ def prune(
     storage: Storage = "perstack",
     backend: Backend = "docker",
 ) -> int:
-    """Remove Sandboxes of this store's jobs that are past their deadline or whose job has ended; write their names."""
+    """Remove Sandboxes of this store's jobs that are past their deadline or whose job has ended; write their names.
+
+    In a cluster whatever ended jobs left is removed but users' claims, of all users if none is named.
+    """
+    if backend == "kubernetes" and options.coordinator == "cluster":
+        from orchestrator.cli.attending import prune as clear  # noqa: PLC0415 - it imports everything
+
+        return clear(options, user, os.environ)
     from orchestrator.cli.unfinished import remove  # noqa: PLC0415 - it imports a backend
     from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 

@@ -83,8 +83,9 @@ class Terminal:
         if isinstance(event, ProxyAccess) and event.action == "blocked":
             self.warn(f"{event.domain}:{event.port} was blocked: {event.reason or 'nobody declared it'}")
 
-    def finish(self, outcome: Outcome) -> None:
-        """Write the result, or what the Expert asks, and the receipt."""
+    def finish(self, outcome: Outcome, expert_key: str = "") -> None:
+        """Write the result, or what the Expert asks, and the receipt; `expert_key` is whose, if it was not known."""
+        self._expert_key = expert_key or self._expert_key
         self._write(self._clear)
         self._view = replace(self._view, working={})
         if outcome.text:

@@ -34,13 +34,22 @@ __all__ = ["JobRecords", "Recorded", "Store"]
 Mask = Callable[[bytes], bytes]
 """Replaces secret values in text or a JSON document that is about to be written."""
 
+Permit = Callable[[], None]
+"""Raises where this process may not write to a job's records any more."""
+
 
 class Store:
-    """The records of all jobs below one directory, which is made when the first job is."""
+    """The records of all jobs below one directory, which is made when the first job is.
 
-    def __init__(self, root: Path) -> None:
+    `permit` is asked before each write to a job that is held. With `key`, a job's secrets derive from that, and nothing
+    they derive from is kept here.
+    """
+
+    def __init__(self, root: Path, *, permit: Permit = lambda: None, key: bytes | None = None) -> None:
         self.root = root
         self._jobs = root / "jobs"
+        self._permit = permit
+        self._key = key
 
     @asynccontextmanager
     async def create(
@@ -73,7 +82,7 @@ class Store:
     async def _begun(
         self, directory: Path, record: JobRecord, start: Start | None, mask: Mask
     ) -> AsyncIterator[JobRecords]:
-        with EventLog(directory) as log, JobRecords(directory, log, mask) as records:
+        with EventLog(directory) as log, self._records(directory, log, mask) as records:
             if start is not None:
                 await records.keep_start(start)
             await records.keep_job(record)
@@ -90,7 +99,7 @@ class Store:
         if not is_real_directory(directory):
             message = f"job {job_id!r} is not in the store {self.root}; check the id, or name the store with --storage"
             raise StoreError(message)
-        with locked(directory), EventLog(directory) as log, JobRecords(directory, log, mask) as records:
+        with locked(directory), EventLog(directory) as log, self._records(directory, log, mask) as records:
             yield records
 
     def read(self, job_id: str) -> JobRecords | None:
@@ -136,6 +145,9 @@ class Store:
             except StoreError:
                 continue
         return tuple(sorted(found, key=lambda record: (-record.started_at, record.id)))
+
+    def _records(self, directory: Path, log: EventLog, mask: Mask) -> JobRecords:
+        return JobRecords(directory, log, mask, self._permit, self._key)
 
     def _directory(self, job_id: str) -> Path:
         if not is_job_id(job_id):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import InUseError
 from orchestrator.store.files import translated
 
 _PID_DIGITS = 32
@@ -19,7 +19,7 @@ def locked(directory: Path) -> Iterator[None]:
     The file stays, since removing it would let a third process lock a file that a second still waits for.
 
     Raises:
-        StoreError: another orchestrator holds it; names the job and the process.
+        InUseError: another orchestrator holds it; names the job and the process.
     """
     path = directory / "lock"
     with translated(path):
@@ -33,7 +33,7 @@ def locked(directory: Path) -> Iterator[None]:
                 f"job {directory.name!r} is in use by another orchestrator (process {holder}); "
                 "wait for it to end, or stop it"
             )
-            raise StoreError(message) from error
+            raise InUseError(message) from error
         with translated(path):
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)

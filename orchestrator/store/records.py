@@ -38,10 +38,19 @@ class JobRecords:
     that it outlives this process, and on the disk soon after: should the machine lose its power, it follows from those.
     """
 
-    def __init__(self, directory: Path, log: EventLog, mask: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        log: EventLog,
+        mask: Callable[[bytes], bytes],
+        permit: Callable[[], None] = lambda: None,
+        key: bytes | None = None,
+    ) -> None:
         self._directory = directory
         self._log = log
         self._mask = mask
+        self._permit = permit
+        self._key = key
         # Threads of its own, so that leaving waits for what a cancelled caller had begun to write.
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store")
         # A new job has no earlier work; of one that is opened it is read once.
@@ -61,6 +70,7 @@ class JobRecords:
         """
         whole = line if line is not None else event.to_json()
         masked = self._mask(whole)
+        self._permit()
         return self._log.append(event if masked == whole else decode(masked), masked)
 
     async def keep_job(self, record: JobRecord) -> None:
@@ -84,7 +94,9 @@ class JobRecords:
         await self._keep(path, setting)
 
     async def key(self) -> bytes:
-        """Read the secret that this job's others derive from, which is made the first time."""
+        """Read the secret that this job's others derive from; where none was given, it is made the first time."""
+        if self._key is not None:
+            return self._key
         path = self._directory / "key"
         return await asyncio.get_running_loop().run_in_executor(self._writers, _kept_key, path)
 
@@ -238,6 +250,7 @@ class JobRecords:
         content = self._mask(value.to_json())
         if indent is not None:
             content = json.dumps(json.loads(content), indent=indent).encode("ascii") + b"\n"
+        self._permit()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._writers, self._write, path, content, synced)
         if not synced:

@@ -77,12 +77,28 @@ def outside() -> list[str]:
 @functools.cache
 def shared_namespace() -> str:
     """A namespace for all tests of this process that leave nothing in it; gone with the process."""
+    return made_namespace()
+
+
+def made_namespace() -> str:
+    """Make a namespace that admits restricted Pods only; it is gone with this process."""
     name = f"perstack-test-{uuid.uuid4().hex[:12]}"
     _made("create", "namespace", name)
     atexit.register(_run, "delete", "namespace", name, "--wait=false")
     _made("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     _made(f"--namespace={name}", "wait", "--for=create", "--timeout=30s", "serviceaccount/default")
     return name
+
+
+def create_in(namespace: str, *manifests: Manifest) -> None:
+    """Make objects in a namespace."""
+    objects = {"apiVersion": "v1", "kind": "List", "items": manifests}
+    _made(f"--namespace={namespace}", "create", "--filename=-", stdin=json.dumps(objects))
+
+
+def asked(*arguments: str) -> str:
+    """Give what the cluster answers."""
+    return _made(*arguments)
 
 
 @functools.cache
@@ -121,6 +137,7 @@ def environment(claim: Claim) -> dict[str, str]:
     """What tells the command line where to run Sandboxes that use a claim."""
     return {
         "KUBECONFIG": str(kubeconfig()),
+        "PERSTACK_COORDINATOR": "local",
         "PERSTACK_NAMESPACE": shared_namespace(),
         "PERSTACK_CLAIM": claim.name,
         "PERSTACK_CLAIM_MOUNT": str(claim.root),

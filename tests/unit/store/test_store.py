@@ -190,6 +190,41 @@ async def test_a_second_orchestrator_is_refused(tmp_path: Path) -> None:
     assert (await asyncio.to_thread(second)).returncode == 0
 
 
+async def test_whoever_may_not_write_any_more_writes_nothing(tmp_path: Path) -> None:
+    """Each write asks first; what was refused is not there, and events that follow take no other position for it."""
+    refusing = False
+
+    def permit() -> None:
+        if refusing:
+            message = "another has it"
+            raise StoreError(message)
+
+    store = Store(tmp_path, permit=permit)
+    async with store.create(JOB) as records:
+        await records.append(_event(1), _line(1))
+        before, refusing = _all_bytes(tmp_path), True
+        for writing in (
+            records.append(_event(2), _line(2)),
+            records.keep_job(JOB.with_(status=JobStatus.COMPLETED)),
+            records.keep_setting(_setting(1)),
+            records.keep_result("run", _result("call", "text")),
+            records.keep_checkpoint(_checkpoint("c", 1)),
+        ):
+            with pytest.raises(StoreError, match="another has it"):
+                await writing
+        assert _all_bytes(tmp_path) == before
+        refusing = False
+        assert (await records.append(_event(2), _line(2))).event.position == 2
+
+
+async def test_a_key_that_is_given_is_not_kept(tmp_path: Path) -> None:
+    """Who reads the records of such a job learns nothing that opens a session."""
+    key = b"k" * 32
+    async with Store(tmp_path, key=key).create(JOB) as records:
+        assert await records.key() == key
+    assert key not in _all_bytes(tmp_path)
+
+
 async def test_a_job_id_is_used_once(tmp_path: Path) -> None:
     """Creating a job that exists names it and the option."""
     async with Store(tmp_path).create(JOB):

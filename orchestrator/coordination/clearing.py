@@ -1,0 +1,73 @@
+"""Taking away what ended jobs have left in a cluster: everything but users' claims."""
+
+import asyncio
+from collections.abc import Mapping
+
+from orchestrator.backends import kubernetes_api, naming
+from orchestrator.backends.kubernetes_api import Object
+from orchestrator.backends.kubernetes_setting import Owner
+from orchestrator.backends.kubernetes_state import has_ended, has_failed
+from orchestrator.backends.kubernetes_watching import selector
+from orchestrator.coordination.submission import Place, owner_of
+from orchestrator.errors import BackendError
+
+_LOOK_SECONDS = 0.25
+_LONGEST_SECONDS = 120.0
+
+
+async def clear(place: Place, *, everybody: bool) -> tuple[str, ...]:
+    """Delete the coordinators that have ended, and with them all that was made for their jobs; give their names.
+
+    Without `everybody` only those of the place's user. Sandboxes go before the policies that keep them in.
+
+    Raises:
+        BackendError: something could not be deleted.
+    """
+    labels = {naming.MANAGED_BY: naming.MANAGER} | ({} if everybody else naming.claim_labels(place.claim))
+    jobs = await _jobs(place, labels)
+    ended = [owner_of(job) for job in jobs if naming.PART in job["metadata"]["labels"] and has_failed(job)]
+    uids = {owner.uid for owner in ended}
+    sandboxes = [owner_of(job) for job in jobs if _is_owned(job, uids)]
+    for group in (sandboxes, ended):
+        for owner in group:
+            await place.delete(owner)
+        await gone(place, group)
+    return tuple(sorted(owner.name for owner in (*sandboxes, *ended)))
+
+
+async def gone(place: Place, owners: list[Owner]) -> None:
+    """Wait until nothing of these Jobs runs any more.
+
+    Raises:
+        BackendError: it takes too long.
+    """
+    try:
+        async with asyncio.timeout(_LONGEST_SECONDS):
+            while owners:
+                owners = [owner for owner in owners if await _runs(place, owner)]
+                await asyncio.sleep(_LOOK_SECONDS if owners else 0)
+    except TimeoutError as error:
+        names = ", ".join(owner.name for owner in owners)
+        message = f"Pods of {names} may still run: their nodes do not say they ended"
+        raise BackendError(message) from error
+
+
+async def _runs(place: Place, owner: Owner) -> bool:
+    query = {"labelSelector": f"batch.kubernetes.io/controller-uid={owner.uid}"}
+    async with place.api.asked("list the Pods"):
+        pods = (await place.api.read(kubernetes_api.pods(place.namespace), query))["items"]
+    return any(not has_ended(pod) for pod in pods)
+
+
+async def _jobs(place: Place, labels: Mapping[str, str]) -> list[Object]:
+    async with place.api.asked("list the Jobs"):
+        query = {"labelSelector": selector(labels)}
+        found: list[Object] = (await place.api.read(kubernetes_api.jobs(place.namespace), query))["items"]
+    return found
+
+
+def _is_owned(job: Object, uids: set[str]) -> bool:
+    metadata = job["metadata"]
+    return naming.SANDBOX in metadata["labels"] and any(
+        owner["uid"] in uids for owner in metadata.get("ownerReferences") or ()
+    )

@@ -1,0 +1,323 @@
+"""Jobs that the cluster works by itself, submitted and watched from a laptop that may do nothing else."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.coordination.submission import claim_of
+from orchestrator.wire.platform_event import DockerContainerStatus
+from orchestrator.wire.state_event import CompleteRun
+from tests.support import production
+from tests.support.in_cluster import WORKING, command
+from tests.support.production import Submitter, left, nothing_left_but, objects, volume_of
+from tests.support.project import ONE, SECONDS, TEAM, Project, Result, ask, ended, say, use
+
+pytestmark = pytest.mark.kubernetes
+
+Event = dict[str, Any]
+Make = Callable[[str, Mapping[str, Sequence[Any]]], Submitter]
+RUN = ("run", "--backend", "kubernetes")
+SLOW = {"one": [use(command(WORKING)), use(command(WORKING)), say("all done")]}
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Make:
+    """Make a project on a laptop."""
+    return lambda toml, replies: Submitter.at(tmp_path / "project", toml, replies)
+
+
+async def read_until(process: asyncio.subprocess.Process, kind: str) -> list[Event]:
+    """Read events up to the first of a type."""
+    assert process.stdout is not None
+    shown: list[Event] = []
+    async with asyncio.timeout(SECONDS):
+        while not shown or shown[-1]["type"] != kind:
+            line = await process.stdout.readline()
+            assert line, (await process.communicate())[1].decode()
+            shown.append(json.loads(line))
+    return shown
+
+
+def events_of(result: Result) -> list[Event]:
+    """What a command wrote to stdout."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def is_whole(events: Sequence[Event]) -> bool:
+    """Whether no event is missing, twice, or out of order."""
+    numbers: dict[tuple[str, int], list[int]] = {}
+    for event in events:
+        if "seq" in event:
+            numbers.setdefault((event["runId"], event["attempt"]), []).append(event["seq"])
+    positions = [event["position"] for event in events]
+    return positions == list(range(1, len(events) + 1)) and all(
+        each == list(range(1, len(each) + 1)) for each in numbers.values()
+    )
+
+
+def told_by(result: Result) -> list[tuple[str, str | None]]:
+    """Types and Experts of all events, in order."""
+    return [(event["type"], event.get("expertKey", event.get("expertName"))) for event in events_of(result)]
+
+
+async def coordinator_of(job: str) -> dict[str, Any]:
+    """The running Pod of a job's coordinator."""
+    wanted = f"--selector=perstack.ai/part=coordinator,perstack.ai/job={job}"
+    found = (await objects().read("pods", wanted))["items"]
+    return next(pod for pod in found if pod["status"].get("phase") == "Running")
+
+
+@pytest.mark.docker
+async def test_a_job_in_the_cluster_tells_what_it_tells_on_docker(laptop: Make, tmp_path: Path) -> None:
+    """The same types, Experts and order; a Job for each Run beside the coordinator; the log is on the user's claim."""
+    replies = {"boss": [use(ask("left", "go")), say("done")], "left": [use(command("print(1)")), say("left")]}
+    here = await Project.make(tmp_path / "docker", "docker", TEAM, replies).run("boss", "go", "--verbose")
+    away = await laptop(TEAM, replies).command(*RUN, "--user", "u1", "--job-id", "same", "--verbose", "boss", "go")
+    assert (here.code, away.code) == (0, 0), away.stderr
+    assert told_by(away) == told_by(here)
+    assert is_whole(events_of(away))
+    assert len({event.service for event in away.of(DockerContainerStatus)}) == 3
+    assert "receipt" in away.stderr
+    logs = sorted((volume_of("u1") / "records" / "jobs" / "same" / "runs").rglob("events.jsonl"))
+    kept = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    assert sorted(kept, key=lambda event: event["position"]) == events_of(away)
+
+
+async def test_nobody_sees_what_another_user_s_expert_wrote(laptop: Make) -> None:
+    """u1's Run writes a file; u2's lists an empty workspace; each finds their own claim again."""
+    made = laptop(
+        ONE,
+        {
+            "one": [
+                use(("writeTextFile", {"path": "mine", "text": "x"})),
+                use(("listDirectory", {"path": "."})),
+                say("ok"),
+            ]
+        },
+    )
+    for user in ("u1", "u1", "u2"):
+        result = await made.command(*RUN, "--user", user, "one", "go")
+        assert result.code == 0, result.stderr
+    look = laptop(ONE, {"one": [use(command("import os; print(sorted(os.listdir('.')))")), say("ok")]})
+    result = await look.command(*RUN, "--user", "u3", "one", "go")
+    assert result.code == 0, result.stderr
+    assert b"mine" not in result.stdout
+    assert [(volume_of(user) / "ws" / "mine").exists() for user in ("u1", "u2", "u3")] == [True, True, False]
+
+
+async def test_a_laptop_that_dies_misses_nothing(laptop: Make) -> None:
+    """The command is killed while a tool works; `watch` from the position it had goes on, and repeats nothing."""
+    made = laptop(ONE, SLOW)
+    process = await made.start(*RUN, "--job-id", "cut", "one", "go")
+    shown = await read_until(process, "callTools")
+    process.kill()
+    await process.wait()
+    rest = await made.command("watch", "--after", str(shown[-1]["position"]), "cut")
+    assert rest.code == 0, rest.stderr
+    assert is_whole([*shown, *events_of(rest)])
+    again = await made.command("watch", "cut")
+    assert events_of(again) == [*shown, *events_of(rest)]
+    assert (again.code, [event.text for event in again.of(CompleteRun)]) == (0, ["all done"])
+
+
+async def test_ctrl_c_leaves_the_job_to_the_cluster_and_says_so(laptop: Make) -> None:
+    """Exit 130, and two commands: one that sees the job again, and one that ends it; both work."""
+    made = laptop(ONE, SLOW)
+    process = await made.start(*RUN, "--user", "u1", "--job-id", "left", "one", "go")
+    await read_until(process, "callTools")
+    process.send_signal(signal.SIGINT)
+    result = await ended(process)
+    assert result.code == 130
+    assert "perstack-orch watch --user u1 left" in result.stderr
+    assert "perstack-orch cancel --user u1 left" in result.stderr
+    watching = await made.start("watch", "--user", "u1", "left")
+    cancelled = await made.command("cancel", "--user", "u1", "left")
+    assert cancelled.code == 0, cancelled.stderr
+    watched = await ended(watching)
+    assert watched.code == 4, watched.stderr
+    assert "perstack-orch resume" in watched.stderr
+    resumed = await made.command("resume", "--backend", "kubernetes", "--user", "u1", "left")
+    assert resumed.code == 0, resumed.stderr
+    assert [event.text for event in resumed.of(CompleteRun)] == ["all done"]
+    whole = await made.command("watch", "--user", "u1", "left")
+    assert is_whole(events_of(whole))
+
+
+async def test_a_coordinator_whose_pod_is_deleted_goes_on_in_another(laptop: Make) -> None:
+    """The laptop shows every event once, and what a tool did is not done twice: its Sandbox worked on meanwhile."""
+    made = laptop(ONE, SLOW)
+    process = await made.start(*RUN, "--user", "moved", "--job-id", "moved", "one", "go")
+    shown = await read_until(process, "callTools")
+    pod = await coordinator_of("moved")
+    await objects().kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+    result = await ended(process)
+    assert result.code == 0, result.stderr
+    assert is_whole([*shown, *events_of(result)])
+    assert {event["attempt"] for event in [*shown, *events_of(result)] if "attempt" in event} == {1}
+    counted = (volume_of("moved") / "ws" / "count").read_text().split()
+    assert counted == ["once", "done", "once", "done"]
+
+
+async def test_a_coordinator_that_lost_its_lease_stops_and_another_goes_on(laptop: Make) -> None:
+    """Somebody else's name in the Lease is the end of a coordinator; the next waits until that is old."""
+    made = laptop(ONE, SLOW)
+    process = await made.start(*RUN, "--user", "fenced", "--job-id", "fenced", "one", "go")
+    shown = await read_until(process, "callTools")
+    (lease,) = (await objects().read("leases", "--selector=perstack.ai/job=fenced"))["items"]
+    stranger = json.dumps({"spec": {"holderIdentity": "nobody/none"}})
+    await objects().kubectl("patch", "lease", lease["metadata"]["name"], "--type=merge", f"--patch={stranger}")
+    result = await ended(process)
+    assert result.code == 0, result.stderr
+    assert "another coordinator may have taken the job up" in result.stderr
+    assert is_whole([*shown, *events_of(result)])
+
+
+async def test_two_coordinators_never_work_on_one_job(laptop: Make) -> None:
+    """The command refuses to make a second; one that is made by hand waits for the first, and changes nothing."""
+    made = laptop(ONE, SLOW)
+    process = await made.start(*RUN, "--user", "two", "--job-id", "two", "one", "go")
+    shown = await read_until(process, "callTools")
+    refused = await made.command("resume", "--backend", "kubernetes", "--user", "two", "two")
+    assert (refused.code, refused.stdout) == (2, b"")
+    assert "a coordinator works on job 'two'" in refused.stderr
+    first = (await coordinator_of("two"))["metadata"]["labels"]["batch.kubernetes.io/job-name"]
+    job = await objects().read("job", first)
+    name = f"{first}2"
+    metadata = {"name": name, "labels": job["metadata"]["labels"]}
+    metadata["labels"] = {
+        key: value for key, value in metadata["labels"].items() if key.startswith(("perstack", "app"))
+    }
+    template = job["spec"]["template"]
+    template["metadata"] = {"labels": metadata["labels"]}
+    twin = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {"backoffLimit": 0, "template": template},
+    }
+    await objects().create(twin)
+    result = await ended(process)
+    assert result.code == 0, result.stderr
+    assert is_whole([*shown, *events_of(result)])
+    await objects().kubectl("wait", "--for=condition=Failed", "--timeout=60s", f"job/{name}")
+    said = await objects().kubectl("logs", f"job/{name}")
+    assert "waiting for it to end" in said
+    assert "is already in the user's records" in said
+    again = await made.command("watch", "--user", "two", "two")
+    assert events_of(again) == [*shown, *events_of(result)]
+
+
+async def test_a_question_is_answered_by_another_coordinator(laptop: Make) -> None:
+    """Exit 4 with a command that answers; it shows what is new, and the job completes."""
+    toml = """
+    [experts.one]
+    instruction = "Ask."
+    [experts.one.skills.human]
+    type = "interactiveSkill"
+    [experts.one.skills.human.tools.askHuman]
+    description = "Asks."
+    inputJsonSchema = '{"type": "object", "properties": {"question": {"type": "string"}}}'
+    """
+    made = laptop(toml, {"one": [use(("askHuman", {"question": "Which?"})), say("thanks")]})
+    asked = await made.command(*RUN, "--user", "asked", "--job-id", "asked", "one", "go")
+    assert asked.code == 4, asked.stderr
+    answer = "perstack-orch run --user asked --backend kubernetes --continue-job asked -i one ANSWER"
+    assert answer in asked.stderr
+    answered = await made.command(*answer.replace("ANSWER", "this").split()[1:])
+    assert answered.code == 0, answered.stderr
+    assert [event.text for event in answered.of(CompleteRun)] == ["thanks"]
+    assert is_whole([*events_of(asked), *events_of(answered)])
+
+
+async def test_prune_leaves_nothing_but_claims(laptop: Make) -> None:
+    """Of every kind that can be listed, nothing that carries our label is there but users' claims; the records are."""
+    made = laptop(ONE, {"one": [say("done")]})
+    result = await made.command(*RUN, "--user", "tidy", "--job-id", "tidy", "one", "go")
+    assert result.code == 0, result.stderr
+    assert "secret" in " ".join(await left("perstack.ai/job=tidy"))
+    pruned = await made.command("prune", "--backend", "kubernetes")
+    assert pruned.code == 0, pruned.stderr
+    assert [line for line in pruned.stdout.decode().splitlines() if line.startswith("tidy-")]
+    claims = [each for each in await left() if each.startswith("persistentvolumeclaim/")]
+    assert f"persistentvolumeclaim/{claim_of('tidy')}" in claims
+    await nothing_left_but(*claims)
+    again = await made.command("watch", "--user", "tidy", "tidy")
+    assert (again.code, events_of(again)) == (0, events_of(result)), again.stderr
+
+
+async def test_records_are_read_where_they_are(laptop: Make) -> None:
+    """`log` and `record` write what they would beside the records; so do their complaints and exit codes."""
+    made = laptop(ONE, {"one": [say("done")]})
+    place = ("--backend", "kubernetes", "--user", "read")
+    result = await made.command("run", *place, "--job-id", "read", "one", "go")
+    assert result.code == 0, result.stderr
+    log = await made.command("log", *place, "--job", "read", "--json", "--take", "0")
+    assert (log.code, json.loads(log.stdout)["events"]) == (0, events_of(result)), log.stderr
+    record = await made.command("record", *place, "--output", "script.json", "read")
+    assert record.code == 0, record.stderr
+    assert json.loads((made.directory / "script.json").read_text()) == {"one": [{"text": "done"}]}
+    unknown = await made.command("record", *place, "unknown")
+    assert (unknown.code, unknown.stdout) == (2, b"")
+    assert "job 'unknown' is not in the store" in unknown.stderr
+    nobody = await made.command("log", "--backend", "kubernetes", "--user", "nobody")
+    assert (nobody.code, nobody.stdout) == (2, b"")
+    assert "there was no job of user 'nobody'" in nobody.stderr
+
+
+async def test_what_cannot_be_worked_is_said_once_and_not_begun_again(laptop: Make) -> None:
+    """A coordinator that finds something wrong with the job ends with 2, its sentence reaches the laptop."""
+    made = laptop(ONE, {"one": [say("never")]})
+    result = await made.command(*RUN, "--user", "wrong", "--allow-domain", "nothing=example.com", "one", "go")
+    assert (result.code, result.stdout) == (2, b""), result.stderr
+    assert "--allow-domain names no skill of this job: nothing" in result.stderr
+
+
+async def test_a_claim_of_somebody_else_is_not_used(laptop: Make) -> None:
+    """What has the name of a user's claim and not their id on it is refused before anything is made."""
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": claim_of("mallory"),
+            "labels": {"app.kubernetes.io/managed-by": "perstack-orch"},
+            "annotations": {"perstack.ai/user": "somebody"},
+        },
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Mi"}}},
+    }
+    await objects().create(claim)
+    result = await laptop(ONE, {"one": [say("never")]}).command(*RUN, "--user", "mallory", "one", "go")
+    assert (result.code, result.stdout) == (2, b"")
+    assert "is 'somebody''s, as its annotation says" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--workspace", "w"), "in a cluster the workspace is on the claim"),
+        (("--claim", "c"), "--claim is for --coordinator local"),
+        (("--continue",), "--continue is not usable"),
+        (("--user", ""), "give the id of a user"),
+        (("--installation", "other"), "the installation other is not in the namespace"),
+    ],
+)
+async def test_b1_what_does_not_fit_is_refused(laptop: Make, arguments: tuple[str, ...], words: str) -> None:
+    """One sentence that names the option, and nothing is made."""
+    result = await laptop(ONE, {"one": [say("never")]}).command(*RUN, *arguments, "one", "go")
+    assert result.code in {2, 3}
+    assert result.stdout == b""
+    assert words in result.stderr
+
+
+async def test_no_installation_is_said(laptop: Make) -> None:
+    """Where the chart is not installed a person is told to."""
+    made = laptop(ONE, {"one": [say("never")]})
+    result = await made.command(
+        *RUN, "--namespace", "default", "one", "go", env={"KUBECONFIG": str(production.kubeconfig())}
+    )
+    assert (result.code, result.stdout) == (3, b"")
+    assert "perstack-orch is not in the namespace default: install its chart there" in result.stderr
