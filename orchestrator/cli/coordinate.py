@@ -24,11 +24,10 @@ from orchestrator.config import Config
 from orchestrator.config.environment import Environment, merge
 from orchestrator.coordination.last_words import leave
 from orchestrator.coordination.messages import Ended
-from orchestrator.coordination.submission import RECORDS
+from orchestrator.coordination.submission import RECORDS, unnamed_job_id
 from orchestrator.errors import ConfigError, OrchestratorError, StoreError, WireError
 from orchestrator.store import Store
 from orchestrator.wire.frozen import read_json
-from orchestrator.wire.identity import identify
 from orchestrator.wire.job_request import (
     BROKER_PORTS,
     CLAIM_DIRECTORY,
@@ -67,7 +66,7 @@ async def _coordinate(options: RunOptions, environ: Mapping[str, str]) -> int:
     api = Api(access)
     try:
         own = await find_own(api, access.namespace, environ.get("POD_NAME") or socket.gethostname())
-        job_id = asked.job_id or identify("job", own.job.uid)
+        job_id = asked.job_id or unnamed_job_id(own.job.uid)
         options = _options(options, _known(asked, job_id))
         ports = ports_of(options.broker_port) if options.broker_port else BROKER_PORTS
         hosts = await addresses(api, own, coordinator_labels(job_id, own.claim), ports)

@@ -83,7 +83,7 @@ class Place:
         before = await self.coordinators(job_id)
         if before:
             await self._over(before[-1], job_id)
-        name = naming.coordinator_name(job_id, _ordinal(before[-1]) + 1 if before else 1, self.instance)
+        name = naming.coordinator_name(job_id, max(map(_ordinal, before), default=0) + 1, self.instance)
         labels = naming.coordinator_labels(job_id, claim_name)
         body = coordinator_job(self.installation.job, name, labels, claim_name, env_secret)
         async with self.api.asked(f"create the Job {name}"):
@@ -117,10 +117,11 @@ class Place:
         Raises:
             BackendError: the cluster does not say.
         """
-        wanted = selector(naming.coordinator_labels(job_id, self.claim))
+        labels = {naming.MANAGED_BY: naming.MANAGER, naming.PART: naming.COORDINATOR} | naming.claim_labels(self.claim)
         async with self.api.asked("list the Jobs"):
-            found = (await self.api.read(kubernetes_api.jobs(self.namespace), {"labelSelector": wanted}))["items"]
-        return sorted(found, key=_ordinal)
+            query = {"labelSelector": selector(labels)}
+            found = (await self.api.read(kubernetes_api.jobs(self.namespace), query))["items"]
+        return sorted((job for job in found if _is_of(job, job_id)), key=_age)
 
     async def _over(self, job: Object, job_id: str) -> None:
         """See that a coordinator has ended; that it has is known some time after it told.
@@ -161,5 +162,22 @@ def owner_of(job: Object) -> Owner:
     return Owner(job["metadata"]["name"], job["metadata"]["uid"])
 
 
+def unnamed_job_id(uid: str) -> str:
+    """Give the id of a job that nobody named, from the uid of its coordinator's Job: a schedule makes such."""
+    return identify("job", uid)
+
+
+def _is_of(job: Object, job_id: str) -> bool:
+    named = job["metadata"]["labels"].get(naming.JOB)
+    if named is None:
+        return unnamed_job_id(job["metadata"]["uid"]) == job_id
+    return bool(named == naming.job_token(job_id))
+
+
+def _age(job: Object) -> tuple[str, int]:
+    return str(job["metadata"]["creationTimestamp"]), _ordinal(job)
+
+
 def _ordinal(job: Object) -> int:
-    return int(job["metadata"]["name"].rpartition("-c")[2])
+    number = job["metadata"]["name"].rpartition("-c")[2]
+    return int(number) if number.isdecimal() else 0

@@ -17,7 +17,7 @@ from tests.support.in_cluster import WORKING, command
 from tests.support.production import Submitter, left, nothing_left_but, objects, volume_of
 from tests.support.project import ONE, SECONDS, TEAM, Project, Result, ask, ended, say, use
 
-pytestmark = pytest.mark.kubernetes
+pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
 
 Event = dict[str, Any]
 Make = Callable[[str, Mapping[str, Sequence[Any]]], Submitter]
@@ -187,7 +187,7 @@ async def test_two_coordinators_never_work_on_one_job(laptop: Make) -> None:
     assert "a coordinator works on job 'two'" in refused.stderr
     first = (await coordinator_of("two"))["metadata"]["labels"]["batch.kubernetes.io/job-name"]
     job = await objects().read("job", first)
-    name = f"{first}2"
+    name = f"{first}-2"
     metadata = {"name": name, "labels": job["metadata"]["labels"]}
     metadata["labels"] = {
         key: value for key, value in metadata["labels"].items() if key.startswith(("perstack", "app"))

@@ -72,13 +72,13 @@ def tenant(values: Manifest, *, restricted: bool = True) -> Iterator[Tenant]:
     try:
         made.until("create", "serviceaccount/default", seconds=30)
         with chart.release(made.namespace, values):
-            _await_policies(made)
+            await_policies(made)
             yield made
     finally:
         made.kubectl("delete", "namespace", made.namespace, "--wait=false")
 
 
-def _await_policies(made: Tenant) -> None:
+def await_policies(made: Tenant) -> None:
     """Wait until a policy refuses what it should: an API server learns of a new one a moment later."""
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "unlabelled"}}
     until = time.monotonic() + _SECONDS
