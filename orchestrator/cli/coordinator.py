@@ -7,10 +7,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from orchestrator.backends import open_backend
 from orchestrator.backends.kubernetes_api import Api
-from orchestrator.backends.kubernetes_lease import Fence, fenced
+from orchestrator.backends.kubernetes_lease import Fence, FencedError, fenced
 from orchestrator.backends.kubernetes_own import Own, is_wanted
 from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.backends.naming import coordinator_labels, lease_name
@@ -130,7 +131,7 @@ class Coordinator:
     async def _begun(self, fence: Fence) -> Ended:
         self._make_records()
         key = None if self.key is None else bytes.fromhex(derive(self.key, "job", self.job.id))
-        store = Store(self.setting.claim.root / RECORDS, permit=fence.check, key=key)
+        store = Store(self.setting.claim.root / RECORDS, permit=partial(self._permit, fence), key=key)
         began, again = self._begin(store)
         self._broadcast.began = self._broadcast.began.with_(after=began.after)
         if again and began.ended is not None and began.ended.is_final:
@@ -144,8 +145,15 @@ class Coordinator:
         self._keep(fence, store, began.with_(ended=ended))
         return ended
 
+    def _permit(self, fence: Fence) -> None:
+        try:
+            fence.check()
+        except FencedError as error:
+            # Raised on, it would stop Sandboxes that are another's by now.
+            self._fall(str(error))
+
     def _keep(self, fence: Fence, store: Store, coordination: Coordination) -> None:
-        fence.check()
+        self._permit(fence)
         notebook.write(store, self.job.id, self.own.job.uid, coordination)
 
     def _make_records(self) -> None:

@@ -14,6 +14,7 @@ from orchestrator.backends.kubernetes_installation import Installation, user_s_c
 from orchestrator.backends.kubernetes_setting import Owner
 from orchestrator.backends.kubernetes_state import container_state, has_failed
 from orchestrator.backends.kubernetes_watching import selector
+from orchestrator.backends.shielded import shielded
 from orchestrator.coordination.messages import FINAL
 from orchestrator.errors import ConfigError
 from orchestrator.keys import KEY_BYTES
@@ -99,7 +100,7 @@ class Place:
             async with self.api.asked(f"create the Secret {name}"):
                 await self.api.create(kubernetes_api.secrets(self.namespace), secret)
         except BaseException:
-            await self.delete(owner)
+            await shielded(self.delete(owner))
             raise
         return owner
 
