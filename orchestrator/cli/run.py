@@ -165,7 +165,7 @@ def _advice(job: Job, outcome: Outcome | None, store: Store, command: Callable[.
 
 
 def _report(options: RunOptions, job: Job) -> "Terminal | Log":
-    unit = {"process": "process"}.get(options.backend, "container")
+    unit = "process" if options.backend == "process" else "container"
     if sys.stderr.isatty():
         hides, live = hide(job.secrets), not sys.stdout.isatty()
         shown = Terminal(sys.stderr, unit, expert_key=job.expert_key, hide=hides, live=live, verbose=options.verbose)
