@@ -8,6 +8,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 from bench import kwok
-from bench.projects import scratch
 from bench.section import Section, Target, rows
 from orchestrator.backends import kubernetes, naming
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
@@ -256,6 +256,6 @@ def _cpu() -> float:
 
 
 if __name__ == "__main__":
-    with scratch() as root:
-        told = asyncio.run(_fleet(root, int(sys.argv[1]), int(sys.argv[2])))
+    with tempfile.TemporaryDirectory(prefix="bench-") as root:
+        told = asyncio.run(_fleet(Path(root), int(sys.argv[1]), int(sys.argv[2])))
     sys.stdout.write(json.dumps(asdict(told)))

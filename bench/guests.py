@@ -7,17 +7,17 @@ import asyncio
 import ssl
 import sys
 
-from orchestrator import tls
+from orchestrator.tls import Tls
 from orchestrator.wire import link
 
 _AT_ONCE = 16
 _BYTES = 64 * 1024
 
 
-async def attend(port: int, name: str, context: ssl.SSLContext, turns: asyncio.Semaphore) -> None:
+async def attend(tls: Tls, port: int, name: str, turns: asyncio.Semaphore) -> None:
     """Come in, and stay until the broker hangs up."""
     async with turns:
-        reader, writer = await tls.open_connection("127.0.0.1", port, context, "broker", _BYTES)
+        reader, writer = await tls.connect("127.0.0.1", port, "broker")
         writer.write(link.frame(link.Identify(token=name)))
         await link.read_frame(reader, link.OPENED)
         writer.write(link.frame(link.Attach()))
@@ -31,11 +31,12 @@ async def main(port: int) -> None:
     """Attend under each name that is read."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    tls = Tls(context, _BYTES)
     names, turns = asyncio.StreamReader(), asyncio.Semaphore(_AT_ONCE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(names), sys.stdin)
     async with asyncio.TaskGroup() as tasks:
         async for name in names:
-            tasks.create_task(attend(port, name.decode().strip(), context, turns))
+            tasks.create_task(attend(tls, port, name.decode().strip(), turns))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The cluster of nodes that do not exist, as dev/kwok makes it, for measurements of scale."""
 
 import json
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -8,13 +9,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
-
-from tests.support import cluster
-from tests.support.cluster import Manifest
+from typing import Any
 
 _SCRIPT = Path(__file__).parents[1] / "dev" / "kwok"
-_DIRECTORY = cluster.directory() / "kwok"
+_CLUSTER = Path(os.environ.get("PERSTACK_CLUSTER_DIR") or "/var/lib/perstack-cluster")
+"""As dev/kwok has it; what else knows it would bring pytest into the process that is measured."""
+
+_DIRECTORY = _CLUSTER / "kwok"
 KUBECONFIG = _DIRECTORY / "kubeconfig"
+
+Manifest = dict[str, Any]
 
 
 @contextmanager
@@ -89,5 +93,5 @@ def _control(*arguments: str) -> None:
 
 
 def _kubectl(*arguments: str, stdin: str = "") -> None:
-    command = [str(cluster.directory() / "bin" / "kubectl"), f"--kubeconfig={KUBECONFIG}", *arguments]
+    command = [str(_CLUSTER / "bin" / "kubectl"), f"--kubeconfig={KUBECONFIG}", *arguments]
     subprocess.run(command, input=stdin, stdout=subprocess.DEVNULL, text=True, check=True)

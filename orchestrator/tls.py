@@ -21,61 +21,90 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 
-async def open_connection(host: str, port: int, context: ssl.SSLContext, name: str, limit: int) -> Connection:
-    """Connect, and speak TLS with the server of this `name`. `limit` is how much is read ahead, in bytes.
+class Tls:
+    """Speaks TLS over any number of connections of one event loop. `limit` is how much of each is read ahead, in bytes.
 
-    Raises:
-        OSError: nobody is there, or it is somebody else (`ssl.SSLError`).
+    What passes goes through memory that all of them share: a buffer made for each piece would leave the heap in holes.
     """
-    loop = asyncio.get_running_loop()
-    connected: asyncio.Future[Connection] = loop.create_future()
 
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not connected.done():
-            connected.set_result((reader, writer))
+    def __init__(self, context: ssl.SSLContext, limit: int) -> None:
+        self._context = context
+        self._limit = limit
+        self._scratch = _Scratch()
 
-    def failed(error: OSError) -> None:
-        if not connected.done():
-            connected.set_exception(error)
+    async def connect(self, host: str, port: int, name: str) -> Connection:
+        """Connect to the server of this `name`.
 
-    transport, _ = await loop.create_connection(
-        lambda: _Tls(context, _streams(accept, limit), failed, name), host, port
-    )
-    try:
-        return await connected
-    except BaseException:
-        transport.abort()
-        raise
+        Raises:
+            OSError: nobody is there, or it is somebody else (`ssl.SSLError`).
+        """
+        loop = asyncio.get_running_loop()
+        connected: asyncio.Future[Connection] = loop.create_future()
+        # Who gave up waiting does not miss what came of it.
+        connected.add_done_callback(lambda future: future.cancelled() or future.exception())
 
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if not connected.done():
+                connected.set_result((reader, writer))
 
-async def start_server(accept: Accept, listener: socket.socket, context: ssl.SSLContext, limit: int) -> asyncio.Server:
-    """Hand every connection to `accept` once its handshake is done; one that never is, is closed."""
-    loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: _Tls(context, _streams(accept, limit), lambda _: None), sock=listener)
+        def failed(error: OSError) -> None:
+            if not connected.done():
+                connected.set_exception(error)
+
+        transport, _ = await loop.create_connection(lambda: self._protocol(accept, failed, name), host, port)
+        try:
+            return await connected
+        except BaseException:
+            transport.abort()
+            raise
+
+    async def serve(self, accept: Accept, listener: socket.socket) -> asyncio.Server:
+        """Hand every connection to `accept` once its handshake is done; one that never is, is closed."""
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: self._protocol(accept, lambda _: None), sock=listener)
+
+    def _protocol(self, accept: Accept, failed: Callable[[OSError], None], name: str | None = None) -> "_Protocol":
+        state = _State(self._context, name)
+        return _Protocol(state, self._scratch, _streams(accept, self._limit), failed)
 
 
 def _streams(accept: Accept, limit: int) -> asyncio.StreamReaderProtocol:
     return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit), accept)
 
 
-class _Tls(asyncio.Protocol, asyncio.Transport):
+class _Scratch:
+    """Memory for what is on its way, from the socket and out of TLS: taken out before anything else is put in."""
+
+    def __init__(self) -> None:
+        self.received = memoryview(bytearray(_CHUNK))
+        self.plain = memoryview(bytearray(_CHUNK))
+
+
+class _State:
+    """OpenSSL's state of one connection, between what is received and what is to be sent.
+
+    Who has no `name` to ask for is the server.
+    """
+
+    def __init__(self, context: ssl.SSLContext, name: str | None) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, name is None, name)
+
+
+class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
     """A protocol towards the socket and a transport towards `inner`, which hears of a connection after the handshake.
 
-    `failed` hears why there is none. Who has no `name` to ask for is the server.
+    `failed` hears why there is none.
     """
 
     _socket: asyncio.Transport
 
     def __init__(
-        self,
-        context: ssl.SSLContext,
-        inner: asyncio.Protocol,
-        failed: Callable[[OSError], None],
-        name: str | None = None,
+        self, state: _State, scratch: _Scratch, inner: asyncio.Protocol, failed: Callable[[OSError], None]
     ) -> None:
         super().__init__()
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, name is None, name)
+        self._state = state
+        self._scratch = scratch
         self._inner = inner
         self._failed = failed
         self._shaken = False
@@ -90,10 +119,14 @@ class _Tls(asyncio.Protocol, asyncio.Transport):
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self._give_up)
         self._shake()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._scratch.received
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._closing:
             return
-        self._incoming.write(data)
+        self._state.incoming.write(self._scratch.received[:nbytes])
         if not self._shaken:
             self._shake()
         if self._shaken:
@@ -119,7 +152,7 @@ class _Tls(asyncio.Protocol, asyncio.Transport):
 
     def _shake(self) -> None:
         try:
-            self._tls.do_handshake()
+            self._state.tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
             return
@@ -135,21 +168,22 @@ class _Tls(asyncio.Protocol, asyncio.Transport):
     def _read(self) -> None:
         try:
             while not self._closing:
-                plain = self._tls.read(_CHUNK)
-                if not plain:
+                # With a buffer it gives a size, whatever typeshed says.
+                size = cast("int", self._state.tls.read(_CHUNK, self._scratch.plain))
+                if not size:
                     # Its end is the end of both directions.
                     self._inner.eof_received()
                     self.close()
                     return
-                self._inner.data_received(plain)
+                self._inner.data_received(bytes(self._scratch.plain[:size]))
         except ssl.SSLWantReadError:
             self._flush()
         except ssl.SSLError as error:
             self._break(error)
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._socket.write(self._outgoing.read())
+        if self._state.outgoing.pending:
+            self._socket.write(self._state.outgoing.read())
 
     def _break(self, error: OSError) -> None:
         """Close with what was said about it, and say so here too."""
@@ -168,7 +202,7 @@ class _Tls(asyncio.Protocol, asyncio.Transport):
         left = memoryview(data)
         try:
             while left and not self._closing:
-                left = left[self._tls.write(left) :]
+                left = left[self._state.tls.write(left) :]
         except ssl.SSLError as error:
             self._break(error)
         self._flush()
@@ -182,7 +216,7 @@ class _Tls(asyncio.Protocol, asyncio.Transport):
             return
         self._closing = True
         with suppress(ssl.SSLError):
-            self._tls.unwrap()
+            self._state.tls.unwrap()
         self._flush()
         if self._socket.is_closing():
             return
@@ -207,5 +241,5 @@ class _Tls(asyncio.Protocol, asyncio.Transport):
         return self._socket.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        own = {"ssl_object": self._tls, "sslcontext": self._tls.context}
+        own = {"ssl_object": self._state.tls, "sslcontext": self._state.tls.context}
         return own.get(name) or self._socket.get_extra_info(name, default)

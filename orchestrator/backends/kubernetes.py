@@ -179,14 +179,13 @@ class KubernetesBackend:
         return found
 
     async def _launched(self, spec: SandboxSpec) -> KubernetesSandbox:
-        body = kube_job(spec, self._setting, int(time.time()), self._command)
         watched = self._watching.of(spec.labels[naming.INSTANCE])
         sandbox = KubernetesSandbox(watched, spec.name, self._line_bytes, spec.state, self._setting.start_seconds)
         if spec.hidden:
             _make_empty(spec)
         await self._network.close(spec)
         # Not made by us, a Job of that name is not ours to remove.
-        sandbox.uid = await self._created(spec, body, sandbox)
+        sandbox.uid = await self._created(spec, sandbox)
         return sandbox
 
     @asynccontextmanager
@@ -201,10 +200,10 @@ class KubernetesBackend:
             raise
         await shielded(sandbox.remove())
 
-    async def _created(self, spec: SandboxSpec, body: Object, sandbox: KubernetesSandbox) -> str:
+    async def _created(self, spec: SandboxSpec, sandbox: KubernetesSandbox) -> str:
         """Create the Job; cut off in the middle, it is deleted again."""
         try:
-            return await shielded(self._create(spec, body))
+            return await shielded(self._create(spec))
         except asyncio.CancelledError as error:
             try:
                 await shielded(sandbox.remove())
@@ -212,9 +211,11 @@ class KubernetesBackend:
                 error.add_note(str(left))
             raise
 
-    async def _create(self, spec: SandboxSpec, body: Object) -> str:
+    async def _create(self, spec: SandboxSpec) -> str:
         path = kubernetes_api.jobs(self._setting.namespace)
         async with self._api.asked(f"create the Job {spec.name}"):
+            # Written when it is its turn, and forgotten after it: thousands may wait, and live.
+            body = kube_job(spec, self._setting, int(time.time()), self._command)
             try:
                 made = await self._api.create(path, body)
             except RefusalError as error:

@@ -9,10 +9,10 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator import tls
 from orchestrator.backends.http import Answer, BrokenError, Channel, Connection, RefusalError
 from orchestrator.backends.kubernetes_access import Access
 from orchestrator.errors import BackendError, BackendUnavailableError
+from orchestrator.tls import Tls
 
 ANSWER_SECONDS = 30.0
 """An API server under load takes seconds; one that takes longer than this is stuck."""
@@ -85,6 +85,10 @@ class Api:
     access: Access
     _idle: list[Channel] = field(default_factory=list)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _tls: Tls | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tls = None if self.access.tls is None else Tls(self.access.tls, _LINE)
 
     @property
     def server(self) -> str:
@@ -195,11 +199,10 @@ class Api:
         parts = urlsplit(self.server)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         host = parts.hostname or ""
-        if self.access.tls is None:
+        if self._tls is None:
             reader, writer = await asyncio.open_connection(host, port, limit=_LINE)
         else:
-            name = self.access.server_name or host
-            reader, writer = await tls.open_connection(host, port, self.access.tls, name, _LINE)
+            reader, writer = await self._tls.connect(host, port, self.access.server_name or host)
         _keep_alive(writer.get_extra_info("socket"))
         return reader, writer
 

@@ -10,13 +10,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import tls
 from orchestrator.broker.certificate import server_context
 from orchestrator.broker.ports import Ports
 from orchestrator.broker.session import Session
 from orchestrator.broker.socket_door import BUFFER_BYTES
 from orchestrator.errors import BackendUnavailableError, WireError
 from orchestrator.sandbox import Bearer, BrokerAddress, Entrance, StrangerError, User
+from orchestrator.tls import Tls
 from orchestrator.wire import link
 
 _IDENTITY_BYTES = 16 * 1024
@@ -159,7 +159,7 @@ async def open_door(
         stack.push_async_callback(door.close)
         listener, forbidden = ports.sockets
         servers = (
-            await tls.start_server(door.accept, listener, context, BUFFER_BYTES),
+            await Tls(context, BUFFER_BYTES).serve(door.accept, listener),
             await asyncio.start_server(door.catch, sock=forbidden),
         )
         for server in servers:

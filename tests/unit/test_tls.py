@@ -25,7 +25,7 @@ Dial = Callable[[int, ssl.SSLContext], Awaitable[tls.Connection]]
 
 async def our_server(accept: Accept, listener: socket.socket, context: ssl.SSLContext) -> asyncio.Server:
     """Listen with ours."""
-    return await tls.start_server(accept, listener, context, LIMIT)
+    return await tls.Tls(context, LIMIT).serve(accept, listener)
 
 
 async def their_server(accept: Accept, listener: socket.socket, context: ssl.SSLContext) -> asyncio.Server:
@@ -35,7 +35,7 @@ async def their_server(accept: Accept, listener: socket.socket, context: ssl.SSL
 
 async def our_client(port: int, context: ssl.SSLContext) -> tls.Connection:
     """Connect with ours."""
-    return await tls.open_connection(HERE, port, context, NAME, LIMIT)
+    return await tls.Tls(context, LIMIT).connect(HERE, port, NAME)
 
 
 async def their_client(port: int, context: ssl.SSLContext) -> tls.Connection:
@@ -118,6 +118,25 @@ async def test_both_directions_carry_what_was_written(contexts: Contexts, serve:
         assert await far_reader.read() == b""
         far_writer.close()
         await writer.wait_closed()
+
+
+async def test_what_passes_at_once_does_not_mix(contexts: Contexts) -> None:
+    """Connections of one client and of one server share memory, and nothing of each other's."""
+    client = tls.Tls(contexts[1], LIMIT)
+    async with serving(contexts) as ends, asyncio.TaskGroup() as group:
+
+        async def pass_through(number: int) -> None:
+            reader, writer = await client.connect(HERE, ends.port, NAME)
+            ends.open.append(writer)
+            told = bytes([number]) * len(LARGE)
+            writer.write(told[:1])
+            far_reader, far_writer = await ends.accepted.get()
+            other = await far_reader.readexactly(1)
+            far_writer.write(other * len(LARGE))
+            assert await reader.readexactly(len(LARGE)) == told
+
+        for number in range(8):
+            group.create_task(pass_through(number))
 
 
 async def test_what_was_written_before_the_end_arrives(contexts: Contexts) -> None:
