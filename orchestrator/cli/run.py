@@ -24,13 +24,13 @@ from orchestrator.continuation import GoOn
 from orchestrator.errors import OrchestratorError
 from orchestrator.job import run_job
 from orchestrator.job_events import JobEvents
-from orchestrator.masking import hide, mask
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Job
 from orchestrator.request import provider_of
 from orchestrator.store import Store
 from orchestrator.units import count
 from orchestrator.wire.job import JobStatus
+from orchestrator.wire.masking import hide, mask
 
 if TYPE_CHECKING:
     from orchestrator.cli.log import Log
