@@ -37,8 +37,10 @@ from orchestrator.tree import Tree
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.identity import identify
 from orchestrator.wire.job import JobRecord, JobStatus
+from orchestrator.wire.masking import hide
 from orchestrator.wire.platform_event import ProxyAccess
 from orchestrator.wire.run import Start
+from orchestrator.workspace import copy_read_only
 
 _SWEEP_SECONDS = 10
 
@@ -127,6 +129,7 @@ class Drive:
             await self.records.keep_start(start)
         job = self.job
         with job_directory(job.instance, job.id, again=again, root=job.state_root) as directory:
+            copy_read_only(job.workspace, directory)
             async with (
                 opened_door(self.backend, await self.records.key(), directory, self.note) as door,
                 asyncio.TaskGroup() as tasks,
