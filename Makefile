@@ -8,7 +8,7 @@ HELM := $(or $(shell command -v helm),$(or $(PERSTACK_CLUSTER_DIR),/var/lib/pers
 # Lines, frames and greetings of a container, requests to its proxy, paths, names and keys that somebody chose.
 FUZZED := $(addprefix tests/unit/, broker/test_client_hello.py config/test_domains.py config/test_expert_key.py \
   backends/test_lines.py backends/test_docker_log.py backends/test_naming.py runtime/test_proxy_request.py \
-  runtime/tools/test_paths.py test_masking.py test_users.py wire/test_line.py)
+  runtime/tools/test_paths.py wire/test_masking.py test_users.py wire/test_line.py)
 
 # A tier of tests that cannot start fails if it is one of these.
 REQUIRED := docker

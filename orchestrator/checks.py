@@ -38,7 +38,8 @@ def check_environment(job: Job, experts: Iterable[Expert]) -> None:
         for expert, skill, name in missing_variables(job, experts)
     ]
     if missing:
-        message = f"environment variables without a value: {', '.join(missing)}; set them or write them to .env"
+        listed = ", ".join(dict.fromkeys(missing))
+        message = f"environment variables without a value: {listed}; set them or write them to .env"
         raise MissingEnvError(message)
 
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal
 
-from orchestrator.masking import Flow
 from orchestrator.providers import ModelRequest, OnDelta, Provider
 from orchestrator.wire.generation import Failure, Reply
+from orchestrator.wire.masking import Flow
 
 Open = Callable[[], AbstractAsyncContextManager[Provider]]
 

@@ -24,7 +24,6 @@ from orchestrator.entering import opened_door
 from orchestrator.errors import OrchestratorError
 from orchestrator.job_events import JobEvents
 from orchestrator.launching import Place
-from orchestrator.masking import hide
 from orchestrator.outcome import Outcome, is_stopped, job_status
 from orchestrator.plan import Job
 from orchestrator.pool import Pool
@@ -38,8 +37,10 @@ from orchestrator.tree import Tree
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.identity import identify
 from orchestrator.wire.job import JobRecord, JobStatus
+from orchestrator.wire.masking import hide
 from orchestrator.wire.platform_event import ProxyAccess
 from orchestrator.wire.run import Start
+from orchestrator.workspace import copy_read_only
 
 _SWEEP_SECONDS = 10
 
@@ -128,6 +129,7 @@ class Drive:
             await self.records.keep_start(start)
         job = self.job
         with job_directory(job.instance, job.id, again=again, root=job.state_root) as directory:
+            copy_read_only(job.workspace, directory)
             async with (
                 opened_door(self.backend, await self.records.key(), directory, self.note) as door,
                 asyncio.TaskGroup() as tasks,

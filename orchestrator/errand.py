@@ -23,7 +23,7 @@ from orchestrator.plan import Job, sandbox_spec
 from orchestrator.providers import Provider
 from orchestrator.sandbox import Backend, Exit, Sandbox, User
 from orchestrator.state import job_directory, state_directory
-from orchestrator.workspace import Workspace
+from orchestrator.workspace import Workspace, copy_read_only
 
 _ORDINAL = 0
 """The number of such a Sandbox in its job; those of Runs begin at 1."""
@@ -51,6 +51,7 @@ async def errand(  # noqa: PLR0913 - what a Sandbox needs beside a job
     user = job.workspace.user
     with job_directory(job.instance, f"{job.id}/errand/{os.getpid()}", root=job.state_root) as above:
         found = workspace or _empty(above, user)
+        copy_read_only(found, above)
         with state_directory(above, _ORDINAL, user, job.events) as (state, _):
             async with (
                 opened_door(backend, secrets.token_bytes(KEY_BYTES), above, lambda _: None) as door,

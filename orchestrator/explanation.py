@@ -4,7 +4,7 @@ Pure: a Job and what was found of the place become a tree of values.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -169,7 +169,8 @@ def explain(job: Job, found: Found) -> Explanation:
 
 
 def _mounts(job: Job) -> Iterator[Mounted]:
-    spec = sandbox_spec(job, 1, _STATE, 0)
+    # As a person knows the files, and not from where they are mounted.
+    spec = replace(sandbox_spec(job, 1, _STATE, 0), copies=None)
     for path, source, mode in mounted(spec):
         yield Mounted(path=path, source="made for each" if source.startswith(str(_STATE)) else source, mode=mode)
 

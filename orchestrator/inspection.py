@@ -9,9 +9,9 @@ from orchestrator.config.lock import SkillTools
 from orchestrator.errand import run_errand
 from orchestrator.errors import PackageError
 from orchestrator.keys import KEY_BYTES
-from orchestrator.masking import hide
 from orchestrator.plan import Job, first, plan
 from orchestrator.sandbox import Backend
+from orchestrator.wire.masking import hide
 
 INSPECTION_SECONDS = 300
 """How long the skills of one Expert may take to start and to tell their tools."""

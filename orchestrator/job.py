@@ -11,7 +11,6 @@ from orchestrator.clock import now
 from orchestrator.continuation import GoOn, reached
 from orchestrator.drive import Agenda, Drive, finished, following
 from orchestrator.job_events import JobEvents
-from orchestrator.masking import hidden_in_errors, mask
 from orchestrator.packages import with_packages
 from orchestrator.plan import Job, first
 from orchestrator.prewarm import Budget, affordable
@@ -19,6 +18,7 @@ from orchestrator.providers import Provider
 from orchestrator.sandbox import Backend
 from orchestrator.store import JobRecords, Store
 from orchestrator.wire.job import JobRecord, JobStatus
+from orchestrator.wire.masking import hidden_in_errors, mask
 from orchestrator.workspace import ensure
 
 

@@ -21,7 +21,7 @@ from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Delegate, EventDetail, Grant, Run, RunSetting, Start
 from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, SkillWay, SseSkill, StdioSkill
 from orchestrator.wire.usage import Usage
-from orchestrator.workspace import Workspace
+from orchestrator.workspace import COPIES, Workspace
 
 DEADLINE_SECONDS = 24 * 60 * 60
 """How long a Sandbox may live before anybody of its instance may remove it."""
@@ -118,6 +118,7 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int, broker: BrokerAd
         labels=labels(job.id, sandbox=name, instance=job.instance, deadline=deadline),
         read_only=job.workspace.read_only,
         hidden=job.workspace.hidden,
+        copies=state.parent / COPIES,
         packages=job.shelf.directory,
         runtime_class=job.runtime_class,
         ways=_ways(job),

@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.backends import isolates, require_known_backend
 from orchestrator.backends.docker_address import engine_sockets
 from orchestrator.backends.kubernetes_setting import ClusterSetting
+from orchestrator.backends.naming import is_image_name
 from orchestrator.config import Config
 from orchestrator.config.config import DEFAULT_MODEL
 from orchestrator.config.credentials import check_credentials
@@ -75,6 +76,9 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     check_credentials(config.provider_name, config.provider_setting, env)
     if job_id is not None and not is_job_id(job_id):
         message = f"job id {job_id!r} is not usable: use 1 to 63 lower-case letters, digits and inner hyphens"
+        raise ConfigError(message)
+    if image is not None and not is_image_name(image):
+        message = f"image {image!r} is not usable: give NAME, NAME:TAG or NAME@DIGEST"
         raise ConfigError(message)
     directory = workspace or (Path("workspace") if cluster is None else cluster.claim.root / "ws")
     isolated = isolates(backend)

@@ -81,7 +81,8 @@ class SandboxSpec:
 
     `state` is the host directory mounted at /run/perstack; the spool is in it, and the gate to the broker's socket,
     which is mounted read-only. Where the broker has an address, it is reached there instead.
-    `read_only` and `hidden` are files below the workspace, relative to it: mounted read-only, and shown empty.
+    `read_only` and `hidden` are files below the workspace, relative to it: mounted read-only, and shown empty. What is
+    mounted of the first is their copies in `copies`, which no other job can put anything else in the place of.
     `packages` is mounted at /packages, read-only but for the Sandbox that installs.
     `deadline` is Unix seconds; past it the Sandbox may be removed by anybody of its instance. `runtime_class` names
     what runs it in place of the engine's own choice: a kernel of its own, as gVisor or Kata give it. `ways` are those
@@ -99,6 +100,7 @@ class SandboxSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     read_only: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
+    copies: Path | None = None
     packages: Path | None = None
     installs: bool = False
     runtime_class: str | None = None

@@ -12,11 +12,11 @@ from orchestrator.clock import now
 from orchestrator.errand import drained, errand
 from orchestrator.errors import BackendError, ConfigError
 from orchestrator.keys import KEY_BYTES
-from orchestrator.masking import hide
 from orchestrator.packages import with_packages
 from orchestrator.plan import DEADLINE_SECONDS, Job, first, plan
 from orchestrator.sandbox import Backend
 from orchestrator.wire.expert import Expert
+from orchestrator.wire.masking import hide
 from orchestrator.wire.shell import Screen, Shell
 from orchestrator.wire.skill import InteractiveSkill
 from orchestrator.workspace import ensure

@@ -140,6 +140,7 @@ def state_directory(above: Path, ordinal: int, user: User, detail: EventDetail) 
 def found_directory(above: Path, ordinal: int, detail: EventDetail) -> Iterator[tuple[Path, Spool]]:
     """Take up a state directory that a Sandbox may have worked in; a spool that is no file is tampered with."""
     directory = above / str(ordinal)
+    unlock(directory)
     fd = found_spool(directory / SPOOL_NAME)
     missing = fd is None
     with _kept(directory, os.open(os.devnull, os.O_RDONLY) if fd is None else fd, detail) as spool:

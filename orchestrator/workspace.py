@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,12 @@ from orchestrator.sandbox import User
 NOBODY = User(65532, 65532)
 """Who owns a workspace that root lets us make: the conventional unprivileged user of container images."""
 
+COPIES = "read-only"
+"""The directory, beside the state directories of a job, of copies of what Experts may read and not change."""
+
 _READ_ONLY = ("perstack.toml", "perstack.lock")
+_HIDDEN = re.compile(r"\.env[\w.+@~-]*")
+_MOST_HIDDEN = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,30 @@ def ensure(workspace: Workspace) -> None:
         raise ConfigError(message) from error
 
 
+def copy_read_only(workspace: Workspace, directory: Path) -> None:
+    """Copy what Experts may not change to `COPIES` in a directory of ours; what is there already stays as it is.
+
+    Raises:
+        ConfigError: a file is not there any more, or is none.
+    """
+    copies = directory / COPIES
+    for file in workspace.read_only:
+        copy = copies / file
+        if copy.exists():
+            continue
+        try:
+            copies.mkdir(mode=0o711, exist_ok=True)
+            source = os.open(workspace.path / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(source, "rb") as original:
+                fresh = copies / f".{file.name}"
+                fresh.write_bytes(original.read())
+            fresh.chmod(0o444)
+            fresh.rename(copy)
+        except OSError as error:
+            message = f"{workspace.path / file} cannot be protected from Experts: {error.strerror}; try again"
+            raise ConfigError(message) from error
+
+
 def keep_store_apart(workspace: Path, store: Path) -> None:
     """Keep job records out of every Expert's reach, and an Expert's files out of the records.
 
@@ -141,8 +171,23 @@ def _may_write(status: os.stat_result, user: User) -> bool:
 
 def _guarded(real: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     read_only = [Path(name) for name in _READ_ONLY if _is_regular(real / name)]
-    hidden = [Path(entry.name) for entry in sorted(real.glob(".env*")) if _is_regular(entry)]
+    hidden = [_hideable(entry) for entry in sorted(real.glob(".env*")) if _is_regular(entry)]
+    if len(hidden) > _MOST_HIDDEN:
+        message = f"workspace {real} has {len(hidden)} .env files, and at most {_MOST_HIDDEN} are hidden; remove some"
+        raise ConfigError(message)
     return tuple(read_only), tuple(hidden)
+
+
+def _hideable(path: Path) -> Path:
+    """Give the name of a file that is to be hidden.
+
+    Raises:
+        ConfigError: it is none that something can be mounted at everywhere; an Expert may have put it there.
+    """
+    if _HIDDEN.fullmatch(path.name) is None:
+        message = f"{path} cannot be hidden from Experts under that name; rename it, or remove it if it is not yours"
+        raise ConfigError(message)
+    return Path(path.name)
 
 
 def _is_regular(path: Path) -> bool:

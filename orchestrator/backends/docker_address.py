@@ -1,9 +1,10 @@
-"""Which Docker engine: DOCKER_HOST, else the active context, else the sockets where engines usually are."""
+"""Which engine: DOCKER_HOST, else Docker's active context, else the sockets where Docker and Podman usually are."""
 
 import ipaddress
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,7 +12,9 @@ from orchestrator.errors import BackendUnavailableError
 
 DEFAULT = "unix:///var/run/docker.sock"
 
-_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock", "/run/crio/crio.sock")
+_PODMAN = "/run/podman/podman.sock"
+_OTHERS = ("/run/containerd/containerd.sock", "/run/crio/crio.sock")
+"""Of engines that speak another API."""
 
 
 def engine_address(environ: Mapping[str, str]) -> str:
@@ -26,18 +29,22 @@ def engine_address(environ: Mapping[str, str]) -> str:
     context = environ.get("DOCKER_CONTEXT") or _current_context(environ)
     if context and context != "default":
         return _local(_context_address(context), f"the Docker context {context!r}")
-    return _usual_socket(environ)
+    usual = first_there(usual_sockets(environ))
+    return DEFAULT if usual is None else f"unix://{usual}"
+
+
+def usual_sockets(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """List where engines are that nobody names: Docker's, the caller's own rootless ones, root's Podman."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    own = (f"{runtime}/docker.sock", f"{runtime}/podman/podman.sock") if runtime else ()
+    return tuple(map(Path, (urlsplit(DEFAULT).path, *own, _PODMAN)))
 
 
 def engine_sockets(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """List the sockets of engines on this machine, whichever is used: who may speak to one of them is root here."""
-    runtime = environ.get("XDG_RUNTIME_DIR")
     named = urlsplit(environ.get("DOCKER_HOST", ""))
-    places = (
-        *((named.path,) if named.scheme == "unix" and named.path else ()),
-        *_SOCKETS,
-        *((f"{runtime}/docker.sock", f"{runtime}/podman/podman.sock") if runtime else ()),
-    )
+    own = (named.path,) if named.scheme == "unix" and named.path else ()
+    places = (*own, *usual_sockets(environ), *_OTHERS)
     # Most of these may not be looked at, and need not be there.
     return tuple(dict.fromkeys(Path(os.path.realpath(place)) for place in places))
 
@@ -97,8 +104,10 @@ def _context_address(name: str) -> str:
     return str(host)
 
 
-def _usual_socket(environ: Mapping[str, str]) -> str:
-    rootless = environ.get("XDG_RUNTIME_DIR")
-    if rootless and not Path(urlsplit(DEFAULT).path).exists() and (Path(rootless) / "docker.sock").exists():
-        return f"unix://{rootless}/docker.sock"
-    return DEFAULT
+def first_there(places: Iterable[Path]) -> Path | None:
+    """Give the first that is there and can be looked at: root's Podman hides even its directory."""
+    for place in places:
+        with suppress(OSError):
+            if place.exists():
+                return place
+    return None

@@ -87,7 +87,8 @@ def _mounts(spec: SandboxSpec) -> list[dict[str, Any]]:
         # Its owner may be the user inside, who cannot open it again: nothing changes a mode in a read-only mount.
         _bind(spec.state / GATE_NAME, STATE / GATE_NAME, read_only=True),
         *([] if spec.packages is None else [_bind(spec.packages, PACKAGES, read_only=not spec.installs)]),
-        *(_bind(spec.workspace / file, WORKSPACE / file, read_only=True) for file in spec.read_only),
+        # The engine follows a link at its source, and another job may have the workspace without this guard.
+        *(_bind((spec.copies or spec.workspace) / file, WORKSPACE / file, read_only=True) for file in spec.read_only),
         *(_bind(Path("/dev/null"), WORKSPACE / file, read_only=True) for file in spec.hidden),
     ]
 

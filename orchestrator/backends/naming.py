@@ -21,6 +21,13 @@ USER = "perstack.ai/user"
 INSTALLATION, COORDINATOR, READER = "installation", "coordinator", "reader"
 """What `PART` may be: what a chart left for who submits jobs, the Job of one, and one that reads records."""
 
+_COMPONENT = r"[A-Za-z0-9]+(?:(?:\.|_{1,2}|-+)[A-Za-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"{_COMPONENT}(?::[0-9]+(?=/))?(?:/{_COMPONENT})*(?::\w[\w.-]{{0,127}})?(?:@[A-Za-z0-9+._-]+:[0-9a-fA-F]{{32,}})?",
+    re.ASCII,
+)
+_IMAGE_CHARACTERS = 512
+
 _ROOM = 45
 """Characters of a name that the job may take: a DNS-1123 label holds 63, seven tell instances apart, and `-s` and nine
 digits are the ordinal's."""
@@ -28,6 +35,14 @@ _DIGEST = 16
 _APART = 6
 _PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _ENDS_LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{_DIGEST}}}$")
+
+
+def is_image_name(text: str) -> bool:
+    """Whether `text` names an image: path components, with a registry, a tag or a digest (distribution/reference).
+
+    Whatever else it was would be a part of a path in an engine's API, or a Pod that never starts.
+    """
+    return len(text) <= _IMAGE_CHARACTERS and _IMAGE.fullmatch(text) is not None
 
 
 def sandbox_name(job: str, ordinal: int, instance: str) -> str:

@@ -8,7 +8,7 @@ The gate is mounted read-only, so that its owner, who may be the Sandbox's own u
 
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.errors import BackendError
@@ -46,6 +46,9 @@ def shut(state: Path) -> None:
 
 def unlock(state: Path) -> None:
     """Make what is behind the gate the host's again, so that it can be removed."""
+    # Who is the Sandbox's user too may have lost the directory: nothing keeps its owner inside from changing modes.
+    with suppress(OSError):
+        state.chmod(_OURS)
     gate = state / GATE_NAME
     if gate.is_dir() and not gate.is_symlink() and stat.S_IMODE(gate.stat().st_mode) == _SHUT:
         gate.chmod(_OURS)

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from orchestrator.cli import away, explain, history, install, rights, shell, start, taking_up
 from orchestrator.cli.help_page import HelpPage
 from orchestrator.cli.options import RunOptions, with_options
+from orchestrator.cli.outside import refuse_to_start_inside
 from orchestrator.errors import OrchestratorError
 from orchestrator.version import VERSION
 
@@ -77,6 +79,7 @@ def _options(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)
+    refuse_to_start_inside(Path.cwd())
 
 
 _WIDE = {"max_content_width": 110}

@@ -36,7 +36,6 @@ from orchestrator.errors import (
 )
 from orchestrator.job import run_job
 from orchestrator.keys import derive
-from orchestrator.masking import hide, mask
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Job
 from orchestrator.request import provider_of
@@ -44,6 +43,7 @@ from orchestrator.state import unwritable
 from orchestrator.store import Recorded, Store
 from orchestrator.store.files import make_directory
 from orchestrator.wire.job_request import JobRequest
+from orchestrator.wire.masking import hide, mask
 
 _STOPPED = 143
 _FENCED = 3

@@ -10,6 +10,7 @@ from orchestrator.backends import BACKENDS
 from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.cli.cluster import CLUSTER, LOCAL, cluster_of
 from orchestrator.cli.options import RunOptions
+from orchestrator.cli.planted import of_experts, refuse_found, without_lock
 from orchestrator.config import Config, find, load, parse_reasoning_budget
 from orchestrator.config.domains import parse_pattern
 from orchestrator.config.environment import Environment, merge
@@ -85,9 +86,10 @@ def configure(options: RunOptions, cwd: Path) -> Config:
     """Read perstack.toml and lay the options over it.
 
     Raises:
-        ConfigError: it is not there, or not valid.
+        ConfigError: it is not there, or not valid, or was found where an Expert may have put it.
     """
-    config = load(options.config if options.config is not None else find(cwd), strict=options.strict)
+    source = options.config if options.config is not None else refuse_found(find(cwd), options, cwd)
+    config = without_lock(load(source, strict=options.strict), options, cwd)
     budget = options.reasoning_budget
     return config.overridden(
         provider_name=options.provider,
@@ -110,8 +112,12 @@ def environment(options: RunOptions, config: Config, environ: Mapping[str, str],
     Raises:
         ConfigError: a file that was named cannot be used.
     """
-    named = bool(options.env_path)
-    return merge(environ, options.env_path if named else config.env_path, cwd, named=named)
+    if options.env_path:
+        return merge(environ, options.env_path, cwd, named=True)
+    planted = of_experts(config.env_path, options, cwd)
+    merged = merge(environ, (path for path in config.env_path if path not in planted), cwd)
+    notes = (f"{path} is in the workspace and may be an Expert's; ignored; --env-path names it" for path in planted)
+    return replace(merged, notes=(*merged.notes, *notes))
 
 
 def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) -> Job:

@@ -24,13 +24,13 @@ from orchestrator.continuation import GoOn
 from orchestrator.errors import OrchestratorError
 from orchestrator.job import run_job
 from orchestrator.job_events import JobEvents
-from orchestrator.masking import hide, mask
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Job
 from orchestrator.request import provider_of
 from orchestrator.store import Store
 from orchestrator.units import count
 from orchestrator.wire.job import JobStatus
+from orchestrator.wire.masking import hide, mask
 
 if TYPE_CHECKING:
     from orchestrator.cli.log import Log
@@ -67,7 +67,7 @@ def run(options: RunOptions, environ: Mapping[str, str]) -> int:
     job = request.job(options, config, env.values, cwd)
     if continued is not None:
         job = replace(job, id=continued[0])
-    unit = {"process": "process"}.get(options.backend, "container")
+    unit = "process" if options.backend == "process" else "container"
     report = report_of(unit, job.expert_key, job.id, job.secrets, verbose=options.verbose)
     for note in (*config.notes, *env.notes):
         report.warn(note)

@@ -31,11 +31,11 @@ from orchestrator.cli.signals import Stop, stoppable
 from orchestrator.continuation import GoOn, reached
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.job import run_job
-from orchestrator.masking import mask
 from orchestrator.plan import Job, first
 from orchestrator.request import provider_of
 from orchestrator.store import Store
 from orchestrator.wire.job import JobStatus
+from orchestrator.wire.masking import mask
 from orchestrator.wire.message import ToolCall
 from orchestrator.wire.skill import InteractiveSkill
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from orchestrator.config.skill_table import AnySkillTable, InteractiveTable
-from orchestrator.config.table import Table
+from orchestrator.config.table import Name, Table
 from orchestrator.wire.expert import SEMVER, Expert, ExpertKey, is_local_name
 from orchestrator.wire.protected import is_protected
 from orchestrator.wire.skill import BASE_SKILL, Skill, StdioSkill
@@ -106,7 +106,7 @@ class ExpertTable(Table):
     min_runtime_version: Any = None
     description: Annotated[str, _characters(2048)] | None = None
     instruction: Annotated[str, _characters(20_480)]
-    skills: dict[str, AnySkillTable] = Field({})
+    skills: dict[Name, AnySkillTable] = Field({})
     delegates: list[Annotated[str, AfterValidator(_expert_key)]] = Field([])
     tags: list[Annotated[str, AfterValidator(_tag)]] = Field([])
     provider_tools: list[str] | None = None

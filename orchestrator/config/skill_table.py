@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from orchestrator.config.domains import parse_pattern
 from orchestrator.config.endpoint import parse_endpoint
-from orchestrator.config.table import Table
+from orchestrator.config.table import Name, Table
 from orchestrator.config.variables import is_variable_name
 from orchestrator.wire.skill import InteractiveSkill, InteractiveTool, SseSkill, StdioSkill
 
@@ -105,7 +105,7 @@ class InteractiveTable(SkillTable):
     """Tools that the user answers."""
 
     type: Literal["interactiveSkill"]
-    tools: dict[str, ToolTable]
+    tools: dict[Name, ToolTable]
 
     def skill(self, name: str) -> InteractiveSkill:
         """The skill of that name."""

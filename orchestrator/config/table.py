@@ -2,12 +2,25 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 
+from orchestrator.wire.message import NAME_CHARACTERS
+
 Path = tuple[str | int, ...]
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= NAME_CHARACTERS:
+        message = f"a name must have 1 to {NAME_CHARACTERS} characters"
+        raise ValueError(message)
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""What a skill or a tool may be called: events that tell of it have no room for more."""
 
 
 @dataclass(frozen=True, slots=True)

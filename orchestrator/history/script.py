@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.history.runs import Conversation, RunHistory
-from orchestrator.masking import MARK
 from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.generation import FinishReason, Reply
+from orchestrator.wire.masking import MARK
 from orchestrator.wire.state_event import (
     AttemptCompletion,
     CallTools,

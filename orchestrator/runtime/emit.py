@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from orchestrator.wire.line import encode
 from orchestrator.wire.link import SPOOL_NAME
 from orchestrator.wire.platform_event import InitializeRuntime
 from orchestrator.wire.run import Run
+
+_MASKED_CHARACTERS = 12
+"""Of shorter values the mark may be longer than what it replaces, and a line has a bound. The host masks those too."""
 
 _PATIENCE_MS = 50
 """How long a reader that kept up so far may hold up the Expert, per event."""
@@ -29,6 +33,9 @@ class Emitter:
     A line that stdout cannot take at once is left to the spool, from which the host fills the gap: a slow reader never
     stops the Expert. A line is never torn: the rest of one that was taken in part goes out before the next.
 
+    What the Run was given as secret is masked already here: engines keep what a container writes, and clusters carry it
+    to other places.
+
     Args:
         run: whose events these are.
         state: the directory that holds the spool, which exists.
@@ -42,6 +49,7 @@ class Emitter:
         self._event_fd = event_fd
         self._unwritten = b""
         self._behind = False
+        self._mask = _masking(run)
         self._spool_fd = os.open(state / SPOOL_NAME, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         os.set_blocking(event_fd, False)
 
@@ -63,7 +71,7 @@ class Emitter:
         }
         if issubclass(kind, RunEvent):
             common |= {"expert_key": run.expert.key, "step_number": self.step_number}
-        line = encode(kind(**common, **fields), run.events)
+        line = self._mask(encode(kind(**common, **fields), run.events))
         self._append(line)
         self._show(line)
 
@@ -117,6 +125,17 @@ def greet(run: Run, emitter: Emitter) -> None:
         timeout=run.timeout_ms,
         query=run.query,
     )
+
+
+def _masking(run: Run) -> Callable[[bytes], bytes]:
+    grants = (*run.grants.values(), run.exec_grant)
+    secrets = {value for grant in grants for value in grant.env.values() if len(value) >= _MASKED_CHARACTERS}
+    if not secrets:
+        return bytes
+    from orchestrator.wire.masking import mask  # noqa: PLC0415 - most Runs are given no secret
+
+    masked = mask(sorted(secrets))
+    return lambda line: masked(line.rstrip(b"\n")) + b"\n"
 
 
 def _translate(error: OSError) -> Exception:

@@ -6,6 +6,9 @@ from msgspec import Meta
 
 from orchestrator.wire.frozen import Frozen, Tagged
 
+NAME_CHARACTERS = 255
+"""The most that the name of a skill or tool, or the id of a call, may have."""
+
 
 class TextPart(Tagged):
     """Plain text."""
@@ -134,16 +137,16 @@ Message = InstructionMessage | UserMessage | ExpertMessage | ToolMessage
 class ToolCall(Frozen):
     """A call the model made; `skill_name` is the skill's key, or the delegate's name."""
 
-    id: Annotated[str, Meta(min_length=1, max_length=255)]
-    skill_name: Annotated[str, Meta(min_length=1, max_length=255)]
-    tool_name: Annotated[str, Meta(min_length=1, max_length=255)]
+    id: Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS)]
+    skill_name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS)]
+    tool_name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS)]
     args: dict[str, Any]
 
 
 class ToolResult(Frozen):
     """The answer to a ToolCall of the same id; `skill_name` is `delegate/<expert key>` for a delegate's answer."""
 
-    id: Annotated[str, Meta(min_length=1, max_length=255)]
+    id: Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS)]
     skill_name: str
     tool_name: str
     result: tuple[ResultPart, ...]

@@ -100,7 +100,7 @@ async def is_rootless(place: Place) -> bool:
         return (await backend.ground()).owner is not None
 
 
-async def test_as_the_engine_tells_it(place: Place) -> None:
+async def test_g2_g6_as_the_engine_tells_it(place: Place) -> None:
     """All that `inspect` has to say on what a container may do."""
     spec, rootless = place.spec(limits=LIMITS), await is_rootless(place)
     async with place.connect(SLEEP) as backend, backend.launch(spec) as sandbox:
@@ -141,7 +141,7 @@ async def test_as_the_engine_tells_it(place: Place) -> None:
     assert set(found["NetworkSettings"]["Networks"]) <= {"none"}
 
 
-async def test_as_it_is_felt_from_inside(place: Place) -> None:
+async def test_g6_as_it_is_felt_from_inside(place: Place) -> None:
     """The same walls as a process finds them that has nothing but its user, and tries."""
     rootless = await is_rootless(place)
     async with place.connect(LOOK) as backend, backend.launch(place.spec(limits=LIMITS)) as sandbox:

@@ -84,7 +84,7 @@ async def client(made: Project, *options: str, host: str, asked: str, how: str =
 @pytest.mark.parametrize(
     ("options", "host"), [((), "api.public.test"), (("--skill", "kit"), "deep.other.test")], ids=["exec", "skill"]
 )
-async def test_a_declared_host_is_reached(
+async def test_g10_a_declared_host_is_reached(
     made: Project, outside: Internet, options: tuple[str, ...], host: str
 ) -> None:
     """By name, over TLS to its end, though nothing inside can resolve a name or has a route."""
@@ -95,7 +95,7 @@ async def test_a_declared_host_is_reached(
 
 
 @pytest.mark.parametrize("options", [(), ("--skill", "kit")], ids=["exec", "skill"])
-async def test_what_only_another_declared_is_not_reached(
+async def test_g10_what_only_another_declared_is_not_reached(
     made: Project, outside: Internet, options: tuple[str, ...]
 ) -> None:
     """Each has its own hosts: what `exec` may reach a skill may not, nor the other way."""
@@ -131,7 +131,7 @@ async def test_what_was_refused_works_where_it_is_allowed(made: Project) -> None
     assert (code, said) == (0, "outside"), told
 
 
-async def test_a_run_has_its_accesses_on_record(made: Project) -> None:
+async def test_g8_a_run_has_its_accesses_on_record(made: Project) -> None:
     """Who, where, allowed or why not: an event of its own for each."""
     script = "/workspace/client.py" if made.backend == "docker" else str(made.workspace / "client.py")
     calls = [

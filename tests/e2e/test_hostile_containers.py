@@ -105,7 +105,7 @@ async def _told(directory: Path, program: str, run_seconds: float = 60.0) -> dic
     ],
     ids=["endless", "100 MB", "no text", "deep", "no events", "of another job", "silent", "beside"],
 )
-async def test_noise_costs_nothing(tmp_path: Path, program: str) -> None:
+async def test_g9_g16_noise_costs_nothing(tmp_path: Path, program: str) -> None:
     """Whatever is on stdout besides events, or if nothing is: the job is done, its events whole and in order."""
     told = await _told(tmp_path / "project", program)
     assert (told["status"], told["types"]) == ("completed", GOOD), told

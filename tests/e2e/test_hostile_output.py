@@ -60,7 +60,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"])
-async def test_junk_before_the_events(project: Make, tmp_path: Path, hostile: str) -> None:
+async def test_g9_g16_junk_before_the_events(project: Make, tmp_path: Path, hostile: str) -> None:
     """The events are those of a Sandbox that behaves, each once; no byte of the junk is in stdout or in the records."""
     usual = await Project.make(tmp_path / "usual", "docker", ONE, REPLIES).run("one", "go")
     made = project(ONE, REPLIES)

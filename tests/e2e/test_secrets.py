@@ -1,17 +1,14 @@
-"""Where secrets are not: anything that a job writes, its containers as seen from outside, its image."""
+"""Whose secrets are whose: a delegate gets none of its coordinator's, and a skill's last words do not tell its own."""
 
-import asyncio
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from orchestrator.wire.state_event import ResolveToolResults
-from tests.support import engine
-from tests.support.project import PYTHON, Project, ask, ended, say, use
+from tests.support.project import PYTHON, Project, ask, say, use
 
 TOOLS = Path(__file__).parents[1] / "support" / "mcp_servers" / "tools.py"
 FROM_ENVIRONMENT = {
@@ -21,7 +18,6 @@ FROM_ENVIRONMENT = {
     "UNRELATED_PASSWORD": "canary-unrelated-44",
 }
 FROM_FILE = {"FILE_KEY": "canary-file-key-55"}
-SECRETS = (*FROM_ENVIRONMENT.values(), *FROM_FILE.values())
 QUERY = "canary query of a user"
 
 
@@ -63,32 +59,7 @@ instruction = "Do."
 
 
 @pytest.mark.everywhere
-async def test_g18_no_secret_leaves_the_place_it_is_for(tmp_path: Path, backend: str) -> None:
-    """A skill that tells all it was given, and `exec` that prints its environment: every record is masked."""
-    made = _project(tmp_path / "project", backend)
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        watching = group.create_task(engine.inspect_started(stop)) if backend == "docker" else None
-        process = await made.start(
-            "run", "--backend", backend, "--verbose", "--events", "full", "--env", "OWN_NOTE", "one", QUERY,
-            env=FROM_ENVIRONMENT,
-        )  # fmt: skip
-        result = await ended(process)
-        stop.set()
-    assert result.code == 0, result.stderr
-    assert b"SKILL_KEY" in result.stdout
-    assert b"[masked]" in result.stdout
-    (made.directory / ".env").unlink()
-    written = b"".join([*made.files(), result.stdout, result.stderr.encode()])
-    assert [secret for secret in SECRETS if secret.encode() in written] == []
-    if watching is not None:
-        seen = json.dumps(watching.result())
-        assert len(watching.result()) >= 3
-        assert [secret for secret in (*SECRETS, QUERY, "SKILL_KEY", "OWN_NOTE") if secret in seen] == []
-
-
-@pytest.mark.everywhere
-async def test_a_delegate_is_given_nothing_of_its_coordinator_s(tmp_path: Path, backend: str) -> None:
+async def test_g15_a_delegate_is_given_nothing_of_its_coordinator_s(tmp_path: Path, backend: str) -> None:
     """What --env grants reaches the named Expert's commands, and not its delegate's."""
     made = _project(tmp_path / "project", backend)
     result = await made.run("one", QUERY, "--events", "full", "--env", "OWN_NOTE", env=FROM_ENVIRONMENT)
@@ -119,19 +90,3 @@ requiredEnv = ["SKILL_KEY"]
         assert "bad key [masked]" in result.stderr, result.stderr
         written = b"".join([*made.files(), result.stdout, result.stderr.encode()])
         assert FROM_ENVIRONMENT["SKILL_KEY"].encode() not in written
-
-
-@pytest.mark.docker
-@pytest.mark.parametrize("backend", ["docker"])
-def test_the_image_s_history_has_nothing_of_this_machine(backend: str) -> None:
-    """Neither the layers' commands nor the image's configuration name a key, a proxy or a host."""
-    assert backend == "docker"
-    told = ""
-    for command in (
-        ("history", "--no-trunc", "--format", "{{.CreatedBy}}"),
-        ("inspect", "--format", "{{json .Config}}"),
-    ):
-        listing = ["docker", "image", *command, engine.runtime_image()]
-        told += subprocess.run(listing, capture_output=True, text=True, timeout=60, check=True).stdout
-    for word in ("API_KEY", "TOKEN", "PASSWORD", "http_proxy=", "HTTP_PROXY=", "INDEX_URL", str(Path.home()) + "/"):
-        assert word not in told

@@ -4,9 +4,11 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from orchestrator import JobEvents, Store, load_config, make_job, open_backend, provider_of, run_job
+from orchestrator.sandbox import Limits
 from tests.support import engine
 from tests.support.project import Project
 
@@ -16,8 +18,10 @@ ENVIRON = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if
 
 
 @asynccontextmanager
-async def running(project: Project, expert: str = "one", **options: Any) -> AsyncIterator[JobEvents]:
-    """Run an Expert of the project; `options` are those of `make_job`."""
+async def running(
+    project: Project, expert: str = "one", limits: Limits = Limits(), **options: Any
+) -> AsyncIterator[JobEvents]:
+    """Run an Expert of the project in Sandboxes of these limits; `options` are those of `make_job`."""
     config, store = load_config(project.directory / "perstack.toml"), Store(project.store)
     project.workspace.mkdir()
     if os.geteuid() == 0:
@@ -34,6 +38,7 @@ async def running(project: Project, expert: str = "one", **options: Any) -> Asyn
         image=engine.runtime_image(),
         **options,
     )
+    job = replace(job, limits=limits)
     async with (
         asyncio.timeout(SECONDS),
         open_backend(project.backend, ENVIRON, image=job.image) as backend,

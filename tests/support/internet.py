@@ -1,22 +1,25 @@
-"""A host outside: a TLS server at a public address in a network namespace of its own, whose names can be resolved.
+"""An internet of its own: a host outside, in a network namespace, with any names and addresses, and commands beside it.
 
-Nothing of the command is changed for it: its resolver reads another /etc/hosts, in a mount namespace of its own. Only
-root can make either.
+Commands run in a second namespace, as on a machine whose only network is this one, so an address of another's, such as
+a cloud's metadata service, can be given to the host outside and nobody else notices. Nothing of a command
+is changed for it: its resolver reads another /etc/hosts and another /etc/resolv.conf. Only root can make all this.
 """
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import certificates
 
 _SERVER = Path(__file__).parent / "public_server.py"
-_WITH_NAMES = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
+_WITH_NAMES = 'mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf && shift 2 && exec "$@"'
+HERE, OUTSIDE = "45.64.0.1", "45.64.0.2"
+_HERE6, _OUTSIDE6 = "2a00:4564::1", "2a00:4564::2"
 
 
 def possible() -> bool:
@@ -26,9 +29,9 @@ def possible() -> bool:
 
 @dataclass(frozen=True)
 class Internet:
-    """`prefix` are the words before a command that is to know the names; `authority` vouches for them.
+    """`prefix` are the words before a command that is to be there; `authority` vouches for the hosts.
 
-    `address` is that of all hosts.
+    `address` is the outside's. The command's own machine serves what the outside does, at its loopback and `HERE`.
     """
 
     prefix: tuple[str, ...]
@@ -37,39 +40,63 @@ class Internet:
     _log: Path
 
     def asked(self) -> list[str]:
-        """The names that TLS clients have asked the server for so far, in order."""
+        """The names that TLS clients have asked the outside for so far, and DNS clients, in order."""
         return self._log.read_text().split() if self._log.exists() else []
 
 
 @contextmanager
-def internet(directory: Path, *hosts: str) -> Iterator[Internet]:
-    """Serve `hosts` until the block is left; files about them are in `directory`."""
-    number = os.getpid() % (1 << 14)
-    # A network of four for each process that tests.
-    ours, theirs = (f"45.64.{number >> 6}.{(number & 63) * 4 + last}" for last in (1, 2))
-    name, cable = f"perstack-{os.getpid()}", f"pst{number}"
-    authority = certificates.issue(directory, *hosts)
-    names = directory / "hosts"
-    names.write_text(Path("/etc/hosts").read_text() + "".join(f"{theirs} {host}\n" for host in hosts))
-    log = directory / "asked"
+def internet(directory: Path, *hosts: str, also: Mapping[str, str] | None = None) -> Iterator[Internet]:
+    """Serve `hosts` until the block is left, and `also` names at addresses of theirs; files are in `directory`."""
+    elsewhere = dict(also or {})
+    authority = certificates.issue(directory, *hosts, *elsewhere)
+    at = dict.fromkeys(hosts, OUTSIDE) | elsewhere
+    names, resolver = directory / "hosts", directory / "resolv.conf"
+    names.write_text("127.0.0.1 localhost\n" + "".join(f"{address} {host}\n" for host, address in at.items()))
+    resolver.write_text(f"nameserver {OUTSIDE}\noptions timeout:1 attempts:1\n")
+    with ExitStack() as stack:
+        here, there = (stack.enter_context(_namespace(f"perstack-{os.getpid()}-{side}")) for side in ("a", "b"))
+        _connect(here, there, set(elsewhere.values()))
+        for name, log in ((there, directory), (here, directory / "here")):
+            log.mkdir(exist_ok=True)
+            stack.enter_context(_serving(name, directory, log))
+        prefix = ("ip", "netns", "exec", here, "unshare", "--mount", "sh", "-c", _WITH_NAMES, "sh")
+        yield Internet((*prefix, str(names), str(resolver)), authority, OUTSIDE, directory / "asked")
+
+
+@contextmanager
+def _namespace(name: str) -> Iterator[str]:
     _ip("netns", "add", name)
     try:
-        _ip("link", "add", f"{cable}a", "type", "veth", "peer", "name", f"{cable}b", "netns", name)
-        _ip("address", "add", f"{ours}/30", "dev", f"{cable}a")
-        _ip("link", "set", f"{cable}a", "up")
-        _ip("-netns", name, "address", "add", f"{theirs}/30", "dev", f"{cable}b")
-        _ip("-netns", name, "link", "set", f"{cable}b", "up")
-        command = ("ip", "netns", "exec", name, sys.executable, "-I", str(_SERVER), str(directory), theirs)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                assert server.stdout is not None
-                assert server.stdout.readline() == "ready\n"
-                prefix = ("unshare", "--mount", "sh", "-c", _WITH_NAMES, "sh", str(names))
-                yield Internet(prefix, authority, theirs, log)
-            finally:
-                server.kill()
+        _ip("-netns", name, "link", "set", "lo", "up")
+        yield name
     finally:
         _ip("netns", "delete", name)
+
+
+def _connect(here: str, there: str, others: set[str]) -> None:
+    """Join both by a cable on which everything leads to the outside; it also has all `others` of its addresses."""
+    _ip("link", "add", "cable", "netns", here, "type", "veth", "peer", "name", "cable", "netns", there)
+    for name, four, six in ((here, HERE, _HERE6), (there, OUTSIDE, _OUTSIDE6)):
+        _ip("-netns", name, "address", "add", f"{four}/30", "dev", "cable")
+        _ip("-netns", name, "address", "add", f"{six}/64", "dev", "cable", "nodad")
+        _ip("-netns", name, "link", "set", "cable", "up")
+    _ip("-netns", here, "route", "add", "default", "via", OUTSIDE)
+    _ip("-netns", here, "-6", "route", "add", "default", "via", _OUTSIDE6)
+    for address in others - {HERE, OUTSIDE}:
+        if not address.startswith(("127.", "0.", "::")):
+            _ip("-netns", there, "address", "add", address, "dev", "cable", *(["nodad"] if ":" in address else []))
+
+
+@contextmanager
+def _serving(name: str, directory: Path, log: Path) -> Iterator[None]:
+    command = ("ip", "netns", "exec", name, sys.executable, "-I", str(_SERVER), str(directory), str(log / "asked"))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield
+        finally:
+            server.kill()
 
 
 def _ip(*arguments: str) -> None:

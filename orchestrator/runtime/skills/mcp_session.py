@@ -11,7 +11,7 @@ from mcp_types import REQUEST_TIMEOUT, Tool
 from orchestrator.runtime.skills.content import to_parts
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.wire.generation import ToolDefinition
-from orchestrator.wire.message import ResultPart, TextPart, ToolCall, ToolResult
+from orchestrator.wire.message import NAME_CHARACTERS, ResultPart, TextPart, ToolCall, ToolResult
 from orchestrator.wire.platform_event import SkillConnected
 from orchestrator.wire.skill import SseSkill, StdioSkill
 
@@ -52,7 +52,10 @@ class McpSession:
         self._tools = {
             tool.name: ToolDefinition(name=tool.name, description=tool.description, input_schema=tool.input_schema)
             for tool in tools
-            if tool.name not in skill.omit and (not skill.pick or tool.name in skill.pick)
+            if tool.name not in skill.omit
+            and (not skill.pick or tool.name in skill.pick)
+            # No event could tell of a call to another.
+            and 0 < len(tool.name) <= NAME_CHARACTERS
         }
 
     def tools(self) -> tuple[ToolDefinition, ...]:

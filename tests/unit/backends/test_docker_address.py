@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.backends.docker_address import engine_address
+from orchestrator.backends.docker_address import engine_address, engine_sockets, first_there, usual_sockets
 from orchestrator.errors import BackendUnavailableError
 
 
@@ -72,3 +72,23 @@ def test_a_damaged_config_is_named(tmp_path: Path) -> None:
 def test_without_any_hint_the_usual_socket_is_taken(tmp_path: Path) -> None:
     """The default context is the usual socket."""
     assert engine_address({"HOME": str(tmp_path), "DOCKER_CONTEXT": "default"}) == "unix:///var/run/docker.sock"
+
+
+def test_rootless_engines_are_found_where_they_are() -> None:
+    """After Docker's own socket come those of the user, Docker before Podman, and root's Podman; all are guarded."""
+    environ = {"XDG_RUNTIME_DIR": "/run/user/7"}
+    usual = usual_sockets(environ)
+    assert usual == tuple(
+        map(Path, ("/var/run/docker.sock", "/run/user/7/docker.sock", "/run/user/7/podman/podman.sock",
+                   "/run/podman/podman.sock"))
+    )  # fmt: skip
+    assert {path.resolve() for path in usual} <= set(engine_sockets(environ))
+
+
+def test_the_first_that_is_there_is_taken(tmp_path: Path) -> None:
+    """A rootless Podman answers for a user who has no other engine, and one that is hidden is passed over."""
+    socket = tmp_path / "podman" / "podman.sock"
+    socket.parent.mkdir()
+    socket.touch()
+    places = usual_sockets({"XDG_RUNTIME_DIR": str(tmp_path)})[1:]
+    assert first_there(places) == socket

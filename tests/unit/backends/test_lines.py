@@ -13,7 +13,7 @@ def split(chunks: list[bytes], limit: int) -> tuple[list[bytes], bytes | None, i
     return lines, splitter.rest(), splitter.dropped
 
 
-def test_lines_come_whole_from_any_chunks() -> None:
+def test_g9_lines_come_whole_from_any_chunks() -> None:
     """A line may lie in several chunks and a chunk may hold several lines."""
     assert split([b"o", b"ne\ntwo\n\nth", b"ree"], 100) == ([b"one", b"two", b""], b"three", 0)
 

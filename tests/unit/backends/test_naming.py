@@ -1,5 +1,6 @@
 import re
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -63,3 +64,23 @@ def test_a_jobs_labels_are_a_part_of_each_of_its_sandboxes() -> None:
     """What a job is pruned by is what its Sandboxes carry."""
     one = naming.labels("My_Job", sandbox="x", instance="i", deadline=1)
     assert naming.job_labels("My_Job").items() <= one.items()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a", "a:1", "perstack-orch-runtime:0.1.0", "localhost:5000/a/b_c:latest", "Registry.Example/x", "a__b/c.d:v-1",
+     "sha256:" + "0" * 64, "a@sha256:" + "0" * 64, "ghcr.io/a/b:1@sha256:" + "f" * 64],
+)  # fmt: skip
+def test_names_of_images(name: str) -> None:
+    """With registry, port, tag and digest, as engines know them."""
+    assert naming.is_image_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "..", "../a", "a/../b", "/a", "a/", "a//b", "-a", "a b", "a\n", "a?b=c", "a#b", "a%2fb", "a:", "a@b", "\u00e4",
+     "a" * 513],
+)  # fmt: skip
+def test_g17_other_names_are_no_image_s(name: str) -> None:
+    """Nothing that could be another path or more than a path."""
+    assert not naming.is_image_name(name)

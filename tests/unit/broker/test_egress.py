@@ -67,7 +67,7 @@ from tests.support.broker_world import AUTHORITY
         ("2606:2800:220:1:248:1893:25c8:1946", None),
     ],
 )
-def test_addresses(address: str, why: str | None) -> None:
+def test_g5_addresses(address: str, why: str | None) -> None:
     """Only public addresses may be connected to, however they are wrapped."""
     assert refusal(address) == why
 
@@ -130,7 +130,7 @@ def test_what_is_no_name_is_refused(host: str) -> None:
         ),
     ],
 )
-def test_decisions(changes: dict[str, str | int], reason: str | None) -> None:
+def test_g4_g5_decisions(changes: dict[str, str | int], reason: str | None) -> None:
     """Each skill reaches its own hosts; a refusal names what would allow it."""
     authority = replace(AUTHORITY, hosts={**AUTHORITY.hosts, "bare": SkillHosts("bare", ())})
     tunnel = Tunnel(session_key="k", credential="credential", host="api.example.com", port=443)

@@ -93,7 +93,7 @@ def test_a13_no_ipv4_address_is_a_pattern(address: IPv4Address) -> None:
 
 
 @given(name=NAME, below=LABEL)
-def test_a_wildcard_names_the_host_and_all_below(name: str, below: str) -> None:
+def test_g4_a_wildcard_names_the_host_and_all_below(name: str, below: str) -> None:
     """`*.x` names x and every host below it, and x names itself alone."""
     assert parse_pattern(f"*.{name}") == f"*.{name}"
     assert matches(name, name)

@@ -57,7 +57,7 @@ def test_what_is_fetched(given: StdioSkill, expected: Fetch | None) -> None:
         skill("uvx", args=("--from",)),
     ],
 )
-def test_what_is_no_package_of_a_registry_is_refused(given: StdioSkill) -> None:
+def test_g2_what_is_no_package_of_a_registry_is_refused(given: StdioSkill) -> None:
     """Whatever would be fetched from elsewhere, or needs an option that means something else here."""
     with pytest.raises(ConfigError, match=r"skill 'kit' cannot be started by (npx|uvx): "):
         fetch_of(given)

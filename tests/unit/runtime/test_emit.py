@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.runtime.emit import Emitter, SpoolFullError
 from orchestrator.wire.platform_event import SkillDisconnected, SkillStderr
+from orchestrator.wire.run import Grant
 from orchestrator.wire.state_event import StartGeneration
 from tests.support.scripted_host import a_run
 
@@ -113,3 +114,16 @@ def test_a_planted_link_is_not_a_spool(tmp_path: Path, pipe: tuple[int, int]) ->
     (tmp_path / "events.jsonl").symlink_to("elsewhere")
     with pytest.raises(OSError, match="symbolic"):
         Emitter(a_run(), tmp_path, pipe[1])
+
+
+def test_g18_what_a_run_was_given_is_masked_before_it_is_written(spool: Path, pipe: tuple[int, int]) -> None:
+    """Values of skills and of commands, in whatever form; short ones are left to the host, since lines have a bound."""
+    read, write = pipe
+    given = {"kit": Grant(env={"KEY": 'canary-"kit"-1234'})}
+    emitter = Emitter(
+        a_run(grants=given, exec_grant=Grant(env={"NOTE": "canary-note-1", "PIN": "123456"})), spool.parent, write
+    )
+    emitter.emit(SkillStderr, skill_name="kit", message='canary-"kit"-1234 canary-note-1 123456 ' + "x" * 10)
+    lines = os.read(read, 9999)
+    assert spool.read_bytes() == lines
+    assert json.loads(lines)["message"] == "[masked] [masked] 123456 " + "x" * 10

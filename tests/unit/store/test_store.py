@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import StoreError
-from orchestrator.masking import mask
 from orchestrator.store import Store
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import ExpertId
 from orchestrator.wire.generation import Reply
 from orchestrator.wire.job import JobRecord, JobStatus
 from orchestrator.wire.line import decode, encode
+from orchestrator.wire.masking import mask
 from orchestrator.wire.message import TextPart, ToolResult
 from orchestrator.wire.run import RunSetting
 from orchestrator.wire.stream_event import StreamRunResult

@@ -11,8 +11,8 @@ from typing import Any
 
 import orchestrator.wire.event  # noqa: F401 - its models are found as subclasses
 from orchestrator.errors import OrchestratorError
-from orchestrator.forms import forms
 from orchestrator.wire.checkpoint import Status
+from orchestrator.wire.forms import forms
 from orchestrator.wire.frozen import Frozen, tag_of
 from orchestrator.wire.generation import FinishReason
 from orchestrator.wire.job import JobStatus

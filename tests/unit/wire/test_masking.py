@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orchestrator.errors import PackageError
-from orchestrator.masking import MARK, Flow, hidden_in_errors, mask
+from orchestrator.wire.masking import MARK, Flow, hidden_in_errors, mask
 from orchestrator.wire.message import TextPart
 
 SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=6, max_size=40).filter(

@@ -1,0 +1,51 @@
+"""What an Expert may have planted for whoever starts the next job: files where a command looks for its own by itself.
+
+What is in a workspace when a job starts is guarded there (`orchestrator.workspace`); what is not, the job may put
+there. So nothing in a workspace is taken for configuration unless it is named.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.cli.options import RunOptions
+from orchestrator.config import Config
+from orchestrator.config.lock import LOCK_NAME
+from orchestrator.errors import ConfigError
+
+_WORKSPACE = "workspace"
+
+
+def refuse_found(file: Path, options: RunOptions, cwd: Path) -> Path:
+    """Give the perstack.toml that was found, unless it is in the workspace.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if _is_experts(file, options, cwd):
+        message = (
+            f"{file} is in the workspace and may be an Expert's; if it is yours, name it with --config {file.name}"
+        )
+        raise ConfigError(message)
+    return file
+
+
+def without_lock(config: Config, options: RunOptions, cwd: Path) -> Config:
+    """Give the config without what a lock in the workspace says, and with a note of that."""
+    lock = config.directory / LOCK_NAME
+    if not config.known_tools or not _is_experts(lock, options, cwd):
+        return config
+    note = f"{lock} is in the workspace and may be an Expert's, so it is ignored; keep it and perstack.toml outside"
+    return replace(config, known_tools={}, notes=(*config.notes, note))
+
+
+def of_experts(paths: Iterable[str], options: RunOptions, cwd: Path) -> tuple[str, ...]:
+    """List those of the env files that are there and in the workspace."""
+    return tuple(path for path in paths if (cwd / path).is_file() and _is_experts(cwd / path, options, cwd))
+
+
+def _is_experts(file: Path, options: RunOptions, cwd: Path) -> bool:
+    # Where nothing is isolated, an Expert can write anywhere; in a cluster its files are on no disk of ours.
+    if options.backend != "docker":
+        return False
+    return file.resolve().is_relative_to((cwd / (options.workspace or _WORKSPACE)).resolve())

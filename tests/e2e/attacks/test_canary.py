@@ -1,0 +1,143 @@
+"""Secrets are canaries here, and whatever a job leaves, or shows while it runs, is searched for them."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import urllib.parse
+from pathlib import Path
+
+import pytest
+
+from tests.support import engine
+from tests.support.project import PYTHON, Project, ask, ended, say, use
+from tests.support.watch import Seen, watching
+
+TOOLS = Path(__file__).parents[2] / "support" / "mcp_servers" / "tools.py"
+FROM_ENVIRONMENT = {
+    "ANTHROPIC_API_KEY": "canary-provider-key-11",
+    "SKILL_KEY": 'canary-skill"key\\22',
+    "OWN_NOTE": "canary-own-note?33",
+    "UNRELATED_PASSWORD": "canary-unrelated-44",
+}
+FROM_FILE = {"FILE_KEY": "canary-file-key-55"}
+SECRETS = FROM_ENVIRONMENT | FROM_FILE
+QUERY = "canary query of a user"
+SHOW = 'env; env | base64 -w0; echo; echo "$OWN_NOTE" | base64; env >&2'
+
+
+def forms(secret: str) -> set[bytes]:
+    """A secret in every form that ordinary programs write it in."""
+    raw = secret.encode()
+    # Within a longer text, base64 of a secret begins at one of three places; its edges depend on what is beside it.
+    shifted = {base64.b64encode(b"x" * pad + raw)[(0, 2, 3)[pad] : -4] for pad in range(3)}
+    quoted = urllib.parse.quote(secret, safe="").encode()
+    return {raw, json.dumps(secret)[1:-1].encode(), quoted, *(form for form in shifted if len(form) > 8)}
+
+
+def found_in(content: bytes, *names: str) -> list[str]:
+    """Which of the secrets are in there, in whatever form; by default all are looked for."""
+    return [name for name in (names or SECRETS) if any(form in content for form in forms(SECRETS[name]))]
+
+
+def _project(directory: Path, backend: str) -> Project:
+    """Write a skill that tells its whole environment, a command that does, and a delegate that has no right to any."""
+    show = ("exec", {"command": "sh", "args": ["-c", SHOW], "env": {}, "cwd": ".", "stdout": True, "stderr": True})
+    replies = {
+        "one": [use(("environ", {})), use(show), use(("fail", {})), use(ask("two", "go on")), say("done")],
+        "two": [use(show), say("done too")],
+    }
+    made = Project(directory, backend)
+    made.workspace.mkdir(parents=True)
+    shutil.copy(TOOLS, made.workspace)
+    if os.geteuid() == 0:
+        os.chown(made.workspace, 65532, 65532)
+    script = "/workspace/tools.py" if backend != "process" else str(made.workspace / "tools.py")
+    toml = f"""
+[experts.one]
+instruction = "Do."
+delegates = ["two"]
+[experts.one.skills.kit]
+type = "mcpStdioSkill"
+command = {json.dumps(PYTHON[backend])}
+args = ["-I", {json.dumps(script)}]
+requiredEnv = ["SKILL_KEY", "FILE_KEY"]
+[experts.two]
+instruction = "Do."
+"""
+    Project.make(directory, backend, toml, replies)
+    (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in FROM_FILE.items()))
+    return made
+
+
+def _misplaced(seen: Seen) -> list[tuple[bytes, list[str]]]:
+    """Processes that were seen with a secret that is not for them."""
+    wrong = []
+    for (_, argv), environ in seen.processes.items():
+        if names := found_in(argv):
+            wrong.append((argv, names))
+        may: tuple[str, ...] = ()
+        if b"perstack-orch\0run\0" in argv:
+            may = tuple(FROM_ENVIRONMENT)  # as the user gave them
+        elif b"tools.py" in argv:
+            may = ("SKILL_KEY", "FILE_KEY", "OWN_NOTE")
+        elif SHOW.encode() in argv or b"base64" in argv or argv.startswith(b"env\0"):
+            may = ("OWN_NOTE",)
+        if names := [name for name in found_in(environ) if name not in may]:
+            wrong.append((argv, names))
+    return wrong
+
+
+@pytest.mark.everywhere
+async def test_g18_no_secret_leaves_the_place_it_is_for(tmp_path: Path, backend: str) -> None:
+    """Not in records, output, workspace, spools, containers' settings and logs, engine events, processes."""
+    made = _project(tmp_path / "project", backend)
+    options = ("--backend", backend, "--verbose", "--events", "full", "--env", "OWN_NOTE")
+    async with watching(str(made.states), engine=backend == "docker") as seen:
+        result = await ended(await made.start("run", *options, "one", QUERY, env=FROM_ENVIRONMENT))
+    assert result.code == 0, result.stderr
+    for name in ("SKILL_KEY=[masked]", "FILE_KEY=[masked]", "OWN_NOTE=[masked]"):
+        assert name in result.stdout.decode(), "the control failed: it was not even told that there is one"
+    (made.directory / ".env").unlink()
+    left = b"".join(made.files()) + b"".join(path.read_bytes() for path in made.workspace.rglob("*") if path.is_file())
+    assert found_in(left) == []
+    assert found_in(result.stdout + result.stderr.encode()) == []
+    assert any("events.jsonl" in path.name for path in seen.files)
+    assert found_in(b"".join(seen.files.values())) == []
+    assert _misplaced(seen) == []
+    owners = [environ for (_, argv), environ in seen.processes.items() if b"tools.py" in argv]
+    assert any(b"SKILL_KEY=" in environ for environ in owners), "the control failed: no process was seen"
+    if backend == "docker":
+        assert seen.containers >= 3
+        told = bytes(seen.engine)
+        assert found_in(told) == []
+        assert [word for word in (QUERY, "SKILL_KEY", "OWN_NOTE") if word.encode() in told] == []
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
+def test_g2_g18_the_image_has_nothing_of_this_machine(backend: str) -> None:
+    """Neither the layers' commands nor the image's configuration name a key, a proxy, a host or a skill's package."""
+    assert backend == "docker"
+    told = ""
+    for command in (
+        ("history", "--no-trunc", "--format", "{{.CreatedBy}}"),
+        ("inspect", "--format", "{{json .Config}}"),
+    ):
+        listing = ["docker", "image", *command, engine.runtime_image()]
+        told += subprocess.run(listing, capture_output=True, text=True, timeout=60, check=True).stdout
+    words = ("API_KEY", "TOKEN", "PASSWORD", "http_proxy=", "HTTP_PROXY=", "INDEX_URL", str(Path.home()) + "/")
+    assert [word for word in words if word in told] == []
+
+
+def test_what_is_searched_for_would_be_found() -> None:
+    """The control of the search itself: each form that it looks for is one that programs write."""
+    for name, secret in SECRETS.items():
+        for written in (
+            secret,
+            json.dumps({"x": secret}),
+            urllib.parse.quote(f"x={secret}"),
+            *(base64.b64encode(f"{'x' * pad}{secret}{'y' * pad}".encode()).decode() for pad in range(3)),
+        ):
+            assert name in found_in(written.encode()), written

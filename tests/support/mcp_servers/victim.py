@@ -1,0 +1,41 @@
+"""A MCP server with a key in its environment, and everything that others could want to get at.
+
+Where that is, but nothing of it, is told in the file that its argument names.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+from mcp.server import MCPServer
+
+server = MCPServer("victim", version="1.0.0", log_level="ERROR")
+
+
+@server.tool()
+def serve() -> str:
+    """Serve."""
+    return "served"
+
+
+@server.tool()
+def own(attacks: str, outcomes: str) -> str:
+    """Try all attacks of a file from here, where they are none, and write how they went to another."""
+    program = str(Path(__file__).with_name("attacker.py"))
+    done = subprocess.run(
+        [sys.executable, "-I", program, attacks, outcomes], capture_output=True, text=True, timeout=100, check=False
+    )
+    return done.stderr or "done"
+
+
+abstract = socket.socket(socket.AF_UNIX)
+abstract.bind("\0victim")
+abstract.listen()
+Path("secret").write_text(os.environ["VICTIM_KEY"])
+proxy = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
+Path(sys.argv[1]).write_text(json.dumps({"pid": os.getpid(), "home": str(Path.cwd()), "proxy": proxy.port}))
+server.run("stdio")
