@@ -31,6 +31,7 @@ def test_nothing_is_prewarmed_in_a_queue(tmp_path: Path, pods: dict[str, str], p
         expert_key="one",
         query="go",
         backend="kubernetes",
+        coordinator="local",
         claim="u1",
         claim_mount=".",
         broker_address=("192.0.2.2",),
