@@ -88,10 +88,10 @@ def outside(directory: Path, attacks: Mapping[str, str], prefix: Iterable[str] =
     return found
 
 
-def nothing_left(root: Path) -> None:
+def nothing_left(root: Path, backend: str = "docker") -> None:
     """See that nothing is left of the jobs below a directory that a fixture of a module made."""
     deadline = time.monotonic() + _SOON
-    while left := left_behind(root, engine_answers=True, in_cluster=False):
+    while left := left_behind(root, engine_answers=True, in_cluster=backend == "kubernetes"):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 

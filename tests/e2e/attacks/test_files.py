@@ -141,7 +141,7 @@ def outcomes(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     found = {seat: asyncio.run(in_shell(made, seat, {**attacks, **controls}, *options))[0]
              for seat, options in SEATS.items()}  # fmt: skip
     yield found
-    nothing_left(root)
+    nothing_left(root, backend)
 
 
 @pytest.mark.parametrize("seat", SEATS)
@@ -253,7 +253,7 @@ def raced(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ra
     for (tool, _), text in zip(many, texts[2:-1], strict=True):
         by_tool.setdefault(tool, []).append(text)
     yield Raced(json.loads(texts[1])["output"], by_tool, json.loads(texts[-1])["output"])
-    nothing_left(root)
+    nothing_left(root, backend)
 
 
 @pytest.mark.parametrize("tool", TOOLS)

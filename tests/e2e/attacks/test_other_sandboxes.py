@@ -66,7 +66,7 @@ def outcomes(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made = Project.make(root / "project", backend, ONE, {})
     furnish(made)
     yield asyncio.run(_both(made))
-    nothing_left(root)
+    nothing_left(root, backend)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

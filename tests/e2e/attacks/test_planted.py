@@ -159,7 +159,7 @@ def planted(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     }
     made = Project.make(root / "project", backend, toml, honest)
     yield Planted(made, before, asyncio.run(_explained(made)))
-    nothing_left(root)
+    nothing_left(root, backend)
 
 
 async def _explained(made: Project, *options: str) -> dict[str, Any]:

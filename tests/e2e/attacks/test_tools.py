@@ -212,7 +212,7 @@ def tried(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tr
     made = Project.make(root / "project", backend, TOML.replace("PYTHON", PYTHON[backend]), {})
     furnish(made, "victim.py", "thief.py")
     yield _run(made)
-    nothing_left(root)
+    nothing_left(root, backend)
 
 
 @pytest.mark.parametrize("seat", ["exec", "thief"])
