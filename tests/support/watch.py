@@ -5,10 +5,14 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support import engine
+
+_SOON = 60
+"""Seconds."""
 _PAUSE_SECONDS = 0.05
 _FILE_BYTES = 1 << 22
 
@@ -24,25 +28,32 @@ class Seen:
 
 
 @asynccontextmanager
-async def watching(*prefixes: str, engine: bool) -> AsyncIterator[Seen]:
-    """Watch until the block is left; `prefixes` begin the paths of files that are read whenever they are there."""
+async def watching(*prefixes: str, instance: str | None) -> AsyncIterator[Seen]:
+    """Watch until the block is left; `prefixes` begin the paths of files that are read whenever they are there.
+
+    With the `instance` of a store its containers are watched too, and each must be gone before this ends.
+    """
     seen, stop = Seen(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(_look(seen, prefixes, stop))
-        if engine:
-            group.create_task(_listen(seen, stop))
+        listening = None if instance is None else group.create_task(_listen(seen, instance, stop))
         try:
             yield seen
         finally:
             stop.set()
+            if listening is not None:
+                async with asyncio.timeout(_SOON):
+                    await listening
 
 
 async def _look(seen: Seen, prefixes: tuple[str, ...], stop: asyncio.Event) -> None:
     while not stop.is_set():
         for number, argv in _processes():
-            # A process is another one after it became another program.
-            if (number, argv) not in seen.processes:
-                seen.processes[number, argv] = _content(Path("/proc", str(number), "environ"))
+            # A process is another one after it became another program, and none while it does.
+            if argv and (number, argv) not in seen.processes:
+                environ = _content(Path("/proc", str(number), "environ"))
+                if _content(Path("/proc", str(number), "cmdline")) == argv:
+                    seen.processes[number, argv] = environ
         for path in [file for prefix in prefixes for file in _files(prefix)]:
             seen.files[path] = _content(path)
         await asyncio.sleep(_PAUSE_SECONDS)
@@ -74,24 +85,27 @@ def _content(path: Path) -> bytes:
         os.close(descriptor)
 
 
-async def _listen(seen: Seen, stop: asyncio.Event) -> None:
-    """Keep every event of the engine; look at each container that starts, and at all that it has written."""
+async def _listen(seen: Seen, instance: str, stop: asyncio.Event) -> None:
+    """Keep every event of an instance's containers; look at each that starts, and at all that it has written."""
     events = await asyncio.create_subprocess_exec(
-        "docker", "events", "--format", "{{json .}}", stdout=asyncio.subprocess.PIPE, limit=1 << 22
-    )
+        *("docker", "events", "--filter", f"label={engine.LABEL}={instance}", "--format", "{{json .}}"),
+        stdout=asyncio.subprocess.PIPE, limit=1 << 22,
+    )  # fmt: skip
     assert events.stdout is not None
+    alive: set[str] = set()
     try:
-        while not stop.is_set():
-            try:
-                async with asyncio.timeout(0.2):
+        while alive or not stop.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_SECONDS):
                     line = await events.stdout.readline()
-            except TimeoutError:
-                continue
-            seen.engine += line
-            event = json.loads(line)
-            if event["Type"] == "container" and event["Action"] == "start":
-                seen.containers += 1
-                await _inspect(seen, event["id"])
+                seen.engine += line
+                event = json.loads(line)
+                if event["Action"] == "start":
+                    seen.containers += 1
+                    alive.add(event["id"])
+                    await _inspect(seen, event["id"])
+                elif event["Action"] == "destroy":
+                    alive.discard(event["id"])
     finally:
         events.terminate()
         await events.wait()

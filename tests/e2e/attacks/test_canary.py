@@ -94,7 +94,8 @@ async def test_g18_no_secret_leaves_the_place_it_is_for(tmp_path: Path, backend:
     """Not in records, output, workspace, spools, containers' settings and logs, engine events, processes."""
     made = _project(tmp_path / "project", backend)
     options = ("--backend", backend, "--verbose", "--events", "full", "--env", "OWN_NOTE")
-    async with watching(str(made.states), engine=backend == "docker") as seen:
+    instance = made.instance if backend == "docker" else None
+    async with watching(str(made.states), instance=instance) as seen:
         result = await ended(await made.start("run", *options, "one", QUERY, env=FROM_ENVIRONMENT))
     assert result.code == 0, result.stderr
     for name in ("SKILL_KEY=[masked]", "FILE_KEY=[masked]", "OWN_NOTE=[masked]"):
