@@ -19,7 +19,7 @@ from orchestrator.wire.run import Run
 from orchestrator.wire.skill import BASE_SKILL, StdioSkill
 from orchestrator.wire.usage import Usage
 
-SECONDS = 15
+SECONDS = 60
 KEY = "ab" * 32
 USAGE = Usage(input_tokens=10, output_tokens=5, total_tokens=15)
 
