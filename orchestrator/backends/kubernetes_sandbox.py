@@ -218,10 +218,11 @@ class KubernetesSandbox:
         pod = self._watched.pods.now(self._name)
         if self._leaving or pod is None or not is_leaving(pod):
             return False
-        name, node = pod["metadata"]["name"], pod["spec"].get("nodeName")
+        # The Job holds its Pod until the node says that it ended, so it has to go too.
         self._watched.announce(
-            f"Sandbox {self._name} was to end, and its node {node} does not say that it has; its Run waits for that: if"
-            f" the node is dead, say so with `kubectl --namespace {self._watched.namespace} delete pod {name} --force`"
+            f"Sandbox {self._name} was to end, and its node {pod['spec'].get('nodeName')} does not say that it has; its"
+            " Run waits for that: if the node is dead, say so with `kubectl --namespace"
+            f" {self._watched.namespace} delete job,pod --force --selector={SANDBOX}={self._name}`"
         )
         return True
 

@@ -52,7 +52,7 @@ async def disturbed(made: Project, until: str, disturb: Disturb, *options: str) 
     assert process.stdout is not None
     assert process.stderr is not None
     shown: list[bytes] = []
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(2 * SECONDS):
         while not shown or json.loads(shown[-1])["type"] != until:
             shown.append(await process.stdout.readline())
             assert shown[-1], (await process.communicate())[1].decode()
