@@ -28,12 +28,17 @@ COORDINATORS = {
     "matchLabels": {"app.kubernetes.io/managed-by": "perstack-orch", "app.kubernetes.io/instance": RELEASE},
     "matchExpressions": [{"key": "perstack.ai/part", "operator": "In", "values": ["coordinator", "test"]}],
 }
-BROKER = [{"from": [{"podSelector": SANDBOXES}], "ports": [{"protocol": "TCP", "port": each} for each in (7443, 7444)]}]
+PORTS = [{"protocol": "TCP", "port": each} for each in (7443, 7444)]
+BROKER = [{"from": [{"podSelector": SANDBOXES}, {"podSelector": COORDINATORS}], "ports": PORTS}]
+ITSELF = {"to": [{"podSelector": COORDINATORS}], "ports": PORTS}
 DNS = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
 
 
 def test_who_reaches_what() -> None:
-    """Sandboxes and readers nothing; coordinators names, port 443 and the API server, and only Sandboxes reach them."""
+    """Sandboxes and readers nothing; coordinators names, port 443, the API server and their own broker's ports.
+
+    Nobody but Sandboxes and coordinators reaches a broker.
+    """
     reader = {"matchLabels": {"app.kubernetes.io/managed-by": "perstack-orch", "perstack.ai/part": "reader"}}
     api = {"ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]}
     assert [each for each in render() if each["kind"] == "NetworkPolicy"] == [
@@ -43,7 +48,7 @@ def test_who_reaches_what() -> None:
             "coordinator",
             COORDINATORS,
             ingress=BROKER,
-            egress=[DNS, {"ports": [{"protocol": "TCP", "port": 443}]}, api],
+            egress=[ITSELF, DNS, {"ports": [{"protocol": "TCP", "port": 443}]}, api],
         ),
     ]
 
@@ -55,6 +60,7 @@ def test_a_coordinator_s_way_out_can_be_made_narrower_and_wider() -> None:
     values = {"networkPolicy": policy, "proxy": {"url": "http://proxy.example:3128", "noProxy": ["a", "b"]}}
     objects = render(values)
     assert one(objects, "NetworkPolicy", f"{FULLNAME}-coordinator")["spec"]["egress"] == [
+        ITSELF,
         DNS,
         {"ports": [{"protocol": "TCP", "port": 443}]},
         {

@@ -34,6 +34,11 @@ matchLabels: {app.kubernetes.io/managed-by: perstack-orch}
 matchExpressions: [{key: perstack.ai/sandbox, operator: Exists}]
 {{- end }}
 
+{{- define "perstack.coordinatorSelector" -}}
+matchLabels: {app.kubernetes.io/managed-by: perstack-orch, app.kubernetes.io/instance: {{ .Release.Name }}}
+matchExpressions: [{key: perstack.ai/part, operator: In, values: [coordinator, test]}]
+{{- end }}
+
 {{- define "perstack.coordinatorLabels" -}}
 app.kubernetes.io/managed-by: perstack-orch
 app.kubernetes.io/instance: {{ .Release.Name }}
