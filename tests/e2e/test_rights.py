@@ -1,0 +1,85 @@
+"""Who asked the API server for what: exactly what the chart's Roles grant, in a story in which everything happens."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from orchestrator.backends.kubernetes_rights import COORDINATOR, SUBMITTER
+from tests.support import cluster
+from tests.support.chart import FULLNAME
+from tests.support.cluster import Manifest
+from tests.support.in_cluster import WORKING, command
+from tests.support import production
+from tests.support.production import Submitter, objects
+from tests.support.project import ONE, ended, say, use
+
+pytestmark = [
+    pytest.mark.kubernetes,
+    pytest.mark.helm,
+    pytest.mark.skipif(not cluster.is_ours(), reason="the audit log of a cluster that was named is not here"),
+]
+
+Asked = set[tuple[str, str, str]]
+"""API group, resource and verb."""
+
+
+def asked_by(account: str) -> Asked:
+    """Give what an account of the tenant asked for in its namespace, whatever the answer was."""
+    user = f"system:serviceaccount:{objects().name}:{account}"
+    asked: Asked = set()
+    for line in (cluster.directory() / "log" / "audit.log").read_text().splitlines():
+        event = json.loads(line)
+        about = event.get("objectRef", {})
+        if event["user"]["username"] == user and about.get("namespace") == objects().name:
+            resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
+            asked.add((about.get("apiGroup", ""), resource, event["verb"]))
+    return asked
+
+
+def granted(rights: Mapping[tuple[str, str], tuple[str, ...]]) -> Asked:
+    """Give the same for what is granted."""
+    return {(group, resource, verb) for (group, resource), verbs in rights.items() for verb in verbs}
+
+
+@asynccontextmanager
+async def no_room() -> AsyncIterator[None]:
+    """Have the namespace take no Pod."""
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    await objects().create(quota)
+    try:
+        await objects().until(lambda found: "status" in found and "hard" in found["status"], "resourcequota", "none")
+        yield
+    finally:
+        await objects().kubectl("delete", "resourcequota", "none")
+
+
+def runs(pod: Manifest) -> bool:
+    """Whether a Pod runs."""
+    return bool(pod["status"].get("phase") == "Running")
+
+
+async def test_each_account_asks_for_all_that_it_may_and_for_nothing_else(tmp_path: Path) -> None:
+    """A job has to wait, and is given up; another loses its coordinator; it is seen again, and all is pruned.
+
+    What was never asked for is a right too many; what was refused would be one too few.
+    """
+    made = Submitter.at(tmp_path / "project", ONE, {"one": [use(command(WORKING)), say("done")]})
+    run = ("run", "--backend", "kubernetes", "--user", "rights")
+    async with no_room():
+        waited = await made.command(*run, "--start-timeout", "5", "one", "go")
+        assert waited.code == 3, waited.stderr
+    process = await made.start(*run, "--job-id", "rights", "one", "go")
+    await objects().until(runs, "pods", "--selector=perstack.ai/job=rights,perstack.ai/sandbox")
+    coordinator = "--selector=perstack.ai/job=rights,perstack.ai/part=coordinator"
+    await objects().kubectl("delete", "pods", coordinator, "--wait=false")
+    result = await ended(process)
+    assert result.code == 0, result.stderr
+    assert (await made.command("watch", "--user", "rights", "rights")).code == 0
+    pruned = await made.command("prune", "--backend", "kubernetes")
+    assert pruned.code == 0, pruned.stderr
+    assert asked_by(f"{FULLNAME}-coordinator") == granted(COORDINATOR)
+    assert asked_by(production.SUBMITTER) == granted(SUBMITTER)
+    assert asked_by(f"{FULLNAME}-sandbox") == set()
