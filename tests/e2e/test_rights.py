@@ -1,5 +1,6 @@
 """Who asked the API server for what: exactly what the chart's Roles grant, in a story in which everything happens."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -8,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.backends.kubernetes_rights import COORDINATOR, SUBMITTER
-from tests.support import cluster
+from tests.support import cluster, production
 from tests.support.chart import FULLNAME
-from tests.support.cluster import Manifest
+from tests.support.cluster import PATIENCE, Manifest
 from tests.support.in_cluster import WORKING, command
-from tests.support import production
 from tests.support.production import Submitter, objects
-from tests.support.project import ONE, ended, say, use
+from tests.support.project import TEAM, ask, ended, say, use
 
 pytestmark = [
     pytest.mark.kubernetes,
@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not cluster.is_ours(), reason="the audit log of a cluster that was named is not here"),
 ]
 
+COORDINATOR_ACCOUNT = f"{FULLNAME}-coordinator"
 Asked = set[tuple[str, str, str]]
 """API group, resource and verb."""
 
@@ -45,15 +46,15 @@ def granted(rights: Mapping[tuple[str, str], tuple[str, ...]]) -> Asked:
 
 
 @asynccontextmanager
-async def no_room() -> AsyncIterator[None]:
-    """Have the namespace take no Pod."""
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    await objects().create(quota)
+async def room(pods: int) -> AsyncIterator[None]:
+    """Have the namespace take no more Pods than these."""
+    spec = {"hard": {"pods": str(pods)}}
+    await objects().create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": spec})
     try:
-        await objects().until(lambda found: "status" in found and "hard" in found["status"], "resourcequota", "none")
+        await objects().until(lambda found: "hard" in found.get("status", {}), "resourcequota", "few")
         yield
     finally:
-        await objects().kubectl("delete", "resourcequota", "none")
+        await objects().kubectl("delete", "resourcequota", "few")
 
 
 def runs(pod: Manifest) -> bool:
@@ -61,18 +62,31 @@ def runs(pod: Manifest) -> bool:
     return bool(pod["status"].get("phase") == "Running")
 
 
+async def until_asked(account: str, *what: str) -> None:
+    """Wait until an account asked for something."""
+    async with asyncio.timeout(PATIENCE):
+        while what not in asked_by(account):  # noqa: ASYNC110 - a log tells nobody
+            await asyncio.sleep(0.2)
+
+
 async def test_each_account_asks_for_all_that_it_may_and_for_nothing_else(tmp_path: Path) -> None:
-    """A job has to wait, and is given up; another loses its coordinator; it is seen again, and all is pruned.
+    """A job finds no room, and is given up; another waits, somebody changes its policy, its coordinator goes; all is pruned.
 
     What was never asked for is a right too many; what was refused would be one too few.
     """
-    made = Submitter.at(tmp_path / "project", ONE, {"one": [use(command(WORKING)), say("done")]})
+    replies = {"boss": [use(command(WORKING)), use(ask("left", "go")), say("done")], "left": [say("left")]}
+    made = Submitter.at(tmp_path / "project", TEAM, replies)
     run = ("run", "--backend", "kubernetes", "--user", "rights")
-    async with no_room():
-        waited = await made.command(*run, "--start-timeout", "5", "one", "go")
-        assert waited.code == 3, waited.stderr
-    process = await made.start(*run, "--job-id", "rights", "one", "go")
+    async with room(0):
+        waited = await made.command(*run, "--start-timeout", "5", "boss", "go")
+    assert waited.code == 3, waited.stderr
+    async with room(1):
+        process = await made.start(*run, "--job-id", "rights", "--prewarm", "off", "boss", "go")
+        await until_asked(COORDINATOR_ACCOUNT, "", "events", "list")
     await objects().until(runs, "pods", "--selector=perstack.ai/job=rights,perstack.ai/sandbox")
+    (policy,) = (await objects().read("networkpolicies", "--selector=perstack.ai/job=rights"))["items"]
+    changed = json.dumps({"spec": {"ingress": [{"from": [{"podSelector": {"matchLabels": {"no": "body"}}}]}]}})
+    await objects().kubectl("patch", "networkpolicy", policy["metadata"]["name"], "--type=merge", f"--patch={changed}")
     coordinator = "--selector=perstack.ai/job=rights,perstack.ai/part=coordinator"
     await objects().kubectl("delete", "pods", coordinator, "--wait=false")
     result = await ended(process)
@@ -80,6 +94,6 @@ async def test_each_account_asks_for_all_that_it_may_and_for_nothing_else(tmp_pa
     assert (await made.command("watch", "--user", "rights", "rights")).code == 0
     pruned = await made.command("prune", "--backend", "kubernetes")
     assert pruned.code == 0, pruned.stderr
-    assert asked_by(f"{FULLNAME}-coordinator") == granted(COORDINATOR)
+    assert asked_by(COORDINATOR_ACCOUNT) == granted(COORDINATOR)
     assert asked_by(production.SUBMITTER) == granted(SUBMITTER)
     assert asked_by(f"{FULLNAME}-sandbox") == set()
