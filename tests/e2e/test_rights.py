@@ -70,7 +70,7 @@ async def until_asked(account: str, *what: str) -> None:
 
 
 async def test_each_account_asks_for_all_that_it_may_and_for_nothing_else(tmp_path: Path) -> None:
-    """A job finds no room, and is given up; another waits, somebody changes its policy, its coordinator goes; all is pruned.
+    """A job finds no room; another waits, somebody changes its policy, its coordinator goes; all is pruned.
 
     What was never asked for is a right too many; what was refused would be one too few.
     """
