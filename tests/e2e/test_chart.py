@@ -1,4 +1,4 @@
-"""Experts run by what the chart installs: its own runs, and jobs that are at work while it is upgraded or uninstalled."""
+"""Experts run by what the chart installs: its own runs, and jobs that are at work while it is upgraded or removed."""
 
 import asyncio
 import json
@@ -80,11 +80,8 @@ async def test_runs_of_the_chart_are_those_of_the_command(tmp_path: Path) -> Non
     with tenant(merged(chart.images(), fitness())) as made:
         now = f"{FULLNAME}-daily-now"
         assert made.kubectl("create", "job", f"--from=cronjob/{FULLNAME}-daily", now).returncode == 0
-        (once,) = [
-            name
-            for job in made.read("jobs")["items"]
-            if (name := job["metadata"]["name"]).startswith(f"{FULLNAME}-once")
-        ]
+        names = [job["metadata"]["name"] for job in made.read("jobs")["items"]]
+        (once,) = [name for name in names if name.startswith(f"{FULLNAME}-once")]
         told = []
         for job in (once, now):
             made.until("condition=complete", f"job/{job}", seconds=120)

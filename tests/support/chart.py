@@ -70,7 +70,7 @@ def orchestrator_image() -> str:
     """The image of coordinators: one that is named, else built here; taken to the node where the cluster is ours."""
     image = os.environ.get("PERSTACK_TEST_ORCHESTRATOR_IMAGE", "")
     if not image:
-        image = "perstack-orch-test-coordinator"
+        image = "perstack-orch-test-coordinator:latest"
         environ = os.environ | {"PERSTACK_ORCHESTRATOR_IMAGE": image}
         subprocess.run([ROOT / "dev" / "orchestrator-image"], env=environ, timeout=_BUILDING_SECONDS, check=True)
     if cluster.is_ours():
