@@ -108,7 +108,7 @@ async def test_uninstalling_ends_jobs_that_are_at_work(tmp_path: Path) -> None:
     """Coordinator, Sandbox, Secret, Service, Lease and policy go with the release, and whoever follows is told so."""
     laptop = Laptop.make(tmp_path / "project", "kubernetes", ONE, SLOW)
     with tenant(chart.images()) as made:
-        process = await submitted(made, laptop, "--user", "u1", "one", "go")
+        process = await submitted(made, laptop, "--user", "u1", "--start-timeout", "15", "one", "go")
         assert helm("uninstall", RELEASE, f"--namespace={made.namespace}", "--wait").returncode == 0
         result = await ended(process)
         assert result.code in {3, 4}, result.stderr
