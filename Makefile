@@ -13,7 +13,7 @@ FUZZED := $(addprefix tests/unit/, broker/test_client_hello.py config/test_domai
 # A tier of tests that cannot start fails if it is one of these.
 REQUIRED := docker
 ifdef CI
-REQUIRED := docker,internet,kubernetes
+REQUIRED := docker,helm,internet,kubernetes
 endif
 
 help: ## Show this list

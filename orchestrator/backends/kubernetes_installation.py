@@ -81,7 +81,8 @@ async def user_s_claim(api: Api, installation: Installation, name: str, user: st
         raise ConfigError(message)
     if found is None:
         owner = {} if user is None else {naming.USER: user}
-        made = claim_manifest(installation.claim, name, {naming.MANAGED_BY: naming.MANAGER}, owner)
+        labels = {naming.MANAGED_BY: naming.MANAGER, naming.PART: naming.WORKSPACE}
+        made = claim_manifest(installation.claim, name, labels, owner)
         async with api.asked(f"create the claim {name}"):
             try:
                 found = await api.create(kubernetes_api.claims(installation.namespace), made)
@@ -105,10 +106,11 @@ async def _claim(api: Api, path: str) -> Object | None:
 def _check_owner(claim: Object, installation: Installation, user: str | None) -> None:
     metadata = claim["metadata"]
     where = f"the claim {metadata['name']} in the namespace {installation.namespace}"
-    if (metadata.get("labels") or {}).get(naming.MANAGED_BY) != naming.MANAGER:
+    # What manages it differs: Helm puts its own name on what a chart makes.
+    if (metadata.get("labels") or {}).get(naming.PART) != naming.WORKSPACE:
         message = (
             f"{where} was not made for perstack-orch: if users' files may go there, give it the label"
-            f" {naming.MANAGED_BY}={naming.MANAGER}"
+            f" {naming.PART}={naming.WORKSPACE}"
         )
         raise ConfigError(message)
     whose = (metadata.get("annotations") or {}).get(naming.USER)

@@ -18,8 +18,8 @@ PART = "perstack.ai/part"
 USER = "perstack.ai/user"
 """An annotation of a claim: whose it is."""
 
-INSTALLATION, COORDINATOR, READER = "installation", "coordinator", "reader"
-"""What `PART` may be: what a chart left for who submits jobs, the Job of one, and one that reads records."""
+INSTALLATION, COORDINATOR, READER, WORKSPACE = "installation", "coordinator", "reader", "workspace"
+"""What `PART` may be: what a chart left for submitters, a job's Job, one that reads records, a user's claim."""
 
 _COMPONENT = r"[A-Za-z0-9]+(?:(?:\.|_{1,2}|-+)[A-Za-z0-9]+)*"
 _IMAGE = re.compile(

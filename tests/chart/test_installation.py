@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec.json import Decoder
 
-from orchestrator.backends.kubernetes_rights import COORDINATOR
+from orchestrator.backends.kubernetes_rights import COORDINATOR, SUBMITTER
 from orchestrator.backends.kubernetes_setting import PodSetting
 from orchestrator.wire.frozen import read_json
 from tests.support.chart import CHART, FULLNAME, NAMESPACE, Manifest, helm, merged, one, refusal, render, told
@@ -68,11 +68,12 @@ def test_accounts_mount_no_token() -> None:
     assert bound == [f"{FULLNAME}-coordinator"]
 
 
-def test_a_coordinator_may_do_what_its_code_uses() -> None:
-    """What `COORDINATOR` lists, which another test compares with what an API server was asked."""
-    rules = one(render(), "Role", f"{FULLNAME}-coordinator")["rules"]
+@pytest.mark.parametrize(("who", "needed"), [("coordinator", COORDINATOR), ("submitter", SUBMITTER)])
+def test_each_may_do_what_its_code_uses(who: str, needed: dict[tuple[str, str], tuple[str, ...]]) -> None:
+    """What the code lists, which another test compares with what an API server was asked; no Secret is read."""
+    rules = one(render(), "Role", f"{FULLNAME}-{who}")["rules"]
     granted = {(rule["apiGroups"][0], rule["resources"][0]): tuple(rule["verbs"]) for rule in rules}
-    assert granted == COORDINATOR
+    assert granted == needed
     assert len(rules) == len(granted)
     assert [rule for rule in rules if len(rule["apiGroups"]) + len(rule["resources"]) > 2] == []
 
@@ -87,13 +88,6 @@ def test_submitters_are_bound_as_they_are_named() -> None:
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": f"{FULLNAME}-submitter"},
         "subjects": subjects,
     }
-
-
-def test_a_submitter_reads_no_secret() -> None:
-    """It writes the one of its own job, and that is all."""
-    rules = one(render(), "Role", f"{FULLNAME}-submitter")["rules"]
-    about_secrets = [rule["verbs"] for rule in rules if "secrets" in rule["resources"]]
-    assert [set(verbs) & {"get", "list", "watch"} for verbs in about_secrets] == [set()]
 
 
 def test_what_sandboxes_are_given() -> None:

@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from msgspec.json import Decoder
 
 from orchestrator.backends.naming import CLAIM, claim_labels
-from orchestrator.users import directory_name
+from orchestrator.coordination.submission import claim_of
+from orchestrator.wire.frozen import read_json
+from orchestrator.wire.job_request import JobRequest
 from tests.support.chart import FULLNAME, NAMESPACE, Manifest, merged, one, render, told
 from tests.support.rendered import (
     DAILY,
@@ -44,7 +47,7 @@ def test_a_run_without_a_schedule_is_a_job() -> None:
 def test_a_run_with_a_schedule_is_a_cron_job() -> None:
     """Its Jobs are ours to find by label; one does not overtake another, and what they leave is forgotten."""
     objects = render(DAILY)
-    name, claim = f"{FULLNAME}-daily", f"perstack-{directory_name('u1')}"
+    name, claim = f"{FULLNAME}-daily", claim_of("u1")
     spec = one(objects, "CronJob", name)["spec"]
     assert {key: value for key, value in spec.items() if key != "jobTemplate"} == {
         "schedule": "0 6 * * *",
@@ -70,7 +73,7 @@ def test_a_run_with_a_schedule_is_a_cron_job() -> None:
 
 
 def test_a_run_s_request_has_all_that_it_was_given() -> None:
-    """Variables are named in the request, and their values beside it."""
+    """As a coordinator reads it; variables are named in the request, and their values are beside it."""
     run = {
         "expertKey": "boss",
         "query": "go",
@@ -81,14 +84,14 @@ def test_a_run_s_request_has_all_that_it_was_given() -> None:
     files = {"config": "c", "lock": "l", "replies": "{}", "runs": {"one": run}}
     (secret,) = [each for each in render(files) if each["kind"] == "Secret"]
     data = secret["stringData"]
-    assert json.loads(data.pop("request.json")) == {
-        "expertKey": "boss",
-        "query": "go",
-        "user": "u1",
-        "env": ["A", "B"],
-        "maxSteps": 20,
-        "allowDomain": ["web=example.com"],
-    }
+    assert read_json(Decoder(JobRequest), data.pop("request.json").encode()) == JobRequest(
+        expert_key="boss",
+        query="go",
+        user="u1",
+        env=("A", "B"),
+        max_steps=20,
+        allow_domain=("web=example.com",),
+    )
     assert json.loads(data.pop("env.json")) == {"A": "1", "B": "2"}
     assert data == {"perstack.toml": "c", "perstack.lock": "l", "replies.json": "{}"}
 
@@ -113,7 +116,7 @@ def test_claims_are_named_as_the_command_line_names_them() -> None:
     runs = {f"r{number}": {"expertKey": "boss", "user": user} for number, user in enumerate(IDS)}
     objects = render({"config": "c", "runs": runs})
     claims = {each["metadata"]["name"]: each for each in objects if each["kind"] == "PersistentVolumeClaim"}
-    assert claims.keys() == {f"perstack-{directory_name(user)}" for user in IDS}
+    assert claims.keys() == {claim_of(user) for user in IDS}
     labelled = {
         (volume["persistentVolumeClaim"]["claimName"], pod["metadata"]["labels"][CLAIM])
         for name, pod in pods_of(objects)

@@ -284,7 +284,7 @@ async def test_a_claim_of_somebody_else_is_not_used(laptop: Make) -> None:
         "kind": "PersistentVolumeClaim",
         "metadata": {
             "name": claim_of("mallory"),
-            "labels": {"app.kubernetes.io/managed-by": "perstack-orch"},
+            "labels": {"perstack.ai/part": "workspace"},
             "annotations": {"perstack.ai/user": "somebody"},
         },
         "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Mi"}}},

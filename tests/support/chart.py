@@ -22,6 +22,8 @@ RELEASE, NAMESPACE = "r", "tenant"
 FULLNAME = f"{RELEASE}-perstack-orch"
 """What a release that is only rendered is called."""
 
+_BUILDING_SECONDS = 600
+
 
 def found() -> bool:
     """Whether there is a helm."""
@@ -65,13 +67,14 @@ def told(objects: list[Manifest], key: str) -> Manifest:
 
 @functools.cache
 def orchestrator_image() -> str:
-    """The orchestrator's image, built from this checkout and put on the node."""
-    image = os.environ.get("PERSTACK_ORCHESTRATOR_IMAGE") or "perstack-orch-test:chart"
-    if not cluster.is_ours():
-        return os.environ["PERSTACK_TEST_CLUSTER_ORCHESTRATOR"]  # one that the named cluster can pull
-    environ = os.environ | {"PERSTACK_ORCHESTRATOR_IMAGE": image}
-    subprocess.run([ROOT / "dev" / "orchestrator-image"], env=environ, timeout=600, check=True)
-    cluster.control("load", image)
+    """The image of coordinators: one that is named, else built here; taken to the node where the cluster is ours."""
+    image = os.environ.get("PERSTACK_TEST_ORCHESTRATOR_IMAGE", "")
+    if not image:
+        image = "perstack-orch-test-coordinator:latest"
+        environ = os.environ | {"PERSTACK_ORCHESTRATOR_IMAGE": image}
+        subprocess.run([ROOT / "dev" / "orchestrator-image"], env=environ, timeout=_BUILDING_SECONDS, check=True)
+    if cluster.is_ours():
+        cluster.control("load", image)
     return image
 
 

@@ -12,7 +12,7 @@ from tests.support import chart, cluster
 from tests.support.chart import FULLNAME, Manifest
 
 SUBMITTER = "sally"
-_SECONDS = 60
+_SECONDS, _LONGEST_SECONDS = 60, 180
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Tenant:
         """Ask as `user`, or as who may do everything."""
         impersonated = [] if user is None else [f"--as={user}"]
         asking = cluster.command(f"--namespace={self.namespace}", *impersonated, *arguments)
-        return subprocess.run(asking, input=stdin, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        return subprocess.run(
+            asking, input=stdin, capture_output=True, text=True, timeout=_LONGEST_SECONDS, check=False
+        )
 
     def read(self, *what: str) -> Manifest:
         """Give an object, or a list of some."""
