@@ -31,6 +31,9 @@ JOBS, REPLACED, MEGABYTES, WRITES = 5000, 500, 400, 6
 _NAME = "fleet"
 _ROOT = Path("/fleet")
 _HERE = ("127.0.0.1",)
+_GOING = 100
+"""Sandboxes that are removed at a time."""
+
 _PATIENCE = 1800
 """Seconds that a Pod may take to run: all are created at once, and one scheduler places one after another."""
 
@@ -110,6 +113,7 @@ class _Flight:
     running: int = 0
     linked: int = 0
     told: int = 0
+    gone: int = 0
     welcome: asyncio.Event = field(default_factory=asyncio.Event)
     over: dict[int, asyncio.Event] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -136,11 +140,13 @@ class _Flight:
             for task in (reading, ending):
                 task.cancel()
             await asyncio.wait((reading, ending))
+        self.gone += 1
+        self._changed.set()
 
-    async def until(self, *, running: int = 0, linked: int = 0, told: int = 0) -> float:
-        """Wait until so many ran, had a link, told a line; give the seconds that took."""
+    async def until(self, *, running: int = 0, linked: int = 0, told: int = 0, gone: int = 0) -> float:
+        """Wait until so many ran, had a link, told a line, are gone; give the seconds that took."""
         began = time.monotonic()
-        while self.running < running or self.linked < linked or self.told < told:
+        while self.running < running or self.linked < linked or self.told < told or self.gone < gone:
             await self._changed.wait()
             self._changed.clear()
         return time.monotonic() - began
@@ -225,8 +231,10 @@ async def _fleet(directory: Path, count: int, replaced: int) -> Fleet:
         await flight.until(linked=count + replaced, told=count + replaced)
         after = _megabytes()
         removing = time.monotonic()
-        for over in flight.over.values():
-            over.set()
+        for number in range(replaced, count + replaced):
+            flight.over[number].set()
+            # The cluster's garbage collector takes Pods away after their Jobs, and a busy one takes its time.
+            await flight.until(gone=number - _GOING)
     seconds = time.monotonic() - began
     return Fleet(
         jobs=count,
