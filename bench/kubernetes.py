@@ -63,7 +63,8 @@ def kubernetes(directory: Path, rounds: int) -> Section:
     text = (
         f"{table(figures, BARE)}\n\nThe bare Job has the same image and volumes, in the same cluster of one node, and "
         "is made by `kubectl` as the Run is by our command. A Run waits until the NetworkPolicy is in force for its "
-        f"Pod: what it takes less without waiting is the network's latency.\n\nHops to a delegate whose Pod is warm, over TLS: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms "
+        f"Pod: what it takes less without waiting is the network's latency.\n\nHops to a delegate whose "
+        f"Pod is warm, over TLS: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms "
         f"({len(hops.seconds)} hops). Writes to the API for each Run, from the API server's audit log: {writes:.1f}."
     )
     over = figures[UNENFORCED].median - figures[BARE].median
