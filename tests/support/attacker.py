@@ -29,7 +29,9 @@ _buffer = ctypes.create_string_buffer(16)
 
 def syscall(number: int, *arguments: object) -> int:
     """Call the kernel by number, as x86-64 counts."""
-    result: int = _libc.syscall(number, *arguments)
+    # A plain number goes as half a register; on the stack, where the seventh is, the other half is whatever was there.
+    whole = (ctypes.c_long(each) if isinstance(each, int) else each for each in arguments)
+    result: int = _libc.syscall(ctypes.c_long(number), *whole)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
