@@ -16,6 +16,8 @@ from orchestrator.backends.kubernetes_watching import selector
 from orchestrator.errors import BackendUnavailableError
 from orchestrator.sandbox import SandboxSpec
 
+_OF_A_JOB = (naming.MANAGED_BY, naming.JOB, naming.INSTANCE)
+
 
 @dataclass(slots=True)
 class Network:
@@ -42,7 +44,8 @@ class Network:
         async with self._closing:
             await self._look(asked_at)
             labels = pod_labels(spec, self.setting)
-            if self.setting.enforced and (others := widening(self._found.values(), ours, labels)):
+            others = widening(self._found.values(), ours, labels) if self.setting.enforced else []
+            if others := [name for name in others if not await self._supersede(name, ours)]:
                 message = (
                     f"NetworkPolicy {', '.join(others)} in the namespace {self.setting.namespace} lets Sandboxes reach"
                     " more than their broker: have it select other Pods, or accept it with --allow-unenforced-network"
@@ -90,15 +93,27 @@ class Network:
             found: list[Object] = (await self.api.read(kubernetes_api.policies(self.setting.namespace), query))["items"]
         return found
 
-    async def _delete(self, name: str, labels: Mapping[str, str]) -> None:
+    async def _supersede(self, name: str, ours: Object) -> bool:
+        """Delete a policy of an earlier broker of the same job: of its errand, or of an orchestrator that is gone."""
+        labels, wanted = self._found[name]["metadata"].get("labels") or {}, ours["metadata"]["labels"]
+        same = all(labels.get(key) == wanted.get(key) for key in _OF_A_JOB)
+        if not same or not await self._delete(name, labels):
+            return False
+        del self._found[name]
+        self._closed.pop(name, None)
+        return True
+
+    async def _delete(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Delete a policy if nothing runs of its job; say whether it did."""
         if not await self._is_idle(labels):
-            return
+            return False
         async with self.api.asked(f"delete the NetworkPolicy {name}"):
             await self.api.delete(kubernetes_api.policies(self.setting.namespace, name))
+        return True
 
     async def _is_idle(self, labels: Mapping[str, str]) -> bool:
         """Whether nothing of a job runs, or may come to run: without its policy it would have a network."""
-        wanted = {key: labels[key] for key in (naming.MANAGED_BY, naming.JOB, naming.INSTANCE) if key in labels}
+        wanted = {key: labels[key] for key in _OF_A_JOB if key in labels}
         query = {"labelSelector": selector(wanted)}
         async with self.api.asked("list what is left of a job"):
             jobs = (await self.api.read(kubernetes_api.jobs(self.setting.namespace), query))["items"]
