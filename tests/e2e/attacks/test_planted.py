@@ -21,7 +21,9 @@ from orchestrator.wire.state_event import ResolveToolResults
 from tests.support.attacks import CONTAINERS, NO_CONTROL, furnish, nothing_left
 from tests.support.project import PYTHON, Project, Result, say, use
 
-pytestmark = pytest.mark.parametrize("backend", CONTAINERS, scope="module")
+in_containers = pytest.mark.parametrize("backend", CONTAINERS, scope="module")
+on_docker = pytest.mark.parametrize("backend", CONTAINERS[:1], scope="module")
+"""A workspace on a claim is in no directory that anybody is in."""
 
 SERVER = (Path(__file__).parents[2] / "support" / "mcp_servers" / "tools.py").read_text()
 TOML = """
@@ -182,6 +184,7 @@ async def _explained(made: Project, *options: str) -> dict[str, Any]:
     ],
     ids=["python", "programs", "node", "npm", "git", "shells"],
 )  # fmt: skip
+@in_containers
 def test_a_person_s_programs_run_it(
     planted: Planted, tmp_path: Path, command: tuple[str, ...], marks: set[str]
 ) -> None:
@@ -198,12 +201,14 @@ def test_a_person_s_programs_run_it(
     assert marks <= {path.name for path in copy.glob("ran-*")}, f"{NO_CONTROL}: {done.stderr}"
 
 
+@in_containers
 def test_nothing_more_is_granted(planted: Planted) -> None:
     """Not a host, not a variable, not a limit: `explain` tells the same as before, and that a key has no value."""
     assert planted.after == planted.before
     assert [place["missing"] for place in planted.after["experts"][0]["places"]] == [[], ["KIT_KEY"]]
 
 
+@in_containers
 async def test_a_later_run_and_its_install_run_none_of_it(planted: Planted) -> None:
     """Packages come from the registries of this machine, servers start as they are, and all answers are honest."""
     result = await planted.made.run("one", "go", env={"KIT_KEY": "honest-key"})
@@ -229,6 +234,7 @@ async def test_a_later_run_and_its_install_run_none_of_it(planted: Planted) -> N
     ],
     ids=" ".join,
 )
+@in_containers
 async def test_no_command_runs_any_of_it(planted: Planted, words: tuple[str, ...]) -> None:
     """Each is started beside the workspace, as always."""
     backend = () if words[0] == "log" else ("--backend", planted.made.backend)
@@ -238,10 +244,9 @@ async def test_no_command_runs_any_of_it(planted: Planted, words: tuple[str, ...
 
 
 @pytest.mark.parametrize("name", ["run", "start", "resume", "log", "record", "explain", "shell", "install", "prune"])
+@on_docker
 async def test_no_command_is_started_from_inside(planted: Planted, name: str) -> None:
     """There its store, its perstack.toml and its env files would be the Expert's; the way out is named."""
-    if planted.made.in_cluster:
-        pytest.skip("a workspace on a claim is in no directory that anybody is in")
     for inside in (planted.made.workspace, planted.made.workspace / "node_modules"):
         words = {"run": ("one", "go"), "log": (), "install": (), "prune": ()}.get(name, ("one",))
         result = await replace(planted.made, directory=inside).command(name, *words)
@@ -250,10 +255,9 @@ async def test_no_command_is_started_from_inside(planted: Planted, name: str) ->
     assert planted.ran() == set()
 
 
+@on_docker
 async def test_what_is_in_the_workspace_is_configuration_only_when_named(planted: Planted, tmp_path: Path) -> None:
     """Where the command is started in its own workspace: perstack.toml, lock and env files take a word of the user."""
-    if planted.made.in_cluster:
-        pytest.skip("a workspace on a claim is in no directory that anybody is in")
     here = Project(tmp_path / "elsewhere", planted.made.backend)
     shutil.copytree(planted.made.workspace, here.directory)
     for path in (here.directory, *here.directory.rglob("*")):
