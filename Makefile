@@ -70,7 +70,7 @@ check: lint types ## All checks that run no code
 	@if command -v $(HELM) >/dev/null; then $(HELM) lint --strict --quiet helm/perstack-orch; \
 	  else echo "check: there is no helm, so the chart is not looked at (make cluster builds one)"; fi
 
-bench: engine image ## Measure against bare containers; writes bench/RESULTS.md (ONLY="starts hops": prints those)
+bench: engine image ## Measure against bare containers; writes bench/RESULTS.md (ONLY="starts hops": those alone)
 	@dev/setup bench
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 

@@ -1,20 +1,17 @@
 """`make bench`: what a container per Run costs, against a bare `docker run` and against no sandbox at all.
 
-Prints ratios and writes bench/RESULTS.md, bench/results.svg and bench/ratios.json. Machines are shared and noisy: read
-ratios, not milliseconds.
+Prints ratios and writes them into bench/RESULTS.md, bench/results.svg and, measured whole, bench/ratios.json. Machines
+are shared and noisy: read ratios, not milliseconds.
 """
 
 import argparse
-import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from bench import regression
+from bench import regression, report
 from bench.crowd import crowd
 from bench.egress import egress
 from bench.fitness import fitness
@@ -22,9 +19,8 @@ from bench.fleet import fleet
 from bench.flow import flow
 from bench.growth import growth
 from bench.kubernetes import kubernetes
-from bench.plot import plot
 from bench.projects import scratch
-from bench.section import Section, rows
+from bench.section import Section
 from bench.shapes import depths, widths
 from bench.starts import hops, starts
 from bench.timeline import timeline
@@ -32,7 +28,6 @@ from bench.together import together
 from bench.waiting import waiting
 from tests.support import cluster
 
-HERE = Path(__file__).parent
 _CONNECTIONS = 20
 """Each round of the others has time for so many."""
 
@@ -41,20 +36,21 @@ def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
+    missed = False
     with scratch() as directory:
-        measures = _measures(directory, parser.parse_known_args()[0].rounds)
-        parser.add_argument("--only", nargs="*", choices=measures, help="print these and write nothing")
+        rounds = parser.parse_known_args()[0].rounds
+        measures = _measures(directory, rounds)
+        parser.add_argument("--only", nargs="*", choices=measures, help="measure these anew, and keep the others")
         wanted = parser.parse_args()
-        sections = []
         for name in wanted.only or measures:
             began = time.monotonic()
-            sections.append(measures[name]())
-            print(f"{_written(sections[-1])}\n({time.monotonic() - began:.0f} s)\n", flush=True)
+            section = measures[name]()
+            print(f"{report.shown(section)}\n({time.monotonic() - began:.0f} s)\n", flush=True)
+            report.keep(name, section, rounds)
+            report.write(measures)
+            missed = missed or not all(target.met for target in section.targets)
     if not wanted.only:
-        (HERE / "RESULTS.md").write_text(render(sections, wanted.rounds))
-        plot(sections, HERE / "results.svg")
         regression.record(regression.measured())
-    missed = [target for section in sections for target in section.targets if not target.met]
     return 1 if missed else 0
 
 
@@ -77,29 +73,6 @@ def _measures(directory: Path, rounds: int) -> Mapping[str, Callable[[], Section
         "timeline": partial(timeline, directory, rounds),
         **in_cluster,
     }
-
-
-def render(sections: list[Section], rounds: int) -> str:
-    """The report as Markdown."""
-    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
-    targets = [target for section in sections for target in section.targets]
-    said = (
-        f"Written by `make bench` ({rounds} interleaved rounds in one process; medians, ± half the quartile distance; "
-        "a ratio is the median of the rounds' own). Machines are shared and noisy: read ratios, not milliseconds. "
-        f"Machine: `{json.dumps(machine)}`."
-    )
-    parts = (
-        "# Figures",
-        said,
-        "\n".join((rows(["what", "target", "measured", "met"]), *map(str, targets))),
-        "![Seconds by latency of the model, by width and by depth](results.svg)",
-        *map(_written, sections),
-    )
-    return "\n\n".join(parts) + "\n"
-
-
-def _written(section: Section) -> str:
-    return f"## {section.title}\n\n{section.text}"
 
 
 if __name__ == "__main__":

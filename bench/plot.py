@@ -8,9 +8,11 @@ from bench.section import Section
 
 def plot(sections: Sequence[Section], path: Path) -> None:
     """Draw the curves of each section that has some, one beside the other."""
+    drawn = [section for section in sections if section.curves]
+    if not drawn:
+        return
     from matplotlib.figure import Figure  # noqa: PLC0415 - `make bench` alone installs it
 
-    drawn = [section for section in sections if section.curves]
     figure = Figure(figsize=(5 * len(drawn), 4), layout="tight")
     for place, section in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         place.set_title(section.title, fontsize=10)

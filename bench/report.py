@@ -1,0 +1,69 @@
+"""What was measured, kept by name, so that a part of it can be measured anew; and the report of it all."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from bench.plot import plot
+from bench.section import Section, rows
+
+HERE = Path(__file__).parent
+_KEPT = HERE / "figures.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A section, the day on which it was measured, and in how many rounds."""
+
+    section: Section
+    day: str
+    rounds: int
+
+
+def kept() -> dict[str, Kept]:
+    """Read what was measured so far."""
+    return msgspec.json.decode(_KEPT.read_bytes(), type=dict[str, Kept]) if _KEPT.exists() else {}
+
+
+def keep(name: str, section: Section, rounds: int) -> None:
+    """Put a section in place of what was measured by this name before."""
+    day = datetime.now(UTC).date().isoformat()
+    found = kept() | {name: Kept(section, day, rounds)}
+    _KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+
+
+def write(order: Mapping[str, object]) -> None:
+    """Write RESULTS.md and results.svg from what is kept, in this order."""
+    found = kept()
+    measured = [found[name] for name in order if name in found]
+    (HERE / "RESULTS.md").write_text(_rendered(measured))
+    plot([each.section for each in measured], HERE / "results.svg")
+
+
+def _rendered(measured: list[Kept]) -> str:
+    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+    targets = [target for each in measured for target in each.section.targets]
+    said = (
+        "Written by `make bench`, in interleaved rounds in one process; medians, ± half the quartile distance; a ratio "
+        "is the median of the rounds' own. `make bench ONLY=NAMES` measures parts anew. Machines are shared and noisy: "
+        f"read ratios, not milliseconds. Machine: `{json.dumps(machine)}`."
+    )
+    parts = (
+        "# Figures",
+        said,
+        "\n".join((rows(["what", "target", "measured", "met"]), *map(str, targets))),
+        "![Seconds by latency of the model, by width and by depth](results.svg)",
+        *(f"{shown(each.section)}\n\nMeasured on {each.day}, in {each.rounds} rounds." for each in measured),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def shown(section: Section) -> str:
+    """A section as Markdown."""
+    return f"## {section.title}\n\n{section.text}"
