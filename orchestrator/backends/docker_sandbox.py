@@ -22,6 +22,8 @@ _LOOK_SECONDS = 30.0
 """How long a wait may be silent before the container is looked at: a connection can die without a word."""
 AWAY_SECONDS = 600.0
 """How long an engine may be away before its Sandboxes count as lost; they work on meanwhile."""
+_START_PAUSES = (0.5, 1.5)
+"""Between tries to start a container: an engine that ends takes its shims away before it stops to answer."""
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -54,7 +56,16 @@ class DockerSandbox:
             self._container = await self._made_after_all() or await self._engine.create(self._name, body)
 
     async def start(self) -> None:
-        """Start the container, unless it is started already."""
+        """Start the container, unless it is started already. What an engine that is ending fails at is tried again."""
+        for pause in _START_PAUSES:
+            try:
+                await patiently(lambda: self._engine.start(self._id), again=True)
+            except RefusalError as error:
+                if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                return
         await patiently(lambda: self._engine.start(self._id), again=True)
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
