@@ -1,6 +1,5 @@
 """`perstack-orch rights`: what `helm test` runs as the coordinator's account."""
 
-import asyncio
 import os
 
 import typer
@@ -8,6 +7,8 @@ import typer
 
 def rights() -> int:
     """Say whether this Pod's account may do exactly what a coordinator needs."""
+    import asyncio  # noqa: PLC0415 - not needed for help
+
     asyncio.run(_ask())
     return 0
 

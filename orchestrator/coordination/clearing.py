@@ -13,6 +13,7 @@ from orchestrator.errors import BackendError
 
 _LOOK_SECONDS = 0.25
 _LONGEST_SECONDS = 120.0
+_DECIDING_SECONDS = 15.0
 
 
 async def clear(place: Place, *, everybody: bool) -> tuple[str, ...]:
@@ -24,7 +25,7 @@ async def clear(place: Place, *, everybody: bool) -> tuple[str, ...]:
         BackendError: something could not be deleted.
     """
     labels = {naming.MANAGED_BY: naming.MANAGER} | ({} if everybody else naming.claim_labels(place.claim))
-    jobs = await _jobs(place, labels)
+    jobs = await _decided(place, labels)
     ended = [owner_of(job) for job in jobs if naming.PART in job["metadata"]["labels"] and has_failed(job)]
     uids = {owner.uid for owner in ended}
     sandboxes = [owner_of(job) for job in jobs if _is_owned(job, uids)]
@@ -52,11 +53,32 @@ async def gone(place: Place, owners: list[Owner]) -> None:
         raise BackendError(message) from error
 
 
+async def _decided(place: Place, labels: Mapping[str, str]) -> list[Object]:
+    """List the Jobs, once the cluster has said of coordinators whose Pod ended whether that was all, seconds later."""
+    until = asyncio.get_running_loop().time() + _DECIDING_SECONDS
+    while True:
+        jobs = await _jobs(place, labels)
+        open_ones = [job for job in jobs if naming.PART in job["metadata"]["labels"] and not has_failed(job)]
+        undecided = [job for job in open_ones if await _has_all_ended(place, owner_of(job))]
+        if not undecided or asyncio.get_running_loop().time() > until:
+            return jobs
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _has_all_ended(place: Place, owner: Owner) -> bool:
+    pods = await _pods(place, owner)
+    return bool(pods) and all(has_ended(pod) for pod in pods)
+
+
 async def _runs(place: Place, owner: Owner) -> bool:
+    return any(not has_ended(pod) for pod in await _pods(place, owner))
+
+
+async def _pods(place: Place, owner: Owner) -> list[Object]:
     query = {"labelSelector": f"batch.kubernetes.io/controller-uid={owner.uid}"}
     async with place.api.asked("list the Pods"):
-        pods = (await place.api.read(kubernetes_api.pods(place.namespace), query))["items"]
-    return any(not has_ended(pod) for pod in pods)
+        found: list[Object] = (await place.api.read(kubernetes_api.pods(place.namespace), query))["items"]
+    return found
 
 
 async def _jobs(place: Place, labels: Mapping[str, str]) -> list[Object]:
