@@ -241,7 +241,8 @@ async def test_prune_leaves_nothing_but_claims(laptop: Make) -> None:
     assert result.code == 0, result.stderr
     assert "secret" in " ".join(await left("perstack.ai/job=tidy"))
     # The command has told all while the coordinator still says goodbye.
-    await objects().kubectl("wait", "--for=condition=complete", "job", "--selector=perstack.ai/job=tidy", "--timeout=60s")
+    its_job = ("job", "--selector=perstack.ai/job=tidy")
+    await objects().kubectl("wait", "--for=condition=complete", *its_job, "--timeout=60s")
     pruned = await made.command("prune", "--backend", "kubernetes")
     assert pruned.code == 0, pruned.stderr
     assert [line for line in pruned.stdout.decode().splitlines() if line.startswith("tidy-")]
