@@ -108,7 +108,7 @@ def test_every_option_in_a_section_is_one() -> None:
 
 
 def test_help_imports_no_command(tmp_path: Path) -> None:
-    """Asking for help costs no event loop, and neither the engine's client, nor structlog, nor rich, nor any job code."""
+    """Asking for help costs neither an event loop nor the engine's client, structlog, rich or any job code."""
     script = (
         "import sys\nfrom orchestrator.cli import main\ncode = main(['--help'])\n"
         "heavy = {'asyncio', 'h11', 'docker', 'structlog', 'rich', 'mcp', 'anthropic', 'orchestrator.job'}\n"
