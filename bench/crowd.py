@@ -7,7 +7,6 @@ of one Run.
 import asyncio
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from bench import projects
 from bench.command import IMAGE
 from bench.driven import job_in
 from bench.fitness import EXPERT
-from bench.measure import Figures
+from bench.measure import Figures, cpu_seconds, peak_megabytes
 from bench.projects import scratch
 from bench.section import Section, Target
 from bench.waiting import resident
@@ -92,7 +91,7 @@ def _told(shape: str, delay_ms: int) -> Crowd:
 
 
 async def _crowd(directory: Path, shape: str, count: int, delay_ms: int) -> Crowd:
-    began, before = time.monotonic(), _cpu()
+    began, before = time.monotonic(), cpu_seconds()
     budget = affordable()
     seen: list[tuple[int, float]] = []
     async with (
@@ -113,8 +112,8 @@ async def _crowd(directory: Path, shape: str, count: int, delay_ms: int) -> Crow
         completed=sum(1 for hops in results if hops is not None),
         runs=sum(len(hops) + 1 for hops in results if hops is not None),
         seconds=time.monotonic() - began,
-        cpu=_cpu() - before,
-        megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        cpu=cpu_seconds() - before,
+        megabytes=peak_megabytes(),
         hops=tuple(hop for hops in results if hops is not None for hop in hops),
         at_once=max(number for number, _ in seen),
         sandbox=statistics.median(megabytes for _, megabytes in seen if megabytes),
@@ -152,11 +151,6 @@ def _sandboxes() -> list[int]:
             if b"orchestrator.runtime\0--deadline" in path.read_bytes():
                 found.append(int(path.parent.name))
     return found
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

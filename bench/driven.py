@@ -6,7 +6,6 @@ python -m bench.driven DIRECTORY EXPERT BACKEND writes what it took to stdout as
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.command import IMAGE
+from bench.measure import cpu_seconds, peak_megabytes
 from bench.projects import QUERY
 from orchestrator import Store, load_config, make_job, open_backend, provider_of, run_job
 from orchestrator.plan import Job
@@ -59,7 +59,7 @@ def job_in(directory: Path, expert: str, backend: str, job_id: str | None = None
 
 async def _drive(directory: Path, expert: str, backend: str) -> Driven:
     job, store = job_in(directory, expert, backend)
-    before = _cpu()
+    before = cpu_seconds()
     async with (
         open_backend(backend, os.environ, image=job.image) as place,
         run_job(job, backend=place, store=store, provider=provider_of(job)) as events,
@@ -74,14 +74,9 @@ async def _drive(directory: Path, expert: str, backend: str) -> Driven:
         events=len(times),
         span=(times[-1] - times[0]) / 1000,
         hops=tuple(hop.seconds for hop in receipt.hops),
-        cpu=_cpu() - before,
-        megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        cpu=cpu_seconds() - before,
+        megabytes=peak_megabytes(),
     )
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import kwok
+from bench.measure import cpu_seconds
 from bench.section import Section, Target, rows
 from orchestrator.backends import kubernetes, naming
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
@@ -218,7 +219,7 @@ async def _fleet(directory: Path, count: int, replaced: int) -> Fleet:
         half = _megabytes()
         launch(count // 2, count)
         up += await flight.until(running=count)
-        cpu = _cpu()
+        cpu = cpu_seconds()
         kwok.tell("told to all")
         heard = await flight.until(told=count)
         full = _megabytes()
@@ -256,11 +257,6 @@ def _note(said: str) -> None:
 
 def _megabytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // MIB
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

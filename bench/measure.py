@@ -1,5 +1,6 @@
 """Timing things side by side: interleaved rounds in one process of measurement, medians, spreads and ratios."""
 
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -84,3 +85,14 @@ def table(figures: Mapping[str, Figures], against: str) -> str:
         for each in figures.values()
     ]
     return "\n".join(rows)
+
+
+def cpu_seconds() -> float:
+    """What this process has used so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def peak_megabytes() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -19,7 +19,7 @@ _KEPT = HERE / "figures.json"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A section, the day on which it was measured, and in how many rounds."""
+    """A section, the day on which it was measured, and the --rounds asked for: what takes long does fewer."""
 
     section: Section
     day: str
@@ -59,7 +59,7 @@ def _rendered(measured: list[Kept]) -> str:
         said,
         "\n".join((rows(["what", "target", "measured", "met"]), *map(str, targets))),
         "![Seconds by latency of the model, by width and by depth](results.svg)",
-        *(f"{shown(each.section)}\n\nMeasured on {each.day}, in {each.rounds} rounds." for each in measured),
+        *(f"{shown(each.section)}\n\nMeasured on {each.day} with --rounds {each.rounds}." for each in measured),
     )
     return "\n\n".join(parts) + "\n"
 

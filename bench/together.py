@@ -6,14 +6,13 @@ python -m bench.together COUNT writes what it took to stdout as JSON.
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.measure import Figures
+from bench.measure import Figures, cpu_seconds, peak_megabytes
 from bench.projects import scratch
 from bench.section import Section, Target
 from orchestrator import Store, load_config, make_job, open_backend, provider_of, run_job
@@ -72,7 +71,7 @@ async def _together(directory: Path, count: int) -> Together:
     environ = {"KUBECONFIG": str(cluster.kubeconfig())}
     setting = ClusterSetting(cluster.shared_namespace(), cluster.shared_claim(), cluster.node_addresses(), pod=SMALL)
     store, config = Store(made.store), load_config(made.directory / "perstack.toml")
-    began, crowd, cpu = time.monotonic(), _Crowd(), _cpu()
+    began, crowd, cpu = time.monotonic(), _Crowd(), cpu_seconds()
     async with (
         open_backend("kubernetes", environ, image=cluster.runtime_image(), cluster=setting) as backend,
         asyncio.TaskGroup() as tasks,
@@ -85,7 +84,7 @@ async def _together(directory: Path, count: int) -> Together:
             for number in range(count)
         ]  # fmt: skip
         tales = [tasks.create_task(_work(job, backend, store, crowd)) for job in jobs]
-    seconds, cpu = time.monotonic() - began, _cpu() - cpu
+    seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
     found = [task.result() for task in tales]
     return Together(
         runs=count,
@@ -97,7 +96,7 @@ async def _together(directory: Path, count: int) -> Together:
         repeated=sum(len(tale.numbers) - len(set(tale.numbers)) for tale in found),
         writes=cluster.writes_for("together") / count,
         cpu=cpu,
-        megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        megabytes=peak_megabytes(),
     )
 
 
@@ -133,11 +132,6 @@ async def _work(job: Job, backend: Backend, store: Store, crowd: _Crowd) -> _Tal
                 numbers.append(recorded.event.seq)
     crowd.now -= 1
     return _Tale(first, tuple(numbers), events.outcome is not None and events.outcome.status == "completed")
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ to stdout as JSON.
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from bench.measure import cpu_seconds, peak_megabytes
 from bench.projects import scratch
 from bench.soak.telling import command
 from orchestrator import Store, load_config, make_job, provider_of, run_job
@@ -81,7 +81,7 @@ async def flow(directory: Path, runs: int, count: int, rate: float) -> Flow:
                     lags.append(time.time_ns() // 1_000_000 - recorded.event.timestamp)
         return collected
 
-    before = _cpu()
+    before = cpu_seconds()
     async with asyncio.TaskGroup() as tasks:
         working = [tasks.create_task(work(replace(job, id=f"flow-{number}"))) for number in range(runs)]
     seconds = clock[-1] - clock[0]
@@ -90,8 +90,8 @@ async def flow(directory: Path, runs: int, count: int, rate: float) -> Flow:
         runs * count,
         sum(task.result() for task in working),
         round(seconds, 2),
-        round((_cpu() - before) / seconds, 2),
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        round((cpu_seconds() - before) / seconds, 2),
+        peak_megabytes(),
         sorted(lags)[len(lags) // 2],
     )
 
@@ -103,11 +103,6 @@ def workspace_in(directory: Path) -> Path:
     if os.geteuid() == 0:
         os.chown(workspace, 65532, 65532)
     return workspace
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

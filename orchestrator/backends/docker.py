@@ -14,6 +14,7 @@ from orchestrator.backends.docker_engine import ANSWER_SECONDS, OLDEST_API, Engi
 from orchestrator.backends.docker_sandbox import DockerSandbox, removed
 from orchestrator.backends.ground import Ground, require_runtime, user_inside
 from orchestrator.backends.http import RefusalError
+from orchestrator.backends.removal import removed_after
 from orchestrator.backends.shielded import shielded
 from orchestrator.backends.turns import Turns
 from orchestrator.errors import BackendError, BackendUnavailableError, ImageNotFoundError, SandboxLostError
@@ -98,7 +99,7 @@ class DockerBackend:
             BackendError: it could not be started.
         """
         sandbox = DockerSandbox(self._engine, spec.name, self._line_bytes, self._note)
-        async with self._removed_after(sandbox):
+        async with removed_after(sandbox):
             async with self._starting.turn(urgent=spec.urgent):
                 # Cut off in the middle, a create would leave a container whose id nobody knows.
                 await shielded(self._create(sandbox, spec))
@@ -114,7 +115,7 @@ class DockerBackend:
             SandboxLostError: there is none of that name.
         """
         sandbox = DockerSandbox(self._engine, name, self._line_bytes, self._note, await self._find(name))
-        async with self._removed_after(sandbox):
+        async with removed_after(sandbox):
             yield sandbox
 
     async def prune(
@@ -147,18 +148,6 @@ class DockerBackend:
                 await removed(self._engine, container)
         except BackendError as error:
             failures.append(error)
-
-    @asynccontextmanager
-    async def _removed_after(self, sandbox: DockerSandbox) -> AsyncIterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            try:
-                await shielded(sandbox.remove())
-            except BackendError as left:
-                error.add_note(str(left))
-            raise
-        await shielded(sandbox.remove())
 
     async def _create(self, sandbox: DockerSandbox, spec: SandboxSpec) -> None:
         ground = await self.ground()

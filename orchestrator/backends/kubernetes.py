@@ -20,7 +20,8 @@ from orchestrator.backends.kubernetes_network import Network
 from orchestrator.backends.kubernetes_sandbox import REMOVAL_SECONDS, KubernetesSandbox
 from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.backends.kubernetes_state import has_ended
-from orchestrator.backends.kubernetes_watching import Note, Watching, selector
+from orchestrator.backends.kubernetes_watching import Note, Watching
+from orchestrator.backends.removal import remove_because, removed_after
 from orchestrator.backends.shielded import shielded
 from orchestrator.errors import BackendError, SandboxLostError
 from orchestrator.sandbox import Entrance, Sandbox, SandboxSpec
@@ -91,7 +92,8 @@ class KubernetesBackend:
             ConfigError: a directory of it is not on the claim.
             BackendError: the cluster does not take the Job.
         """
-        async with self._removed_after(await self._launched(spec)) as sandbox:
+        sandbox = await self._launched(spec)
+        async with removed_after(sandbox):
             yield sandbox
 
     @asynccontextmanager
@@ -110,7 +112,7 @@ class KubernetesBackend:
             self._setting.start_seconds,
         )
         sandbox.uid = job["metadata"]["uid"]
-        async with self._removed_after(sandbox):
+        async with removed_after(sandbox):
             yield sandbox
 
     async def prune(
@@ -121,9 +123,9 @@ class KubernetesBackend:
         Raises:
             BackendError: some could not be deleted, or still run; the others are.
         """
-        wanted = selector({naming.MANAGED_BY: naming.MANAGER, **labels})
+        wanted = {naming.MANAGED_BY: naming.MANAGER, **labels}
         async with self._api.asked("list the Jobs"):
-            found = await self._listed(kubernetes_api.jobs(self._setting.namespace), wanted)
+            found = await self._api.listed(kubernetes_api.jobs(self._setting.namespace), wanted)
         names = tuple(
             sorted(
                 str(job["metadata"]["name"])
@@ -157,13 +159,13 @@ class KubernetesBackend:
         except BackendError as error:
             failures.append(error)
 
-    async def _ended(self, wanted: str, names: tuple[str, ...]) -> None:
+    async def _ended(self, wanted: Mapping[str, str], names: tuple[str, ...]) -> None:
         """Wait until nothing of these Sandboxes runs."""
         clock = asyncio.get_running_loop().time
         until = clock() + REMOVAL_SECONDS
         while names:
             async with self._api.asked("list the Pods"):
-                pods = await self._listed(kubernetes_api.pods(self._setting.namespace), wanted)
+                pods = await self._api.listed(kubernetes_api.pods(self._setting.namespace), wanted)
             left = {pod["metadata"]["labels"].get(naming.SANDBOX) for pod in pods if not has_ended(pod)}
             if left.isdisjoint(names):
                 return
@@ -173,10 +175,6 @@ class KubernetesBackend:
                 )
                 raise BackendError(message)
             await asyncio.sleep(_LOOK_SECONDS)
-
-    async def _listed(self, path: str, wanted: str) -> list[Object]:
-        found: list[Object] = (await self._api.read(path, {"labelSelector": wanted}))["items"]
-        return found
 
     async def _launched(self, spec: SandboxSpec) -> KubernetesSandbox:
         watched = self._watching.of(spec.labels[naming.INSTANCE])
@@ -188,27 +186,12 @@ class KubernetesBackend:
         sandbox.uid = await self._created(spec, sandbox)
         return sandbox
 
-    @asynccontextmanager
-    async def _removed_after(self, sandbox: KubernetesSandbox) -> AsyncIterator[KubernetesSandbox]:
-        try:
-            yield sandbox
-        except BaseException as error:
-            try:
-                await shielded(sandbox.remove())
-            except BackendError as left:
-                error.add_note(str(left))
-            raise
-        await shielded(sandbox.remove())
-
     async def _created(self, spec: SandboxSpec, sandbox: KubernetesSandbox) -> str:
         """Create the Job; cut off in the middle, it is deleted again."""
         try:
             return await shielded(self._create(spec))
         except asyncio.CancelledError as error:
-            try:
-                await shielded(sandbox.remove())
-            except BackendError as left:
-                error.add_note(str(left))
+            await remove_because(error, sandbox)
             raise
 
     async def _create(self, spec: SandboxSpec) -> str:

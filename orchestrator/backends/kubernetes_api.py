@@ -29,6 +29,11 @@ Object = dict[str, Any]
 Path = str
 
 
+def selector(labels: Mapping[str, str]) -> str:
+    """Write a selector of what carries all `labels`."""
+    return ",".join(f"{name}={value}" for name, value in labels.items())
+
+
 def jobs(namespace: str, name: str = "") -> Path:
     """Where Jobs are, or one of them."""
     return _path("/apis/batch/v1", namespace, "jobs", name)
@@ -103,6 +108,12 @@ class Api:
     async def read(self, path: Path, query: Mapping[str, str] | None = None) -> Object:
         """Read an object or a list; asked again where that can help."""
         return await self._patiently("GET", path, query)
+
+    async def listed(self, path: Path, labels: Mapping[str, str]) -> list[Object]:
+        """List the objects of a kind that carry all `labels`."""
+        query = {"labelSelector": selector(labels)} if labels else None
+        found: list[Object] = (await self.read(path, query))["items"]
+        return found
 
     async def create(self, path: Path, body: Object, *, dry: bool = False) -> Object:
         """Create an object; `dry` only asks whether it would be."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.backends.kubernetes_setting import Owner
+from orchestrator.backends.naming import CONTROLLED_BY
 from orchestrator.errors import ConfigError
 
 Manifest = dict[str, Any]
@@ -97,7 +98,7 @@ def broker_service(name: str, labels: Mapping[str, str], ports: tuple[int, int],
         "spec": {
             "type": "ClusterIP",
             "ipFamilyPolicy": "PreferDualStack",
-            "selector": {"batch.kubernetes.io/controller-uid": owner.uid},
+            "selector": {CONTROLLED_BY: owner.uid},
             "ports": [{"name": what, "port": port, "targetPort": port, "protocol": "TCP"} for what, port in named],
         },
     }

@@ -8,7 +8,6 @@ from orchestrator.backends import kubernetes_api, naming
 from orchestrator.backends.http import RefusalError
 from orchestrator.backends.kubernetes_api import Api, Object
 from orchestrator.backends.kubernetes_coordinator import claim_manifest
-from orchestrator.backends.kubernetes_watching import selector
 from orchestrator.errors import BackendUnavailableError, ConfigError
 
 _RELEASE = "app.kubernetes.io/instance"
@@ -31,9 +30,8 @@ async def find_installation(api: Api, namespace: str, name: str | None) -> Insta
         BackendUnavailableError: there is none.
         ConfigError: there are several, or it is not what this command understands.
     """
-    wanted = selector({naming.PART: naming.INSTALLATION})
     async with api.asked(f"look for perstack-orch in the namespace {namespace}"):
-        found = (await api.read(kubernetes_api.config_maps(namespace), {"labelSelector": wanted}))["items"]
+        found = await api.listed(kubernetes_api.config_maps(namespace), {naming.PART: naming.INSTALLATION})
     named = [each for each in found if name is None or name in _names(each)]
     known = ", ".join(sorted(each["metadata"]["name"] for each in found))
     if not named:

@@ -12,7 +12,6 @@ from orchestrator.backends.kubernetes_manifest import network_policy, pod_labels
 from orchestrator.backends.kubernetes_policies import widening
 from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.backends.kubernetes_state import has_ended
-from orchestrator.backends.kubernetes_watching import selector
 from orchestrator.errors import BackendUnavailableError
 from orchestrator.sandbox import SandboxSpec
 
@@ -60,8 +59,7 @@ class Network:
 
     async def prune(self, labels: Mapping[str, str], spare: Callable[[Mapping[str, str]], bool]) -> None:
         """Delete policies that carry all `labels`, that `spare` does not keep, and of whose jobs nothing runs."""
-        ours = {"labelSelector": selector({naming.MANAGED_BY: naming.MANAGER, **labels})}
-        for policy in await self._listed(ours):
+        for policy in await self._listed({naming.MANAGED_BY: naming.MANAGER, **labels}):
             if not spare(policy["metadata"]["labels"]):
                 await self._delete(policy["metadata"]["name"], policy["metadata"]["labels"])
 
@@ -88,10 +86,9 @@ class Network:
                 await self.api.replace(kubernetes_api.policies(self.setting.namespace, name), ours)
         self._closed[name] = self._found[name] = ours
 
-    async def _listed(self, query: Mapping[str, str]) -> list[Object]:
+    async def _listed(self, labels: Mapping[str, str]) -> list[Object]:
         async with self.api.asked("list the NetworkPolicies"):
-            found: list[Object] = (await self.api.read(kubernetes_api.policies(self.setting.namespace), query))["items"]
-        return found
+            return await self.api.listed(kubernetes_api.policies(self.setting.namespace), labels)
 
     async def _supersede(self, name: str, ours: Object) -> bool:
         """Delete a policy of an earlier broker of the same job: of its errand, or of an orchestrator that is gone."""
@@ -114,10 +111,9 @@ class Network:
     async def _is_idle(self, labels: Mapping[str, str]) -> bool:
         """Whether nothing of a job runs, or may come to run: without its policy it would have a network."""
         wanted = {key: labels[key] for key in _OF_A_JOB if key in labels}
-        query = {"labelSelector": selector(wanted)}
         async with self.api.asked("list what is left of a job"):
-            jobs = (await self.api.read(kubernetes_api.jobs(self.setting.namespace), query))["items"]
-            pods = (await self.api.read(kubernetes_api.pods(self.setting.namespace), query))["items"]
+            jobs = await self.api.listed(kubernetes_api.jobs(self.setting.namespace), wanted)
+            pods = await self.api.listed(kubernetes_api.pods(self.setting.namespace), wanted)
         return not jobs and all(has_ended(pod) for pod in pods)
 
 

@@ -8,9 +8,10 @@ from orchestrator.backends.http import RefusalError
 from orchestrator.backends.kubernetes_api import Api, Object
 from orchestrator.backends.kubernetes_coordinator import CLAIM_VOLUME, broker_service
 from orchestrator.backends.kubernetes_setting import Owner
+from orchestrator.backends.naming import CONTROLLED_BY
 from orchestrator.errors import BackendUnavailableError
 
-_JOB_NAME, _JOB_UID = "batch.kubernetes.io/job-name", "batch.kubernetes.io/controller-uid"
+_JOB_NAME = "batch.kubernetes.io/job-name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,10 @@ async def find_own(api: Api, namespace: str, pod: str) -> Own:
         ),
         None,
     )
-    if claim is None or not {_JOB_NAME, _JOB_UID} <= labels.keys():
+    if claim is None or not {_JOB_NAME, CONTROLLED_BY} <= labels.keys():
         message = f"the Pod {pod} is no coordinator's: it has to be of a Job, with a volume {CLAIM_VOLUME!r} of a claim"
         raise BackendUnavailableError(message)
-    job = Owner(labels[_JOB_NAME], labels[_JOB_UID])
+    job = Owner(labels[_JOB_NAME], labels[CONTROLLED_BY])
     return Own(namespace, pod, found["metadata"]["uid"], job, claim, labels)
 
 

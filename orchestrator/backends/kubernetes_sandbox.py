@@ -170,8 +170,8 @@ class KubernetesSandbox:
         await asyncio.sleep(_LATE_SECONDS)
         path = kubernetes_api.pods(self._watched.namespace)
         async with self._watched.api.asked("list the Pods"):
-            found = await self._watched.api.read(path, {"labelSelector": f"{SANDBOX}={self._name}"})
-        if found["items"]:
+            found = await self._watched.api.listed(path, {SANDBOX: self._name})
+        if found:
             await self._watched.pods.until(self._name, lambda _: bool(self._watched.pods.last(self._name)))
 
     async def _logging(self) -> Object | None:

@@ -1,11 +1,11 @@
 """One watch of Jobs and one of Pods for each instance whose Sandboxes are held here."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.backends import kubernetes_api, naming
-from orchestrator.backends.kubernetes_api import Api
+from orchestrator.backends.kubernetes_api import Api, selector
 from orchestrator.backends.kubernetes_mirror import Mirror
 from orchestrator.backends.kubernetes_warnings import Warnings
 
@@ -62,8 +62,3 @@ class Watching:
             task.cancel()
         if self._keeping:
             await asyncio.wait(self._keeping)
-
-
-def selector(labels: Mapping[str, str]) -> str:
-    """Write a selector of what carries all `labels`."""
-    return ",".join(f"{name}={value}" for name, value in labels.items())

@@ -15,6 +15,8 @@ DEADLINE = "perstack.ai/deadline"
 ERRAND = "perstack.ai/errand"
 CLAIM = "perstack.ai/claim"
 PART = "perstack.ai/part"
+CONTROLLED_BY = "batch.kubernetes.io/controller-uid"
+"""The cluster's own label of a Job's Pods: the uid of their Job."""
 USER = "perstack.ai/user"
 """An annotation of a claim: whose it is."""
 

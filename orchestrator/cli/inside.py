@@ -13,12 +13,10 @@ from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
 from orchestrator.cli.run import IN_CONTAINER, NO_ISOLATION
-from orchestrator.cli.signals import stoppable
+from orchestrator.cli.signals import NOBODY_READS, stoppable
 from orchestrator.errors import BackendError
 from orchestrator.plan import Job
 from orchestrator.shell import Listener, Wish, run_shell
-
-_SIGPIPE = 141
 
 
 def shell(options: RunOptions, skill_name: str | None, command: tuple[str, ...], environ: Mapping[str, str]) -> int:
@@ -55,7 +53,7 @@ async def _work(options: RunOptions, job: Job, wish: Wish, console: Console, env
     if console.code is None and not console.unread:
         message = "the Sandbox of the shell ended before the shell did"
         raise BackendError(message)
-    return _SIGPIPE if console.code is None else console.code
+    return NOBODY_READS if console.code is None else console.code
 
 
 def _told(access: Access) -> str:

@@ -17,7 +17,7 @@ from orchestrator.cli.hurry import hurrying
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
-from orchestrator.cli.signals import stoppable
+from orchestrator.cli.signals import NOBODY_READS, stoppable
 from orchestrator.cli.stdout import Stdout
 from orchestrator.cli.terminal import Terminal
 from orchestrator.continuation import GoOn
@@ -42,7 +42,6 @@ EXIT_CODES = {
     JobStatus.STOPPED_BY_INTERACTIVE_TOOL: 4,
 }
 
-_SIGPIPE = 141
 NO_ISOLATION = "--backend process gives no isolation: Experts run as processes with your files and network"
 EVENTS_HERE = "events follow, one a line; > FILE keeps them apart, and perstack-orch start is made for reading along"
 IN_CONTAINER = "the container around this is the sandbox: Experts and their delegates are processes in it"
@@ -128,7 +127,7 @@ async def _work(
             return None, stop.exit_code
         except BrokenPipeError:
             report.say("nobody reads stdout any more, so the job was stopped")
-            return None, _SIGPIPE
+            return None, NOBODY_READS
         report.finish(outcome)
     return outcome, exit_code(outcome)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SIGNALLED = 128
+NOBODY_READS = _SIGNALLED + signal.SIGPIPE
+"""The exit code of a command whose reader went away."""
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from orchestrator.cli.again import again
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.render import plain
 from orchestrator.cli.run import advice, report_of
-from orchestrator.cli.signals import stoppable
+from orchestrator.cli.signals import NOBODY_READS, stoppable
 from orchestrator.cli.stdout import Stdout
 from orchestrator.coordination.following import Following
 from orchestrator.coordination.messages import Began, Ended, Remark
@@ -22,8 +22,6 @@ from orchestrator.store import Recorded
 if TYPE_CHECKING:
     from orchestrator.cli.log import Log
     from orchestrator.cli.terminal import Terminal
-
-_SIGPIPE = 141
 
 
 @dataclass(slots=True)
@@ -76,7 +74,7 @@ class Watching:
                 return stop.exit_code
             except BrokenPipeError:
                 report.say(f"nobody reads stdout any more; {self._goes_on()}")
-                return _SIGPIPE
+                return NOBODY_READS
         return self._conclude(ended, report)
 
     async def _show(self, following: Following, stdout: Stdout, report: "Terminal | Log") -> Ended:

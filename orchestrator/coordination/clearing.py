@@ -7,7 +7,6 @@ from orchestrator.backends import kubernetes_api, naming
 from orchestrator.backends.kubernetes_api import Object
 from orchestrator.backends.kubernetes_setting import Owner
 from orchestrator.backends.kubernetes_state import has_ended, has_failed
-from orchestrator.backends.kubernetes_watching import selector
 from orchestrator.coordination.submission import Place, owner_of
 from orchestrator.errors import BackendError
 
@@ -75,17 +74,13 @@ async def _runs(place: Place, owner: Owner) -> bool:
 
 
 async def _pods(place: Place, owner: Owner) -> list[Object]:
-    query = {"labelSelector": f"batch.kubernetes.io/controller-uid={owner.uid}"}
     async with place.api.asked("list the Pods"):
-        found: list[Object] = (await place.api.read(kubernetes_api.pods(place.namespace), query))["items"]
-    return found
+        return await place.api.listed(kubernetes_api.pods(place.namespace), {naming.CONTROLLED_BY: owner.uid})
 
 
 async def _jobs(place: Place, labels: Mapping[str, str]) -> list[Object]:
     async with place.api.asked("list the Jobs"):
-        query = {"labelSelector": selector(labels)}
-        found: list[Object] = (await place.api.read(kubernetes_api.jobs(place.namespace), query))["items"]
-    return found
+        return await place.api.listed(kubernetes_api.jobs(place.namespace), labels)
 
 
 def _is_owned(job: Object, uids: set[str]) -> bool:

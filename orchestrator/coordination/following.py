@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from orchestrator.backends import kubernetes_api
+from orchestrator.backends import kubernetes_api, naming
 from orchestrator.backends.http import BrokenError, RefusalError
 from orchestrator.backends.kubernetes_api import ANSWER_SECONDS, Object, refused
 from orchestrator.backends.kubernetes_setting import Owner
@@ -97,8 +97,7 @@ class Following:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
         # One that is being cancelled outlives its Job for a while.
-        query = {"labelSelector": f"batch.kubernetes.io/controller-uid={self.coordinator.uid}"}
-        pods = (await api.read(kubernetes_api.pods(namespace), query))["items"]
+        pods = await api.listed(kubernetes_api.pods(namespace), {naming.CONTROLLED_BY: self.coordinator.uid})
         return job, sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
     async def _source(self, job: Object | None, pods: list[Object]) -> AsyncGenerator[Told]:

@@ -7,9 +7,10 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
 from orchestrator.backends import kubernetes_api, naming
 from orchestrator.backends.http import BrokenError
-from orchestrator.backends.kubernetes_api import ANSWER_SECONDS, Object
+from orchestrator.backends.kubernetes_api import ANSWER_SECONDS
 from orchestrator.backends.kubernetes_coordinator import reader_job
 from orchestrator.backends.kubernetes_forward import forwarded
+from orchestrator.backends.kubernetes_setting import Owner
 from orchestrator.backends.kubernetes_state import Hope, container_state, has_ended, waiting
 from orchestrator.backends.shielded import shielded
 from orchestrator.coordination.messages import BEAT_SECONDS, PORT, Ended, Follow, Message, read_message
@@ -89,7 +90,7 @@ async def reader(place: Place, job_id: str, start_seconds: float) -> AsyncIterat
     try:
         try:
             async with asyncio.timeout(start_seconds):
-                pod = await _running(place, name)
+                pod = await _running(place, owner)
         except TimeoutError as error:
             message = f"what reads the records, the Job {name}, did not start within {start_seconds:.0f} s"
             raise BackendError(message) from error
@@ -100,12 +101,12 @@ async def reader(place: Place, job_id: str, start_seconds: float) -> AsyncIterat
             await shielded(place.delete(owner))
 
 
-async def _running(place: Place, name: str) -> str:
+async def _running(place: Place, owner: Owner) -> str:
     api, namespace = place.api, place.namespace
-    query = {"labelSelector": f"batch.kubernetes.io/job-name={name}"}
+    its_own = {naming.CONTROLLED_BY: owner.uid}
     while True:
         async with api.asked("list the Pods"):
-            pods: list[Object] = (await api.read(kubernetes_api.pods(namespace), query))["items"]
+            pods = await api.listed(kubernetes_api.pods(namespace), its_own)
         for pod in pods:
             if "running" in container_state(pod):
                 return str(pod["metadata"]["name"])

@@ -13,7 +13,6 @@ from orchestrator.backends.kubernetes_coordinator import coordinator_job, job_se
 from orchestrator.backends.kubernetes_installation import Installation, user_s_claim
 from orchestrator.backends.kubernetes_setting import Owner
 from orchestrator.backends.kubernetes_state import container_state, has_failed
-from orchestrator.backends.kubernetes_watching import selector
 from orchestrator.backends.shielded import shielded
 from orchestrator.coordination.messages import FINAL
 from orchestrator.errors import ConfigError
@@ -120,8 +119,7 @@ class Place:
         """
         labels = {naming.MANAGED_BY: naming.MANAGER, naming.PART: naming.COORDINATOR} | naming.claim_labels(self.claim)
         async with self.api.asked("list the Jobs"):
-            query = {"labelSelector": selector(labels)}
-            found = (await self.api.read(kubernetes_api.jobs(self.namespace), query))["items"]
+            found = await self.api.listed(kubernetes_api.jobs(self.namespace), labels)
         return sorted((job for job in found if _is_of(job, job_id)), key=_age)
 
     async def _over(self, job: Object, job_id: str) -> None:
@@ -132,10 +130,10 @@ class Place:
         """
         clock = asyncio.get_running_loop().time
         until = clock() + _ENDING_SECONDS
-        query = {"labelSelector": f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"}
+        its_own = {naming.CONTROLLED_BY: job["metadata"]["uid"]}
         while not has_failed(job):
             async with self.api.asked("list the Pods"):
-                pods = (await self.api.read(kubernetes_api.pods(self.namespace), query))["items"]
+                pods = await self.api.listed(kubernetes_api.pods(self.namespace), its_own)
             if any(container_state(pod).get("terminated", {}).get("exitCode") in FINAL for pod in pods):
                 return
             if clock() > until:
