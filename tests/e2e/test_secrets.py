@@ -1,23 +1,20 @@
 """Whose secrets are whose: a delegate gets none of its coordinator's, and a skill's last words do not tell its own."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from orchestrator.wire.state_event import ResolveToolResults
+from tests.support.keyed import FROM_FILE, keyed
 from tests.support.project import PYTHON, Project, ask, say, use
 
-TOOLS = Path(__file__).parents[1] / "support" / "mcp_servers" / "tools.py"
 FROM_ENVIRONMENT = {
     "ANTHROPIC_API_KEY": "canary-provider-key-11",
     "SKILL_KEY": "canary-skill-key-22",
     "OWN_NOTE": "canary-own-note-33",
     "UNRELATED_PASSWORD": "canary-unrelated-44",
 }
-FROM_FILE = {"FILE_KEY": "canary-file-key-55"}
 QUERY = "canary query of a user"
 
 
@@ -35,27 +32,7 @@ def _project(directory: Path, backend: str) -> Project:
             say("done too"),
         ],
     }
-    made = Project(directory, backend)
-    made.workspace.mkdir(parents=True)
-    shutil.copy(TOOLS, made.workspace)
-    if os.geteuid() == 0:
-        os.chown(made.workspace, 65532, 65532)
-    script = "/workspace/tools.py" if backend != "process" else str(made.workspace / "tools.py")
-    toml = f"""
-[experts.one]
-instruction = "Do."
-delegates = ["two"]
-[experts.one.skills.kit]
-type = "mcpStdioSkill"
-command = {json.dumps(PYTHON[backend])}
-args = ["-I", {json.dumps(script)}]
-requiredEnv = ["SKILL_KEY", "FILE_KEY"]
-[experts.two]
-instruction = "Do."
-"""
-    Project.make(directory, backend, toml, replies)
-    (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in FROM_FILE.items()))
-    return made
+    return keyed(directory, backend, replies)
 
 
 @pytest.mark.everywhere

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-import shutil
 import subprocess
 import urllib.parse
 from pathlib import Path
@@ -11,17 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.support import engine
-from tests.support.project import PYTHON, Project, ask, ended, say, use
+from tests.support.keyed import FROM_FILE, keyed
+from tests.support.project import Project, ask, ended, say, use
 from tests.support.watch import Seen, watching
 
-TOOLS = Path(__file__).parents[2] / "support" / "mcp_servers" / "tools.py"
 FROM_ENVIRONMENT = {
     "ANTHROPIC_API_KEY": "canary-provider-key-11",
     "SKILL_KEY": 'canary-skill"key\\22',
     "OWN_NOTE": "canary-own-note?33",
     "UNRELATED_PASSWORD": "canary-unrelated-44",
 }
-FROM_FILE = {"FILE_KEY": "canary-file-key-55"}
 SECRETS = FROM_ENVIRONMENT | FROM_FILE
 QUERY = "canary query of a user"
 SHOW = 'env; env | base64 -w0; echo; echo "$OWN_NOTE" | base64; env >&2'
@@ -48,27 +45,7 @@ def _project(directory: Path, backend: str) -> Project:
         "one": [use(("environ", {})), use(show), use(("fail", {})), use(ask("two", "go on")), say("done")],
         "two": [use(show), say("done too")],
     }
-    made = Project(directory, backend)
-    made.workspace.mkdir(parents=True)
-    shutil.copy(TOOLS, made.workspace)
-    if os.geteuid() == 0:
-        os.chown(made.workspace, 65532, 65532)
-    script = "/workspace/tools.py" if backend != "process" else str(made.workspace / "tools.py")
-    toml = f"""
-[experts.one]
-instruction = "Do."
-delegates = ["two"]
-[experts.one.skills.kit]
-type = "mcpStdioSkill"
-command = {json.dumps(PYTHON[backend])}
-args = ["-I", {json.dumps(script)}]
-requiredEnv = ["SKILL_KEY", "FILE_KEY"]
-[experts.two]
-instruction = "Do."
-"""
-    Project.make(directory, backend, toml, replies)
-    (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in FROM_FILE.items()))
-    return made
+    return keyed(directory, backend, replies)
 
 
 def _misplaced(seen: Seen) -> list[tuple[bytes, list[str]]]:

@@ -1,0 +1,38 @@
+"""A project whose skill has keys, one of them from an env file, and a delegate that has no right to any."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support.project import PYTHON, Project
+
+FROM_FILE = {"FILE_KEY": "canary-file-key-55"}
+_TOOLS = Path(__file__).parent / "mcp_servers" / "tools.py"
+
+
+def keyed(directory: Path, backend: str, replies: Mapping[str, Sequence[Mapping[str, Any]]]) -> Project:
+    """Write it; `replies` are of its Experts `one`, which has the skill `kit`, and `two`."""
+    made = Project(directory, backend)
+    made.workspace.mkdir(parents=True)
+    shutil.copy(_TOOLS, made.workspace)
+    if os.geteuid() == 0:
+        os.chown(made.workspace, 65532, 65532)
+    script = "/workspace/tools.py" if backend != "process" else str(made.workspace / "tools.py")
+    toml = f"""
+[experts.one]
+instruction = "Do."
+delegates = ["two"]
+[experts.one.skills.kit]
+type = "mcpStdioSkill"
+command = {json.dumps(PYTHON[backend])}
+args = ["-I", {json.dumps(script)}]
+requiredEnv = ["SKILL_KEY", "FILE_KEY"]
+[experts.two]
+instruction = "Do."
+"""
+    Project.make(directory, backend, toml, replies)
+    (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in FROM_FILE.items()))
+    return made
