@@ -1,8 +1,9 @@
-"""How to go on with a job: the command that a person can copy."""
+"""Commands as they are typed: how to go on with a job, which a person can copy."""
 
 import dataclasses
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typer.models import OptionInfo
@@ -18,19 +19,26 @@ def again(options: RunOptions, environ: Mapping[str, str], *command: str) -> str
     What `environ` says, or `command` itself, is not said again.
     """
     verb, *rest = command
-    words = (word for flag, value in _given(options, environ) if flag not in rest for word in _words(flag, value))
+    words = typed(options, _OF_ONE_TURN, environ, rest)
     return shlex.join(["perstack-orch", verb, *words, *rest])
 
 
-def _given(options: RunOptions, environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-    hints = get_type_hints(RunOptions, include_extras=True)
-    for field in dataclasses.fields(RunOptions):
+def typed(
+    options: Any, without: Collection[str], environ: Mapping[str, str] = MappingProxyType({}), said: Sequence[str] = ()
+) -> Iterator[str]:
+    """Write options as they are typed, but for the fields `without` and flags that are `said` already.
+
+    `options` is a dataclass of them, as for `with_options`. What `environ` says is not said again.
+    """
+    hints = get_type_hints(type(options), include_extras=True)
+    for field in dataclasses.fields(options):
         value, hint = getattr(options, field.name), hints[field.name]
-        if value == field.default or field.name in _OF_ONE_TURN or get_origin(hint) is not Annotated:
+        if value == field.default or field.name in without or get_origin(hint) is not Annotated:
             continue
         option = next(each for each in get_args(hint) if isinstance(each, OptionInfo))
-        if not (isinstance(option.envvar, str) and environ.get(option.envvar)):
-            yield _flag(field.name, option), value
+        flag = _flag(field.name, option)
+        if flag not in said and not (isinstance(option.envvar, str) and environ.get(option.envvar)):
+            yield from _words(flag, value)
 
 
 def _flag(name: str, option: OptionInfo) -> str:

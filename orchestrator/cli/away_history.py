@@ -1,7 +1,6 @@
 """`log` and `record` of jobs that a cluster worked: the same commands, beside the records."""
 
 import asyncio
-import dataclasses
 import sys
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.backends.http import BrokenError, RefusalError
+from orchestrator.cli.again import typed
 from orchestrator.cli.history import LogOptions
 from orchestrator.cli.place import opened_place
 from orchestrator.cli.render import plain
@@ -27,7 +27,7 @@ def show_away(options: LogOptions, environ: Mapping[str, str]) -> int:
     Raises:
         OrchestratorError: the records cannot be read there.
     """
-    return _away(options, ("log", *_typed(options)), sys.stdout.buffer, environ)
+    return _away(options, ("log", *typed(options, _HERE)), sys.stdout.buffer, environ)
 
 
 def record_away(options: LogOptions, job_id: str, output: str | None, environ: Mapping[str, str]) -> int:
@@ -44,16 +44,6 @@ def record_away(options: LogOptions, job_id: str, output: str | None, environ: M
     except OSError as error:
         message = f"the script cannot be written to {output}: {error.strerror}; name another --output"
         raise ConfigError(message) from error
-
-
-def _typed(options: LogOptions) -> list[str]:
-    """Write the options as they were typed."""
-    words: list[str] = []
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if field.name not in _HERE and value != field.default:
-            words += [f"--{field.name}"] if value is True else [f"--{field.name}", str(value)]
-    return words
 
 
 def _away(options: LogOptions, command: tuple[str, ...], output: BinaryIO, environ: Mapping[str, str]) -> int:
