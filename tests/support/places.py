@@ -38,8 +38,12 @@ class Place:
 
     @property
     def linger(self) -> str:
-        """What a program does last so that all it wrote is in the log: engines may lose a tail (containerd#7289)."""
-        return "import sys, time; sys.stdout.flush(); time.sleep(1)" if self.kind == "kubernetes" else ""
+        """What a program does last so that all it wrote is in the log.
+
+        Engines may lose a tail: containerd#7289, and Docker where what follows a log wakes to the container's end
+        before it has read what was written (moby#43860).
+        """
+        return "" if self.kind == "process" else "import sys, time; sys.stdout.flush(); time.sleep(1)"
 
     def inside(self, spec: SandboxSpec) -> tuple[Path, Path]:
         """Where a Sandbox sees its workspace and its state directory."""
