@@ -1,5 +1,4 @@
-# Sourced by dev/cluster and dev/kwok: processes that outlive the terminal. $state is the directory of the cluster they
-# belong to, with run/NAME.pid ("pid start-time", because a pid alone may belong to somebody else by now) and log/NAME.log.
+# Sourced by dev/engine, dev/cluster and dev/kwok: processes that outlive the terminal. $state is the directory they belong to, with run/NAME.pid ("pid start-time", because a pid alone may belong to somebody else by now) and log/NAME.log.
 
 # When a process began, in ticks since the machine did; nothing if it is gone, or dead and not yet collected.
 born() {
@@ -26,28 +25,34 @@ start() {
   disown $!
 }
 
-# stop NAME [SIGNAL]: returns when it is gone; what does not go within two seconds is killed.
+# stop NAME [SIGNAL [SECONDS]]: returns when it is gone; what does not go within them (2) is killed.
 stop() {
-  local pid waited=0
+  local pid waited=0 patience=${3:-2}
   running "$1" || return 0
   read -r pid _ <"$state/run/$1.pid"
   kill -s "${2:-KILL}" "$pid" 2>/dev/null || true
   while running "$1"; do
-    [ $((waited += 1)) != 40 ] || kill -s KILL "$pid" 2>/dev/null || true
+    [ $((waited += 1)) != $((patience * 20)) ] || kill -s KILL "$pid" 2>/dev/null || true
     sleep 0.05
   done
   rm -f "$state/run/$1.pid"
 }
 
-# await NAME COMMAND...: until the command succeeds. A process that died meanwhile is told of at once.
-await() {
+# appears NAME COMMAND...: whether the command succeeds within a minute. A process that died meanwhile ends the waiting.
+appears() {
   local name=$1 until=$((SECONDS + 60))
   shift
   while [ "$SECONDS" -lt "$until" ]; do
     "$@" >/dev/null 2>&1 && return
-    running "$name" || break
+    running "$name" || return
     sleep 0.1
   done
-  tail -n 5 "$state/log/$name.log" >&2
-  give_up "$name does not start: the lines above are the end of $state/log/$name.log"
+  return 1
+}
+
+# await NAME COMMAND...: until the command succeeds; gives up with what the process said last.
+await() {
+  appears "$@" && return
+  tail -n 5 "$state/log/$1.log" >&2
+  give_up "$1 does not start: the lines above are the end of $state/log/$1.log"
 }
