@@ -16,10 +16,14 @@ from typing import Any
 
 from bench.measure import Figures, interleave, table
 from bench.section import Section, Target
-from orchestrator.backends import kubernetes_api
+from orchestrator.backends import kubernetes_api, naming
 from orchestrator.backends.http import RefusalError
 from orchestrator.backends.kubernetes_access import find_access
 from orchestrator.backends.kubernetes_api import Api
+from orchestrator.backends.kubernetes_manifest import kube_job
+from orchestrator.backends.kubernetes_setting import ClusterSetting
+from orchestrator.cli.cluster import pod_setting_of
+from orchestrator.sandbox import BrokerAddress, SandboxSpec, User
 from tests.support import cluster
 from tests.support.cluster import Claim
 
@@ -31,6 +35,9 @@ HOPS = 12
 _LOOK_SECONDS = 0.01
 _MODEL_MS = 2500
 """How long a model call lasts while hops are measured: long enough for a Pod to be warm."""
+
+_BARE_SECONDS = 60
+_NOWHERE = BrokerAddress(("127.0.0.1",), 1, 1, "")
 
 ONE = '[provider]\nproviderName = "scripted"\n[experts.one]\ninstruction = "Do it."\n'
 TEAM = """[provider]
@@ -61,8 +68,8 @@ def kubernetes(directory: Path, rounds: int) -> Section:
     hops, writes = delegations(project, claim)
     p50, p95 = hops.percentile(0.5), hops.percentile(0.95)
     text = (
-        f"{table(figures, BARE)}\n\nThe bare Job has the same image and volumes, in the same cluster of one node, and "
-        "is made by `kubectl` as the Run is by our command. A Run waits until the NetworkPolicy is in force for its "
+        f"{table(figures, BARE)}\n\nThe bare Job is that of a Sandbox, image, volumes and limits, with a program that prints "
+        "one line; it is made by `kubectl` as the Run is by our command. A Run waits until the NetworkPolicy is in force for its "
         f"Pod: what it takes less without waiting is the network's latency.\n\nHops to a delegate whose "
         f"Pod is warm, over TLS: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms "
         f"({len(hops.seconds)} hops). Writes to the API for each Run, from the API server's audit log: {writes:.1f}."
@@ -133,15 +140,22 @@ async def _tells(api: Api, namespace: str, pod: str) -> bool:
 
 
 def bare_job(claim: Claim) -> tuple[str, dict[str, Any]]:
-    """Name and describe a Job that prints one line."""
-    name = f"bare-{os.urandom(4).hex()}"
-    made = cluster.template(
-        "print('hello')", spec={"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim.name}}]}
+    """Name and describe a Sandbox's Job that prints one line instead of waiting for a Run."""
+    name, now = f"bare-{os.urandom(4).hex()}", int(time.time())
+    pod = pod_setting_of(cluster.environment(claim)["PERSTACK_POD_SETTING"], Path.cwd())
+    setting = ClusterSetting(cluster.shared_namespace(), claim, _NOWHERE.hosts, pod=pod)
+    spec = SandboxSpec(
+        name=name,
+        image=cluster.runtime_image(),
+        workspace=claim.root / "ws",
+        state=claim.root / "bare",
+        user=User(65532, 65532),
+        deadline=now + _BARE_SECONDS,
+        labels=naming.labels(name, sandbox=name, instance=name, deadline=now + _BARE_SECONDS),
+        broker=_NOWHERE,
     )
-    container = made["spec"]["containers"][0]
-    container["volumeMounts"] = [{"name": "v", "mountPath": "/workspace", "subPath": "ws"}]
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}}
-    return name, job | {"spec": {"backoffLimit": 0, "template": made}}
+    spec.state.mkdir(exist_ok=True)
+    return name, kube_job(spec, setting, now, ("/opt/perstack/bin/python", "-I", "-c", "print('hello')"))
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -19,8 +19,9 @@ from orchestrator.wire.event import Event, TerminalEvent
 from orchestrator.wire.line import decode, encode
 
 _LISTENING_SECONDS = 0.5
-_DEAF_SECONDS = 0.05
-"""How long an event may stand in the spool alone: while stdout works, and where nothing comes from it, or not yet."""
+_DEAF_SECONDS = (0.005, 0.01, 0.02, 0.05)
+"""How long an event may stand in the spool alone: while stdout works, and where nothing comes from it, or not yet: the
+first events of a Sandbox come before its log can be followed, and longer waits are for those that say little."""
 
 _WAITING = 64
 """Lines that wait for whoever takes the events; then stdout waits too."""
@@ -100,6 +101,7 @@ class Collector:
         self._arrived: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
         self._ready: deque[Collected] = deque()
         self._deaf = True
+        self._vain = 0
         self._stopped = False
         self._over = False
         self.gone: Exit | None = None
@@ -144,13 +146,15 @@ class Collector:
             self._ready.append(collected)
         elif line is None or self._sequence.gap:
             self._ready.extend(drain(self._spool, self._sequence))
+            self._vain = 0 if self._ready else self._vain + 1
 
     async def _next_line(self) -> bytes | None:
         """Wait for a line; None says that it is time to look into the spool."""
         if not self._arrived.empty():
             return self._arrived.get_nowait()
+        deaf = _DEAF_SECONDS[min(self._vain, len(_DEAF_SECONDS) - 1)]
         try:
-            async with asyncio.timeout(_DEAF_SECONDS if self._deaf else _LISTENING_SECONDS):
+            async with asyncio.timeout(deaf if self._deaf else _LISTENING_SECONDS):
                 return await self._arrived.get()
         except TimeoutError:
             return None

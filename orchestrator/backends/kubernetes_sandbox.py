@@ -25,7 +25,10 @@ from orchestrator.errors import BackendError, ImageNotFoundError, SandboxLostErr
 from orchestrator.sandbox import Exit, Reason
 
 REMOVAL_SECONDS = GRACE_SECONDS + 30.0
-"""How long a Pod may take to end after its Job was deleted, before it is told that it may still be there."""
+"""How long a Pod may take to end after it was deleted, before it is told that it may still be there."""
+
+_COLLECTION_SECONDS = 120.0
+"""How long the cluster's garbage collector may take from a Job to its Pod, of which it may have thousands to delete."""
 
 AWAY_SECONDS = 600.0
 """How long an API server may be away before its Sandboxes count as lost; they work on meanwhile."""
@@ -144,13 +147,15 @@ class KubernetesSandbox:
         async with watched.api.asked(f"delete the Job {self._name}"):
             await watched.api.delete(kubernetes_api.jobs(watched.namespace, self._name), self.uid)
         try:
-            async with asyncio.timeout(REMOVAL_SECONDS):
+            async with asyncio.timeout(_COLLECTION_SECONDS):
                 await self._sees_a_late_pod()
+                await watched.pods.until(self._name, lambda pod: pod is None or has_ended(pod) or is_leaving(pod))
+            async with asyncio.timeout(REMOVAL_SECONDS):
                 await watched.pods.until(self._name, lambda pod: pod is None or has_ended(pod))
         except TimeoutError as error:
             message = (
-                f"the Pod of the Sandbox {self._name} may still run: its node said nothing for {REMOVAL_SECONDS:.0f} s"
-                f": see `kubectl get pods -l perstack.ai/sandbox={self._name}`"
+                f"the Pod of the Sandbox {self._name} may still run: its Job was deleted, and the cluster does not say that"
+                f" it ended: see `kubectl get pods -l perstack.ai/sandbox={self._name}`"
             )
             raise BackendError(message) from error
         finally:
