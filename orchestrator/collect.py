@@ -20,8 +20,8 @@ from orchestrator.wire.line import decode, encode
 
 _LISTENING_SECONDS = 0.5
 _DEAF_SECONDS = (0.005, 0.01, 0.02, 0.05)
-"""How long an event may stand in the spool alone: while stdout works, and where nothing comes from it, or not yet: the
-first events of a Sandbox come before its log can be followed, and longer waits are for those that say little."""
+"""Seconds until the spool is looked at while stdout tells events; and while nothing comes from it, longer from one look in
+vain to the next: a log cannot be followed yet when a Sandbox tells its first events."""
 
 _WAITING = 64
 """Lines that wait for whoever takes the events; then stdout waits too."""

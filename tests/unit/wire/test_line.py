@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import WireError
 from orchestrator.wire.any_event import AnyEvent
+from orchestrator.wire.checkpoint import CheckpointHead, ExpertId, Status, Step
 from orchestrator.wire.event import PlatformEvent, StateEvent, StreamingEvent
 from orchestrator.wire.frozen import tag_of
 from orchestrator.wire.line import LINE_BYTES, decode, encode
-from orchestrator.wire.message import TextPart, ToolResult
+from orchestrator.wire.message import ImageInlinePart, TextPart, ToolCall, ToolMessage, ToolResult, ToolResultPart
 from orchestrator.wire.run import EventDetail
-from orchestrator.wire.state_event import ResolveToolResults, StartGeneration
+from orchestrator.wire.state_event import ContinueToNextStep, ResolveToolResults, StartGeneration
+from orchestrator.wire.usage import Usage
 
 GOLDEN = Path(__file__).parent / "golden" / "events.jsonl"
 BOUND = LINE_BYTES[EventDetail.DEFAULT]
@@ -50,7 +52,7 @@ def test_golden_file_has_every_type_once() -> None:
 @pytest.mark.parametrize("line", GOLDEN.read_text().splitlines(), ids=lambda line: json.loads(line)["type"])
 def test_golden_lines_survive_reading_and_writing(line: str) -> None:
     """What Perstack would write is read whole and written back with the same keys and values."""
-    written = json.loads(encode(decode(line)))
+    written = json.loads(encode(decode(line), EventDetail.FULL))
     assert written == json.loads(line)
 
 
@@ -99,13 +101,64 @@ def test_full_detail_cuts_nothing() -> None:
     assert decode(encode(_result("a" * 2 * BOUND), EventDetail.FULL)) == _result("a" * 2 * BOUND)
 
 
-def test_an_event_of_many_small_values_keeps_its_head() -> None:
-    """Where cutting text does not help, the line still says which event it was."""
-    results = _result("").tool_results * 2000
-    line = encode(_result("").with_(tool_results=results))
+def _step(results: int, parts: int, args: object) -> ContinueToNextStep:
+    """Tell a step of so many results, of so many parts each, whose calls have these arguments."""
+    (result,) = _result("said").tool_results
+    answers = (result.with_(result=result.result * parts),) * results
+    asked = (ToolCall(id="c", skill_name="s", tool_name="t", args={"given": args}),) * results
+    head = CheckpointHead(
+        id="h", job_id="j", run_id="r", status=Status.PROCEEDING, step_number=1, usage=Usage(),
+        expert=ExpertId(key="x", name="x", version="1"), pending_tool_calls=asked, metadata={"todos": args},
+    )  # fmt: skip
+    message = ToolMessage(
+        id="m",
+        contents=tuple(
+            ToolResultPart(id="p", tool_call_id="c", tool_name="t", contents=each.result) for each in answers
+        ),
+    )
+    step = Step(
+        step_number=1, started_at=1, new_messages=(message,) * min(results, 9), tool_calls=asked, tool_results=answers,
+        pending_tool_calls=asked, partial_tool_results=answers,
+    )  # fmt: skip
+    return ContinueToNextStep(
+        id="e", timestamp=1, job_id="j", run_id="r", attempt=1, seq=7, expert_key="x", step_number=1,
+        checkpoint=head, step=step, next_checkpoint=head,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("results", "parts", "args"),
+    [
+        (1, 500, "few"),
+        (2000, 1, "few"),
+        (30, 60, "few"),
+        (1, 1, list(range(40_000))),
+        (3, 9, {f"{'key' * 50}{number}": number for number in range(4000)}),
+        (1, 1, [[[{"todo": "x"}] * 30] * 30] * 30),
+    ],
+)
+def test_an_event_of_many_small_values_stays_an_event(results: int, parts: int, args: object) -> None:
+    """Where it does not help to cut text, values are left out: who reads it misses neither it nor what follows."""
+    event = _step(results, parts, args)
+    line = encode(event)
     assert len(line) <= BOUND
-    assert json.loads(line)["type"] == "resolveToolResults"
+    read = decode(line)
+    assert isinstance(read, ContinueToNextStep)
+    assert (read.id, read.seq, read.next_checkpoint.id) == ("e", 7, "h")
     assert json.loads(line)["cut"] > BOUND
+    assert decode(encode(event, EventDetail.FULL)) == event
+
+
+def test_bytes_of_files_are_not_in_lines() -> None:
+    """However few they are; text that only looks like them stays."""
+    text = TextPart(id="p", text='"encodedData":"YWJj"')
+    image = ImageInlinePart(id="i", encoded_data="YWJj" * 5, mime_type="image/png")
+    (result,) = _result("").tool_results
+    event = _result("").with_(tool_results=(result.with_(result=(image, text)),))
+    read = decode(encode(event))
+    assert isinstance(read, ResolveToolResults)
+    assert read.tool_results[0].result == (image.with_(encoded_data="[cut: 20 characters in all]"), text)
+    assert decode(encode(event, EventDetail.FULL)) == event
 
 
 def test_absent_fields_are_left_out() -> None:
