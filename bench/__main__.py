@@ -28,6 +28,7 @@ from bench.together import together
 from bench.waiting import waiting
 from tests.support import cluster
 
+_IN_CLUSTER = ("kubernetes", "together", "fleet")
 _CONNECTIONS = 20
 """Each round of the others has time for so many."""
 
@@ -40,6 +41,8 @@ def main() -> int:
     with scratch() as directory:
         rounds = parser.parse_known_args()[0].rounds
         measures = _measures(directory, rounds)
+        if not measures.keys() & _IN_CLUSTER:
+            print("No cluster answers (`make cluster`): what is measured there is kept as it was.\n")
         parser.add_argument("--only", nargs="*", choices=measures, help="measure these anew, and keep the others")
         wanted = parser.parse_args()
         for name in wanted.only or measures:
@@ -47,7 +50,7 @@ def main() -> int:
             section = measures[name]()
             print(f"{report.shown(section)}\n({time.monotonic() - began:.0f} s)\n", flush=True)
             report.keep(name, section, rounds)
-            report.write(measures)
+            report.write((*measures, *_IN_CLUSTER))
             missed = missed or not all(target.met for target in section.targets)
     if not wanted.only:
         regression.record(regression.measured())
@@ -58,10 +61,11 @@ def _measures(directory: Path, rounds: int) -> Mapping[str, Callable[[], Section
     few = max(3, rounds // 3)
     in_cluster: dict[str, Callable[[], Section]] = {}
     if cluster.answers():
-        in_cluster = {"kubernetes": partial(kubernetes, directory, few), "together": together, "fleet": fleet}
+        measured = (partial(kubernetes, directory, rounds), together, fleet)
+        in_cluster = dict(zip(_IN_CLUSTER, measured, strict=True))
     return {
         "starts": partial(starts, directory, rounds),
-        "hops": partial(hops, directory),
+        "hops": partial(hops, directory, few),
         "fitness": partial(fitness, directory, rounds),
         "widths": partial(widths, directory, few),
         "depths": partial(depths, directory, few),

@@ -19,7 +19,7 @@ def flow() -> Section:
     table = rows(head, *([name, *_cells(each)] for name, each in flows.items()))
     steady, sustained, _ = flows.values()
     lost = sum(each.told - each.collected for each in flows.values())
-    lag, rate = f"{steady.lag} ms", sustained.collected / sustained.seconds
+    lag, rate = f"{steady.lag} ms", sustained.rate
     targets = (
         Target("events lost", "0", str(lost), lost == 0),
         Target("sustained", f"{SUSTAINED} events/s", f"{rate:.0f} events/s", rate >= _NEARLY * SUSTAINED),
@@ -29,5 +29,5 @@ def flow() -> Section:
 
 
 def _cells(each: Flow) -> tuple[str, ...]:
-    rate, cost = each.collected / each.seconds, each.cpu / each.collected * 1e6
-    return f"{each.collected} of {each.told}", f"{rate:.0f}", f"{each.lag} ms", f"{each.core}", f"{cost:.0f} µs"
+    cost = each.cpu / each.collected * 1e6
+    return f"{each.collected} of {each.told}", f"{each.rate:.0f}", f"{each.lag} ms", f"{each.core}", f"{cost:.0f} µs"

@@ -12,9 +12,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from bench import command, projects
+from bench import command, driven, projects
 from bench.fitness import EXPERT
-from bench.measure import Ratio, interleave
+from bench.measure import Figures, Ratio, interleave
 from bench.projects import scratch
 
 RECORD = Path(__file__).with_name("ratios.json")
@@ -22,6 +22,8 @@ ROUNDS = 7
 _MARGIN = 3
 _LEAST = 0.1
 _DELAY_MS = 300
+_HOPS = 4
+"""Replies of a coordinator that call a delegate, so twice as many hops, of which the middle one counts."""
 
 
 def measured(rounds: int = ROUNDS) -> dict[str, Ratio]:
@@ -29,6 +31,7 @@ def measured(rounds: int = ROUNDS) -> dict[str, Ratio]:
     with scratch() as directory:
         at_once = projects.fitness(directory / "at-once", 0)
         slow = projects.fitness(directory / "slow", _DELAY_MS)
+        team = projects.team(directory / "team", 1, _DELAY_MS, rounds=_HOPS)
         inside = [sys.executable, "-m", "bench.inprocess", str(slow.directory), EXPERT]
         figures = interleave(
             {
@@ -37,6 +40,7 @@ def measured(rounds: int = ROUNDS) -> dict[str, Ratio]:
                 "whole": lambda: command.job(at_once, EXPERT, "docker").whole,
                 "slow": lambda: command.job(slow, EXPERT, "docker").span,
                 "inside": lambda: command.run(inside).span,
+                "hop": lambda: Figures("", driven.driven(team.directory, "boss", "docker").hops).percentile(0.5),
                 "runtime": partial(_cpu, "import orchestrator.runtime.__main__, orchestrator.runtime.loop"),
                 "asyncio": partial(_cpu, "import asyncio"),
             },
@@ -46,6 +50,7 @@ def measured(rounds: int = ROUNDS) -> dict[str, Ratio]:
         "a cold start over a bare docker run": Ratio.of(figures["cold"], figures["bare"]),
         "the fitness job over a bare docker run": Ratio.of(figures["whole"], figures["bare"]),
         "the fitness job at 300 ms over the same in one process": Ratio.of(figures["slow"], figures["inside"]),
+        "a warm hop over a bare docker run": Ratio.of(figures["hop"], figures["bare"]),
         "CPU time to import the runtime over that of asyncio": Ratio.of(figures["runtime"], figures["asyncio"]),
     }
 

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,10 +38,10 @@ def keep(name: str, section: Section, rounds: int) -> None:
     _KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
 
 
-def write(order: Mapping[str, object]) -> None:
+def write(order: Sequence[str]) -> None:
     """Write RESULTS.md and results.svg from what is kept, in this order."""
     found = kept()
-    measured = [found[name] for name in order if name in found]
+    measured = [found[name] for name in dict.fromkeys(order) if name in found]
     (HERE / "RESULTS.md").write_text(_rendered(measured))
     plot([each.section for each in measured], HERE / "results.svg")
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import driven, projects
-from bench.measure import Figures, interleave
+from bench.measure import Figures, Ratio, interleave
 from bench.section import Section, rows
 from tests.support.project import Project
 
@@ -54,14 +54,14 @@ def _shape(title: str, said: str, shape: _Shape, rounds: int) -> Section:
             {name: partial(_span, project, shape.expert, name, hops[name]) for name in _BACKENDS}, rounds
         )
         docker, process = (figures[name] for name in _BACKENDS)
-        over = docker.median - process.median
+        over = Ratio.of(docker, process)
         p95 = Figures("", tuple(hops["docker"])).percentile(0.95)
         lines.append(
-            [size, f"{docker.median:.2f}", f"{process.median:.2f}", f"{over * 1000:+.0f} ms", f"{p95 * 1000:.0f} ms"]
+            [size, f"{docker.median:.2f} ± {docker.spread:.2f}", f"{process.median:.2f}", over, f"{p95 * 1000:.0f} ms"]
         )
         for name in _BACKENDS:
             curves[name].append((size, figures[name].median))
-    table = rows(["", "docker", "process", "difference", "hop p95, docker"], *lines)
+    table = rows(["", "docker", "process", "ratio", "hop p95, docker"], *lines)
     return Section(title, f"{said}\n\n{table}", curves=curves)
 
 

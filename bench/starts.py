@@ -1,15 +1,16 @@
 """A cold start and a hop, beside a bare `docker run`."""
 
+import statistics
 import sys
 from pathlib import Path
 
 from bench import command, driven, projects
-from bench.measure import Figures, interleave, table
+from bench.measure import Figures, Ratio, interleave, table
 from bench.section import Section, Target
 
 COLD = 0.3
 P50, P95 = 0.015, 0.05
-HOPS = 40
+HOPS = 20
 BARE = "bare docker run"
 
 
@@ -35,19 +36,25 @@ def starts(directory: Path, rounds: int) -> Section:
     return Section("Start", table(figures, BARE), (target,))
 
 
-def hops(directory: Path) -> Section:
-    """Measure hops of one job one after another, while its model takes its time."""
+def hops(directory: Path, rounds: int) -> Section:
+    """Measure hops of jobs one after another, while their model takes its time."""
     project = projects.team(directory / "hops", 1, 300, rounds=HOPS)
-    bare = Figures(BARE, tuple(command.bare() for _ in range(9)))
-    found = driven.driven(project.directory, "boss", "docker")
-    hops = Figures("hop", found.hops)
+    jobs: list[driven.Driven] = []
+
+    def middle_hop() -> float:
+        jobs.append(driven.driven(project.directory, "boss", "docker"))
+        return Figures("", jobs[-1].hops).percentile(0.5)
+
+    figures = interleave({BARE: command.bare, "hop": middle_hop}, rounds)
+    hops = Figures("hop", tuple(hop for job in jobs[1:] for hop in job.hops))
     p50, p95 = hops.percentile(0.5), hops.percentile(0.95)
     text = (
-        f"{len(found.hops)} hops of one job, from the stop of one Run to the first event of the next in another "
+        f"{len(hops.seconds)} hops of {rounds} jobs, from the stop of one Run to the first event of the next in another "
         f"container, the model taking 300 ms: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms, most "
-        f"{max(found.hops) * 1000:.0f} ms. A bare `docker run` beside it: {bare.median * 1000:.0f} ms, so a hop is "
-        f"{p50 / bare.median:.3f} of one.\n\nThe orchestrator used {found.cpu / found.runs * 1000:.0f} ms of CPU time "
-        f"for each of {found.runs} Runs, its own start included, and {found.megabytes} MB at most."
+        f"{max(hops.seconds) * 1000:.0f} ms. A bare `docker run` between the jobs: "
+        f"{figures[BARE].median * 1000:.0f} ms, so a hop is {Ratio.of(figures['hop'], figures[BARE])} of one.\n\n"
+        f"The orchestrator used {statistics.median(job.cpu / job.runs for job in jobs) * 1000:.0f} ms of CPU time for "
+        f"each of {jobs[0].runs} Runs, its own start included, and {max(job.megabytes for job in jobs)} MB at most."
     )
     reached = f"{p50 * 1000:.0f} ms, {p95 * 1000:.0f} ms"
     met = p50 <= P50 and p95 <= P95

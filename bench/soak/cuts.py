@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.support.places import docker_place
 
 LINE_BYTES = 64 * 1024
 EVENTS = 200
+_PATIENCE_SECONDS = 30
 _TELL = """
 import os, sys
 with open("/run/perstack/events.jsonl", "wb") as spool:
@@ -71,10 +73,13 @@ async def _collected(engine: Engine, name: str, spool: Path) -> list[bytes]:
         sequence = Sequence(Origin("j", "r", 1), lambda _: None)
         async with collecting(sandbox.lines(), ended, Spool(fd, LINE_BYTES), sequence) as collector:
             found: list[bytes] = []
-            async for collected in collector:
-                found.append(collected.line)
-                if len(found) == EVENTS:
-                    over.set()
+            # What was lost never comes: then it is counted.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    async for collected in collector:
+                        found.append(collected.line)
+                        if len(found) == EVENTS:
+                            over.set()
             return found
     finally:
         os.close(fd)

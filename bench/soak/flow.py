@@ -1,4 +1,4 @@
-"""Many events, and many Runs: what they cost the orchestrator, in a process of its own.
+"""Many events, and many Runs that tell them at once: what they cost the orchestrator, in a process of its own.
 
 python -m bench.soak.flow RUNS COUNT RATE: each Run tells COUNT events, RATE a second at most. What it took is written
 to stdout as JSON.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.measure import cpu_seconds, peak_megabytes
 from bench.projects import scratch
-from bench.soak.telling import command
+from bench.soak.telling import GO, command
 from orchestrator import Store, load_config, make_job, provider_of, run_job
 from orchestrator.backends import docker
 from orchestrator.plan import Job
@@ -28,7 +28,7 @@ LIMITS = Limits(memory=64 * MIB, tmp=MIB, cpus=1.0, pids=16)
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Events collected of those told, the seconds between the first and the last, and what the orchestrator used.
+    """Events collected of those told, the seconds in which all Runs told theirs, and what the orchestrator used.
 
     `core` is the share of one core, `megabytes` the most memory, `lag` the median milliseconds from a Sandbox to the
     store.
@@ -41,6 +41,11 @@ class Flow:
     core: float
     megabytes: int
     lag: float
+
+    @property
+    def rate(self) -> float:
+        """Events collected in a second."""
+        return self.collected / self.seconds
 
     @property
     def cpu(self) -> float:
@@ -64,9 +69,18 @@ async def flow(directory: Path, runs: int, count: int, rate: float) -> Flow:
     store = Store(directory / "perstack")
     job = make_job("one", "go", config=config, env={}, workspace=workspace_in(directory), store=store.root)
     job = replace(job, limits=LIMITS, prewarm=0, image=engine.runtime_image())
-    starting = asyncio.Semaphore(4)
+    starting, waiting = asyncio.Semaphore(4), runs
     lags: list[int] = []
     clock: list[float] = []
+    before = 0.0
+
+    def begin() -> None:
+        nonlocal before, waiting
+        starting.release()
+        waiting -= 1
+        if not waiting:
+            before = cpu_seconds()
+            (job.workspace.path / GO).touch()
 
     async def work(one: Job) -> int:
         collected = 0
@@ -74,14 +88,14 @@ async def flow(directory: Path, runs: int, count: int, rate: float) -> Flow:
             await starting.acquire()
             async with run_job(one, backend=backend, store=store, provider=provider_of(one)) as events:
                 async for recorded in events:
-                    if not collected:
-                        starting.release()
                     collected += 1
+                    if collected == 1:
+                        begin()
+                        continue
                     clock.append(time.monotonic())
                     lags.append(time.time_ns() // 1_000_000 - recorded.event.timestamp)
         return collected
 
-    before = cpu_seconds()
     async with asyncio.TaskGroup() as tasks:
         working = [tasks.create_task(work(replace(job, id=f"flow-{number}"))) for number in range(runs)]
     seconds = clock[-1] - clock[0]

@@ -1,8 +1,12 @@
-"""A program in place of the runtime that tells events at a rate and ends as it should, without a model."""
+"""A program in place of the runtime that tells events at a rate and ends as it should, without a model.
+
+After its first event it waits for the file GO in the workspace, so that many can tell at once.
+"""
 
 from tests.support.by_hand import ATTACHED
 
 PYTHON = "/opt/perstack/bin/python"
+GO = "go"
 
 PROGRAM = (
     ATTACHED
@@ -18,9 +22,14 @@ def tell(seq, **fields):
     os.write(spool, line)
     while line:
         line = line[os.write(1, line):]
-began = time.monotonic()
-for seq in range(1, COUNT):
+def say(seq):
     tell(seq, type="streamRunResult", delta="piece %d of what an Expert says, and some more words of it" % seq)
+say(1)
+while not os.path.exists("/workspace/go"):
+    time.sleep(0.05)
+began = time.monotonic()
+for seq in range(2, COUNT):
+    say(seq)
     wait = began + seq / RATE - time.monotonic()
     if wait > 0:
         time.sleep(wait)

@@ -26,7 +26,7 @@ def test_what_is_worse(now: Ratio, before: Ratio, worse: bool) -> None:  # noqa:
 
 @pytest.mark.docker
 def test_no_ratio_is_worse_than_recorded(capsys: pytest.CaptureFixture[str]) -> None:
-    """A start, the fitness job at once and with a model that takes its time, and the runtime's imports.
+    """A start, a warm hop, the fitness job at once and with a model that takes its time, and the runtime's imports.
 
     What seems worse is measured again: a neighbour's load passes, a regression stays.
     """

@@ -1,0 +1,17 @@
+"""The soak's many events and many Runs, a little of each: how fast, `make bench` and `make soak` say."""
+
+import pytest
+
+from bench.soak.flow import measured
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(("runs", "count", "rate"), [(1, 10_000, 5000), (8, 40, 20)])
+def test_all_events_of_a_flow_are_collected(
+    runs: int, count: int, rate: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many as were told, from one Run that tells thousands a second, and from several that tell at once."""
+    found = measured(runs, count, rate)
+    with capsys.disabled():
+        print(f"\n{found.collected} events of {runs} Runs, {found.rate:.0f} a second")  # noqa: T201 - the finding
+    assert found.collected == found.told == runs * count
