@@ -49,8 +49,8 @@ def hops(directory: Path, rounds: int) -> Section:
     hops = Figures("hop", tuple(hop for job in jobs[1:] for hop in job.hops))
     p50, p95 = hops.percentile(0.5), hops.percentile(0.95)
     text = (
-        f"{len(hops.seconds)} hops of {rounds} jobs, from the stop of one Run to the first event of the next in another "
-        f"container, the model taking 300 ms: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms, most "
+        f"{len(hops.seconds)} hops of {rounds} jobs, from the stop of one Run to the first event of the next in "
+        f"another container, the model taking 300 ms: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms, most "
         f"{max(hops.seconds) * 1000:.0f} ms. A bare `docker run` between the jobs: "
         f"{figures[BARE].median * 1000:.0f} ms, so a hop is {Ratio.of(figures['hop'], figures[BARE])} of one.\n\n"
         f"The orchestrator used {statistics.median(job.cpu / job.runs for job in jobs) * 1000:.0f} ms of CPU time for "
