@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,4 +161,5 @@ def _kill_sandboxes(made: Project) -> None:
         except OSError:
             continue
         if prefix in command:
-            os.killpg(int(process.name), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # It may have gone since, with its group.
+                os.killpg(int(process.name), signal.SIGKILL)

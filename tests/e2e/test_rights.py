@@ -12,8 +12,8 @@ from orchestrator.backends.kubernetes_rights import COORDINATOR, SUBMITTER
 from tests.support import cluster, production
 from tests.support.chart import FULLNAME
 from tests.support.cluster import PATIENCE, Manifest
-from tests.support.in_cluster import WORKING, command
-from tests.support.production import Submitter, objects
+from tests.support.in_cluster import command
+from tests.support.production import Submitter, objects, volume_of
 from tests.support.project import TEAM, ask, ended, say, use
 
 pytestmark = [
@@ -23,6 +23,7 @@ pytestmark = [
 ]
 
 COORDINATOR_ACCOUNT = f"{FULLNAME}-coordinator"
+UNTIL_TOLD = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.1)"
 Asked = set[tuple[str, str, str]]
 """API group, resource and verb."""
 
@@ -77,7 +78,7 @@ async def test_each_account_asks_for_all_that_it_may_and_for_nothing_else(tmp_pa
 
     What was never asked for is a right too many; what was refused would be one too few.
     """
-    replies = {"boss": [use(command(WORKING)), use(ask("left", "go")), say("done")], "left": [say("left")]}
+    replies = {"boss": [use(command(UNTIL_TOLD)), use(ask("left", "go")), say("done")], "left": [say("left")]}
     made = Submitter.at(tmp_path / "project", TEAM, replies)
     run = ("run", "--backend", "kubernetes", "--user", "rights")
     async with room(0):
@@ -92,6 +93,7 @@ async def test_each_account_asks_for_all_that_it_may_and_for_nothing_else(tmp_pa
     await objects().kubectl("patch", "networkpolicy", policy["metadata"]["name"], "--type=merge", f"--patch={changed}")
     coordinator = "--selector=perstack.ai/job=rights,perstack.ai/part=coordinator"
     await objects().kubectl("delete", "pods", coordinator, "--wait=false")
+    (volume_of("rights") / "ws" / "go").touch()
     result = await ended(process)
     assert result.code == 0, result.stderr
     assert (await made.command("watch", "--user", "rights", "rights")).code == 0
