@@ -56,30 +56,23 @@ def model_calls(run: RunHistory) -> tuple[ModelCall, ...]:
         if event.attempt is not None:
             attempts.setdefault(event.attempt, []).append(event)
     found: list[tuple[int, ModelCall]] = []
-    first: StartRun | None = None
     for _, events in sorted(attempts.items()):
         start = next((event for event in events if isinstance(event, StartRun)), None)
         if start is not None:
-            first = first or start
-            found = _kept(found, first, start)
-        found += _calls(run.setting.run_id, events)
+            # It does the step at which it starts, and what follows, once more.
+            found = [(step, call) for step, call in found if step < start.step_number]
+        found += _calls(run.setting.run_id, events, len(found))
     return tuple(call for _, call in found)
 
 
-def _kept(found: list[tuple[int, ModelCall]], first: StartRun, start: StartRun) -> list[tuple[int, ModelCall]]:
-    if start.initial_checkpoint.id == first.initial_checkpoint.id:
-        return []
-    # It starts from the checkpoint that ended this step.
-    return [(step, call) for step, call in found if step <= start.step_number and call.outcome is not None]
-
-
-def _calls(run_id: str, events: Iterable[AnyEvent]) -> list[tuple[int, ModelCall]]:
+def _calls(run_id: str, events: Iterable[AnyEvent], before: int) -> list[tuple[int, ModelCall]]:
+    """The calls of one attempt; numbers count on from the calls `before`, those that failed among them."""
     calls: list[tuple[int, ModelCall]] = []
     open_step: int | None = None
 
     def close(outcome: Outcome | None) -> None:
         if open_step is not None:
-            calls.append((open_step, ModelCall(run_id, f"{open_step}/{len(calls)}", outcome)))
+            calls.append((open_step, ModelCall(run_id, f"{open_step}/{before + len(calls)}", outcome)))
 
     for event in events:
         if isinstance(event, StartGeneration | AttemptCompletion):

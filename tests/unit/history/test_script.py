@@ -30,13 +30,26 @@ def test_each_model_call_of_a_run_is_found() -> None:
 
 
 def test_what_a_lost_attempt_did_after_its_last_checkpoint_is_left_out() -> None:
-    """The second attempt begins where the first one's last checkpoint was kept, or from the start without one."""
+    """The second attempt does the step after the last finished one again, or all without one, and counts on."""
     lost = Chronicle("r").start().ask().tools("a").ask().tools("b").ask()
-    lost.step = 1
-    assert _asked(lost.start("kept", again=True).ask().complete()) == ["1/0", "1/0"]
+    lost.step = 2
+    assert _asked(lost.start("2", again=True).ask().tools("b").ask().complete()) == ["1/0", "2/1", "3/2"]
     lost = Chronicle("r").start().ask().tools("a").ask()
     lost.step = 1
     assert _asked(lost.start(again=True).ask().complete()) == ["1/0"]
+
+
+def test_an_attempt_counts_on_from_calls_that_failed() -> None:
+    """A failure takes a number too, and is replayed; what a second lost attempt did is left out as well."""
+    run = Chronicle("r").start().ask().retry("{}").ask().tools("a").ask()
+    run.step = 2
+    run.start("2", again=True).ask().tools("a").ask()
+    run.step = 3
+    run.start("3", again=True).ask().complete()
+    assert _asked(run) == ["1/0", "2/1", "3/2"]
+    told = {"message": "{}", "isRetryable": True, "retryAfterMs": 0}
+    replies = {("r", "2/1"): _say("a"), ("r", "3/2"): _say("b")}
+    assert _script([run], replies).document == {"boss": [{"error": told}, {"text": "a"}, {"text": "b"}]}
 
 
 def test_a_reply_keeps_what_the_script_can_hold() -> None:
