@@ -13,6 +13,7 @@ from orchestrator.runtime.turn import (
     Move,
     Phase,
     Turn,
+    call_ids,
     error_result,
     expert_message,
     next_id,
@@ -21,7 +22,7 @@ from orchestrator.runtime.turn import (
     tool_message,
     user_message,
 )
-from orchestrator.wire.checkpoint import RunError, Status, Step
+from orchestrator.wire.checkpoint import Checkpoint, RunError, Status, Step
 from orchestrator.wire.generation import Failure, FinishReason, Reply, RequestedCall
 from orchestrator.wire.identity import identify
 from orchestrator.wire.message import InstructionMessage, Message, TextPart, ToolCall
@@ -114,6 +115,7 @@ def take_reply(turn: Turn, reply: Reply, routes: Routes, max_retries: int, now: 
     reason = reply.finish_reason
     if not _are_well_formed(reply.tool_calls):
         return _retry(turn, Trouble("MalformedToolCall", _MALFORMED), max_retries, now, (), usage=reply.usage)
+    reply = _with_fresh_ids(reply, turn.checkpoint)
     if reply.tool_calls and reason in (FinishReason.STOP, FinishReason.TOOL_CALLS):
         return _call_tools(turn, reply, routes)
     if reply.tool_calls and reason is FinishReason.LENGTH:
@@ -209,6 +211,20 @@ def _call_tools(turn: Turn, reply: Reply, routes: Routes) -> Move:
 def _are_well_formed(calls: tuple[RequestedCall, ...]) -> bool:
     lengths = [length for call in calls for length in (len(call.id), len(call.name))]
     return len({call.id for call in calls}) == len(calls) and all(0 < length <= _NAME_LENGTH for length in lengths)
+
+
+def _with_fresh_ids(reply: Reply, checkpoint: Checkpoint) -> Reply:
+    """Rename calls whose ids occur in the conversation already, the same way in every attempt.
+
+    Some servers number the calls of each reply anew (`functions.read:0`). Results are known by these ids, so the later
+    call would get the answer of the earlier one.
+    """
+    taken = set(call_ids(checkpoint.messages))
+    calls = (
+        call.with_(id=identify(checkpoint.id, "call", index)) if call.id in taken else call
+        for index, call in enumerate(reply.tool_calls)
+    )
+    return reply.with_(tool_calls=tuple(calls))
 
 
 def _named(call: RequestedCall, routes: Routes) -> ToolCall:

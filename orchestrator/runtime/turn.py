@@ -124,7 +124,9 @@ def expert_message(
 def tool_message(checkpoint: Checkpoint, results: Iterable[ToolResult], ahead: int = 0) -> ToolMessage:
     """All results of a step, in the order of the calls that the Expert's last message made."""
     message_id = next_id(checkpoint, ahead)
-    order = {call_id: index for index, call_id in enumerate(_last_calls(checkpoint))}
+    said = last_said(checkpoint)
+    last = () if said is None else (said,)
+    order = {call_id: index for index, call_id in enumerate(call_ids(last))}
     ordered = sorted(results, key=lambda result: order.get(result.id, len(order)))
     return ToolMessage(
         id=message_id,
@@ -153,7 +155,7 @@ def error_result(call: ToolCall, kind: str, message: str) -> ToolResult:
     return ToolResult(id=call.id, skill_name=call.skill_name, tool_name=call.tool_name, result=(part,), is_error=True)
 
 
-def _last_calls(checkpoint: Checkpoint) -> Iterable[str]:
-    message = last_said(checkpoint)
-    parts = message.contents if message is not None else ()
-    return (part.tool_call_id for part in parts if isinstance(part, ToolCallPart))
+def call_ids(messages: Iterable[Message]) -> Iterable[str]:
+    """The ids of all tool calls that the Expert made in `messages`, in their order."""
+    said = (message for message in messages if isinstance(message, ExpertMessage))
+    return (part.tool_call_id for message in said for part in message.contents if isinstance(part, ToolCallPart))

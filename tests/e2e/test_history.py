@@ -1,5 +1,6 @@
 """A job that ran is read back, recorded, and replayed from the record."""
 
+import asyncio
 import json
 from collections import Counter
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.backends.naming import sandbox_name
 from orchestrator.wire.event import Event
-from orchestrator.wire.state_event import CallTools
-from tests.support.project import Project, Result, ask, say, use
+from orchestrator.wire.state_event import CallTools, CompleteRun, Retry, StartRun
+from tests.support import engine
+from tests.support.project import ONE, Project, Result, ask, ended, say, use
 
 TEAM = """
 [experts.boss]
@@ -49,6 +52,11 @@ def _runs(result: Result) -> Counter[tuple[Any, ...]]:
     return Counter(tuple(outline) for outline in runs.values())
 
 
+def _answered(result: Result) -> list[tuple[Any, ...]]:
+    """What the model calls of a job of one Run came to, in order, whichever attempt made them."""
+    return [_outline(event) for event in result.events if isinstance(event, CallTools | CompleteRun | Retry)]
+
+
 def _outline(event: Event) -> tuple[Any, ...]:
     calls = event.tool_calls if isinstance(event, CallTools) else ()
     asked = tuple((call.tool_name, json.dumps(call.args, sort_keys=True)) for call in calls)
@@ -69,6 +77,32 @@ async def test_a_recorded_job_replays_the_same(tmp_path: Path, backend: str) -> 
     replayed = await again.run("boss", "go", "--job-id", "job-2")
     assert replayed.code == 0, replayed.stderr
     assert _runs(replayed) == _runs(original)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
+async def test_a_job_that_lost_a_container_replays_the_same(tmp_path: Path, backend: str) -> None:
+    """What the first attempt finished and the second went on with is recorded once, failures included."""
+    replies = {"one": [BUSY, use(LOOK), use(LOOK, text="again"), say("done") | {"delayMs": 2_000}]}
+    made = Project.make(tmp_path / "first", backend, ONE, replies)
+    process = await made.start("run", "--job-id", "job-1", "one", "go")
+    assert process.stdout is not None
+    seen: list[bytes] = []
+    async with asyncio.timeout(60):
+        while sum(b'"type":"startGeneration"' in line for line in seen) < 4:
+            seen.append(await process.stdout.readline())
+    engine.kill(sandbox_name("job-1", 1, made.instance))
+    rest = await ended(process)
+    assert rest.code == 0, rest.stderr
+    original = Result(rest.code, b"".join(seen) + rest.stdout, rest.stderr)
+    assert {event.attempt for event in original.of(StartRun)} == {1, 2}
+
+    recorded = await made.command("record", "job-1")
+    assert (recorded.code, recorded.stderr) == (0, "")
+    again = Project.make(tmp_path / "again", backend, ONE, json.loads(recorded.stdout))
+    replayed = await again.run("one", "go", "--job-id", "job-2")
+    assert replayed.code == 0, replayed.stderr
+    assert _answered(replayed) == _answered(original)
 
 
 @pytest.mark.parametrize("backend", ["process"])

@@ -192,6 +192,24 @@ def test_malformed_calls_are_retried(call_id: str) -> None:
     assert decide.take_reply(_turn(), doubled, ROUTES, 2, NOW).event is Retry
 
 
+@pytest.mark.parametrize("reason", [FinishReason.TOOL_CALLS, FinishReason.LENGTH])
+def test_an_id_that_an_earlier_step_had_is_renamed(reason: FinishReason) -> None:
+    """Servers that number the calls of each reply anew: results are known by id, in every attempt by the same one."""
+    first = Reply(tool_calls=(RequestedCall(id="functions.read:0", name="read", args={}),))
+    called = decide.take_reply(_turn(), first, ROUTES, 2, NOW).turn
+    assert [call.id for call in called.step.tool_calls or ()] == ["functions.read:0"]
+    resolved = decide.resolve(called.with_step(tool_results=tuple(map(_result, called.step.tool_calls or ()))))
+    following = decide.finish(resolved.turn, 9, NOW).turn
+    second = first.with_(
+        tool_calls=(*first.tool_calls, RequestedCall(id="functions.read:1", name="read", args={})), finish_reason=reason
+    )
+    moves = [decide.take_reply(following, second, ROUTES, 2, NOW) for _ in ("one attempt", "another")]
+    ids = [[call.id for call in move.fields["tool_calls"]] for move in moves]
+    assert ids[0] == ids[1]
+    assert ids[0][0] not in {"functions.read:0", "functions.read:1"}
+    assert ids[0][1:] == (["functions.read:1"] if reason is FinishReason.TOOL_CALLS else [])
+
+
 def test_c6_calls_are_sorted() -> None:
     """MCP first, then delegates, then interactive; message and event agree; the retry count begins anew."""
     reply = asks(("ask", {}), ("pro", {"query": "q"}), ("read", {})).with_(reasoning=(Reasoning(text="r"),))
