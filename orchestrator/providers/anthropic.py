@@ -99,5 +99,7 @@ class Anthropic:
 def _refused(error: "APIStatusError") -> Failure:
     said = error.api_message or f"no reason given ({type(error).__name__})"
     failure = failures.refused(error.status_code, said, error.response.headers, key=_KEY)
+    if failure.name == failures.CONTEXT_WINDOW_EXCEEDED or not error.type:
+        return failure
     # The API's own word for it tells more than the status does.
-    return failure.with_(name=error_name(error.type)) if error.type else failure
+    return failure.with_(name=error_name(error.type))

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.providers import OnDelta
 from orchestrator.providers.anthropic_request import REDACTED
-from orchestrator.providers.failures import broken, invalid_tool_input
+from orchestrator.providers.failures import broken, context_window_exceeded, invalid_tool_input
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.usage import Usage
 
@@ -20,9 +20,9 @@ _FINISH = {
     "stop_sequence": FinishReason.STOP,
     "tool_use": FinishReason.TOOL_CALLS,
     "max_tokens": FinishReason.LENGTH,
-    "model_context_window_exceeded": FinishReason.LENGTH,
     "refusal": FinishReason.CONTENT_FILTER,
 }
+_WINDOW_FULL = "model_context_window_exceeded"
 _LASTING = {
     "invalid_request_error",
     "authentication_error",
@@ -90,6 +90,8 @@ class ReplyStream:
             return self._failure
         if not self._stopped or self._stop_reason is None:
             return broken("the model's reply ended before it was complete")
+        if self._stop_reason == _WINDOW_FULL:
+            return context_window_exceeded("its reply was cut")
         calls: list[RequestedCall] = []
         for block in self._ordered("tool_use"):
             args = _arguments(block, cut=_FINISH.get(self._stop_reason) is FinishReason.LENGTH)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 
 from orchestrator.wire.generation import Failure, Reply
 
+CONTEXT_WINDOW_EXCEEDED = "ContextWindowExceeded"
+
 _NAMES = {
     400: "BadRequestError",
     401: "AuthenticationError",
@@ -16,18 +18,38 @@ _NAMES = {
     422: "UnprocessableEntityError",
     429: "RateLimitError",
 }
+_BAD_REQUEST = 400
+_TOO_LONG = (
+    # Anthropic, of the conversation alone, and of it with the longest reply
+    "prompt is too long",
+    "exceed context limit",
+    # DeepSeek, vLLM, OpenRouter; OpenAI
+    "maximum context length",
+    "exceeds the context window",
+    # Google
+    "the input token count",
+)
+"""How APIs say that a conversation is too long, for which OpenAI alone has a code."""
+_TOO_LONG_CODE = "context_length_exceeded"
 _RETRYABLE = frozenset({408, 409, 429})
 _SERVER_ERROR = 500
 _SECRET_CHARACTERS = 8
 
 
 def refused(
-    status: int, said: str | None, headers: Mapping[str, str] | None = None, *, key: str | None = None
+    status: int,
+    said: str | None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    key: str | None = None,
+    code: str | None = None,
 ) -> Failure:
-    """The API answered with an error: HTTP `status`, and what it `said`.
+    """The API answered with an error: HTTP `status`, what it `said`, and its `code`, where it has such.
 
     `key` names the variable to look at where the API does not know who asks.
     """
+    if status == _BAD_REQUEST and is_too_long(said or "", code):
+        return context_window_exceeded(f"the model's API answered {status}: {said or code}").with_(status_code=status)
     hint = f"; check {key}" if key and status in {401, 403} else ""
     return Failure(
         name=_NAMES.get(status) or ("InternalServerError" if status >= _SERVER_ERROR else "APIError"),
@@ -36,6 +58,20 @@ def refused(
         is_retryable=status in _RETRYABLE or status >= _SERVER_ERROR,
         retry_after_ms=retry_after_ms(headers or {}),
     )
+
+
+def is_too_long(said: str, code: str | None = None) -> bool:
+    """Whether an API refuses a conversation for its length."""
+    return code == _TOO_LONG_CODE or any(words in said.lower() for words in _TOO_LONG)
+
+
+def context_window_exceeded(why: str) -> Failure:
+    """The conversation does not fit the model any more; another try would only make it longer."""
+    message = (
+        f"the conversation is too long for the model's context window ({why}); begin anew with the work in smaller "
+        "parts, or go on with a larger --model or --resume-from an earlier checkpoint"
+    )
+    return Failure(name=CONTEXT_WINDOW_EXCEEDED, message=message)
 
 
 def broken(message: str) -> Failure:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.providers import ModelRequest, OnDelta, Provider, ProviderSetting
 from orchestrator.providers.endpoint import http_client
-from orchestrator.providers.failures import broken, masked, off_format, refused, silent, unreachable
+from orchestrator.providers.failures import (
+    broken,
+    context_window_exceeded,
+    is_too_long,
+    masked,
+    off_format,
+    refused,
+    silent,
+    unreachable,
+)
 from orchestrator.providers.openai_reply import ReplyStream
 from orchestrator.providers.openai_request import Dialect, body
 from orchestrator.wire.generation import Failure, Reply
@@ -65,7 +74,9 @@ class ChatCompletions:
         try:
             outcome = await self._stream(request, on_delta)
         except APIStatusError as error:
-            outcome = refused(error.status_code, _said(error), error.response.headers, key=self._dialect.key)
+            outcome = refused(
+                error.status_code, _said(error), error.response.headers, key=self._dialect.key, code=error.code
+            )
         except APITimeoutError:
             outcome = silent(request.timeout)
         except APIConnectionError as error:
@@ -130,6 +141,8 @@ def _said(error: "APIError") -> str:
 def _stopped(error: "APIError") -> Failure:
     """The API's own error, told amid a stream; another try may help unless it says otherwise."""
     said = f"stopped its reply: {_said(error)}"
+    if is_too_long(said, error.code):
+        return context_window_exceeded(f"the model's API {said}")
     if error.code and error.code.isdecimal() and len(error.code) == len("500"):
         failure = refused(int(error.code), said)
         return failure.with_(message=f"the model's API {said}")

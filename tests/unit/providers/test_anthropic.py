@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.errors import ConfigError, MissingEnvError
 from orchestrator.providers import ModelRequest, Provider, ProviderSetting, open_provider
+from orchestrator.providers.failures import context_window_exceeded
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.message import TextPart, UserMessage
 from orchestrator.wire.usage import Usage
@@ -121,7 +122,6 @@ async def test_reply_with_everything() -> None:
         ("end_turn", FinishReason.STOP),
         ("stop_sequence", FinishReason.STOP),
         ("max_tokens", FinishReason.LENGTH),
-        ("model_context_window_exceeded", FinishReason.LENGTH),
         ("refusal", FinishReason.CONTENT_FILTER),
         ("pause_turn", FinishReason.OTHER),
         ("novelty", FinishReason.OTHER),
@@ -132,6 +132,29 @@ async def test_stop_reasons(reason: str, finish: FinishReason) -> None:
     outcome = await ask(stream([start(), *text(0, "Hi"), *stop(reason)]))
     assert isinstance(outcome, Reply)
     assert (outcome.text, outcome.finish_reason) == ("Hi", finish)
+
+
+async def test_a_reply_that_fills_the_context_window_is_a_failure() -> None:
+    """Another try, with a longer conversation, would only be shorter: the error says what to do instead."""
+    outcome = await ask(stream([start(), *text(0, "Hi"), *stop("model_context_window_exceeded")]))
+    assert outcome == context_window_exceeded("its reply was cut")
+    assert isinstance(outcome, Failure)
+    assert (outcome.name, outcome.is_retryable) == ("ContextWindowExceeded", False)
+    assert "--resume-from an earlier checkpoint" in outcome.message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "prompt is too long: 207791 tokens > 200000 maximum",
+        "input length and `max_tokens` exceed context limit: 178959 + 64000 > 200000, decrease input length or",
+    ],
+)
+async def test_a_conversation_that_is_too_long_is_told_apart(said: str) -> None:
+    """The API calls it an invalid request like any other."""
+    told = f"the model's API answered 400: {said}"
+    outcome = await ask(error(400, "invalid_request_error", said))
+    assert outcome == context_window_exceeded(told).with_(status_code=400)
 
 
 @pytest.mark.parametrize(

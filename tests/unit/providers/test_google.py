@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.providers import ModelRequest, ProviderSetting, open_provider
+from orchestrator.providers.failures import context_window_exceeded
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.identity import identify
 from orchestrator.wire.message import (
@@ -123,3 +124,14 @@ async def test_retry_info_says_when_to_come_back() -> None:
     outcome, _ = await ask(error(429, "RESOURCE_EXHAUSTED", "quota", {"@type": "other"}, info))
     assert isinstance(outcome, Failure)
     assert (outcome.status_code, outcome.retry_after_ms) == (429, 13_500)
+
+
+async def test_a_conversation_that_is_too_long_is_told_apart() -> None:
+    """The API calls it an invalid argument like any other."""
+    said = "The input token count (1200293) exceeds the maximum number of tokens allowed (1048576)."
+    outcome, _ = await ask(error(400, "INVALID_ARGUMENT", said))
+    told = f"the model's API answered 400: {said}"
+    assert outcome == context_window_exceeded(told).with_(status_code=400)
+    other, _ = await ask(error(400, "INVALID_ARGUMENT", "Unknown name"))
+    assert isinstance(other, Failure)
+    assert other.name == "BadRequestError"

@@ -6,20 +6,23 @@ from pathlib import Path
 import pytest
 
 from orchestrator.providers import ModelRequest, ProviderSetting, open_provider
+from orchestrator.providers.failures import context_window_exceeded
 from orchestrator.wire.generation import Failure, FinishReason, Reply, RequestedCall
 from orchestrator.wire.identity import identify
 from orchestrator.wire.usage import Usage
-from tests.support.fake_http import Events, FakeHttp, fake_http
-from tests.support.fake_openai import DONE, call, chunk, error_event, stop, usage
+from tests.support.fake_http import Events, FakeHttp, Plain, fake_http
+from tests.support.fake_openai import DONE, call, chunk, error, error_event, stop, usage
 from tests.support.tidy import nothing_left
 
 REQUEST = ModelRequest("coach", 3, "gpt-5", (), (), 0, 5)
 NEVER = {"prompt_tokens_details": None, "completion_tokens_details": None}
 
 
-async def ask(*data: str, **setting: object) -> tuple[Reply | Failure, FakeHttp]:
-    """What becomes of a stream, and what was asked."""
-    async with nothing_left(), asyncio.timeout(10), fake_http(Events(data)) as api:
+async def ask(*data: str | Plain, **setting: object) -> tuple[Reply | Failure, FakeHttp]:
+    """What becomes of a stream or of another answer, and what was asked."""
+    refusals = [one for one in data if isinstance(one, Plain)]
+    answers: list[Events | Plain] = [*refusals] or [Events([one for one in data if isinstance(one, str)])]
+    async with nothing_left(), asyncio.timeout(10), fake_http(*answers) as api:
         given = ProviderSetting("openai", {"baseUrl": api.url, **setting}, {"OPENAI_API_KEY": "k"}, Path("/"))
         async with open_provider(given) as provider:
             return await provider.generate(REQUEST, lambda _kind, _piece: None), api
@@ -109,3 +112,19 @@ async def test_an_error_amid_a_stream_says_whether_to_retry(event: str, status: 
     assert isinstance(outcome, Failure)
     assert (outcome.status_code, outcome.is_retryable) == (status, retryable)
     assert outcome.message.startswith("the model's API stopped its reply: ")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("context_length_exceeded", "Please shorten it."),
+        ("invalid_request_error", "This model's maximum context length is 65536 tokens. However, you requested 66343."),
+    ],
+)
+async def test_a_conversation_that_is_too_long_is_told_apart(code: str, said: str) -> None:
+    """OpenAI has a code for it, others say it in words; as an answer and amid a stream alike."""
+    told = f"the model's API answered 400: {said}"
+    outcome, _ = await ask(error(400, code, said))
+    assert outcome == context_window_exceeded(told).with_(status_code=400)
+    outcome, _ = await ask(error_event(said, code=code))
+    assert outcome == context_window_exceeded(f"the model's API stopped its reply: {said}")
