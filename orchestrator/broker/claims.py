@@ -17,9 +17,14 @@ def false_claim(checkpoint: Checkpoint, run: Run, authority: Authority, latest: 
     for name, value in mine.items():
         if claimed[name] != value:
             return f"the checkpoint says {name} {claimed[name]!r}, but this Run's is {value!r}"
+    called: set[str] = set()
     for delegation in checkpoint.delegate_to or ():
         if delegation.expert.key not in authority.delegates:
             return f"Expert {authority.expert_key!r} may not delegate to {delegation.expert.key!r}"
+        if delegation.tool_call_id in called:
+            # A delegate's Run is named by its call, and two must never work on one Run.
+            return f"the checkpoint delegates the tool call {delegation.tool_call_id!r} twice"
+        called.add(delegation.tool_call_id)
     if checkpoint.step_number < latest.step_number:
         return f"step {checkpoint.step_number} comes after step {latest.step_number}"
     return None

@@ -254,6 +254,7 @@ async def test_checkpoint_is_kept_with_the_hosts_figures(world: World) -> None:
             "the checkpoint says expert.key 'boss', but this Run's is 'coach'",
         ),
         ({"delegate_to": (delegation("root"),)}, "Expert 'coach' may not delegate to 'root'"),
+        ({"delegate_to": (delegation("trainer"),) * 2}, "the checkpoint delegates the tool call 't1' twice"),
         ({"step_number": 2}, "step 2 comes after step 3"),
     ],
 )
