@@ -6,7 +6,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -30,7 +30,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """The last event in a file: its position in the job, its `seq` where a Sandbox gave it one, its type."""
+    """The last event in a file: its position in the job, its type, and the latest `seq` that a Sandbox gave one."""
 
     position: int = 0
     seq: int = 0
@@ -49,9 +49,10 @@ class EventLog:
 
     def __enter__(self) -> Self:
         for path in self._paths():
-            self._last[path] = last = _mend(path)
+            of_attempt = path.parent.name.startswith(_ATTEMPT)
+            self._last[path] = last = _mend(path, of_attempt=of_attempt)
             self._position = max(self._position, last.position)
-            if path.parent.name.startswith(_ATTEMPT):
+            if of_attempt:
                 run, number = path.parent.parent.name, int(path.parent.name.removeprefix(_ATTEMPT))
                 self._attempts[run] = max(number, self._attempts.get(run, 0))
         return self
@@ -168,25 +169,41 @@ def _event(path: Path, number: int, line: bytes) -> Event:
     return event
 
 
-def _mend(path: Path) -> Last:
-    """Cut a torn last line off, and give what the line before it says, if there is one."""
+def _mend(path: Path, *, of_attempt: bool) -> Last:
+    """Cut a torn last line off, and give what the line before it says, if there is one.
+
+    Events of the host's may follow the Sandbox's in the file of an attempt, but have no `seq`: it is that of the latest
+    which has one.
+    """
     with translated(path):
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
         size = os.fstat(fd).st_size
-        tail = b""
-        start = size
-        # The last line that ends, and the newline before it.
-        while start > 0 and tail.count(b"\n") < 2:  # noqa: PLR2004 - as the line above says
-            step = min(_TAIL, start)
-            start -= step
-            tail = os.pread(fd, step, start) + tail
-        whole, newline, torn = tail.rpartition(b"\n")
+        lines = _from_the_end(fd, size)
+        torn = next(lines)
         if torn:
             os.ftruncate(fd, size - len(torn))
-        return _last(path, whole.rpartition(b"\n")[2]) if newline else Last()
+        line = next(lines, None)
+        if line is None:
+            return Last()
+        last = _last(path, line)
+        if last.seq or not of_attempt:
+            return last
+        return replace(last, seq=next((seq for line in lines if (seq := _last(path, line).seq)), 0))
     finally:
         os.close(fd)
+
+
+def _from_the_end(fd: int, size: int) -> Iterator[bytes]:
+    """The lines of a file, the last first; what follows the last newline comes before them, also if that is nothing."""
+    rest, start = b"", size
+    while start > 0:
+        step = min(_TAIL, start)
+        start -= step
+        rest = os.pread(fd, step, start) + rest
+        rest, *whole = rest.split(b"\n")
+        yield from reversed(whole)
+    yield rest
 
 
 def _last(path: Path, line: bytes) -> Last:
@@ -194,5 +211,5 @@ def _last(path: Path, line: bytes) -> Last:
         event = json.loads(line)
         return Last(int(event["position"]), int(event.get("seq", 0)), str(event["type"]))
     except (ValueError, KeyError, TypeError) as error:
-        message = f"{path} is damaged in its last line, which is no event with a position; {REMEDY}"
+        message = f"{path} is damaged at its end: a line is no event with a position; {REMEDY}"
         raise StoreError(message) from error

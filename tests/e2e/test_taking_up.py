@@ -13,16 +13,20 @@ from tests.support.project import ONE, Make, Project, say, use
 SLOW = {"one": [use(("listDirectory", {"path": "."})), say("done") | {"delayMs": 3_000}]}
 
 
-async def _cut(project: Project, job: str) -> None:
+async def _cut(project: Project, job: str, *options: str) -> None:
     """Kill the orchestrator, with no chance to clear up, while its Expert waits for the model a second time."""
-    process = await project.start("run", "--backend", project.backend, "--job-id", job, "one", "go")
+    process = await project.start("run", "--backend", project.backend, "--job-id", job, *options, "one", "go")
+    await _kill_after(process, b'"type":"startGeneration"', 2)
+
+
+async def _kill_after(process: asyncio.subprocess.Process, words: bytes, count: int) -> None:
     assert process.stdout is not None
-    generations = 0
+    seen = 0
     async with asyncio.timeout(60):
-        while generations < 2:
+        while seen < count:
             line = await process.stdout.readline()
             assert line, "the command ended"
-            generations += b'"type":"startGeneration"' in line
+            seen += words in line
     process.kill()
     await process.communicate()
 
@@ -40,6 +44,20 @@ async def test_resume_finishes_what_was_cut_off(project: Make) -> None:
     assert (again.code, again.types) == (0, []), again.stderr
     unknown = await made.command("resume", "--backend", made.backend, "other")
     assert (unknown.code, "other" in unknown.stderr) == (2, True)
+
+
+async def test_no_event_is_told_twice_however_often_a_job_is_cut(project: Make) -> None:
+    """What the host tells of a Sandbox that is taken up does not hide how far that Sandbox's own events had come."""
+    made = project(ONE, SLOW)
+    await _cut(made, "j", "--verbose")
+    resuming = await made.start("resume", "--backend", made.backend, "--verbose", "j")
+    await _kill_after(resuming, b'"type":"dockerContainerStatus"', 1)
+    result = await made.command("resume", "--backend", made.backend, "--verbose", "j")
+    assert result.code == 0, result.stderr
+    log = json.loads((await made.command("log", "--json", "--take", "0", "--job", "j")).stdout)["events"]
+    told = [(event["runId"], event["attempt"], event["seq"]) for event in log if "seq" in event]
+    assert sum(event["type"] == "dockerContainerStatus" for event in log) == 3
+    assert len(told) == len(set(told)) == max(seq for _, _, seq in told)
 
 
 @pytest.mark.everywhere

@@ -20,6 +20,7 @@ from orchestrator.wire.job import JobRecord, JobStatus
 from orchestrator.wire.line import decode, encode
 from orchestrator.wire.masking import mask
 from orchestrator.wire.message import TextPart, ToolResult
+from orchestrator.wire.platform_event import DockerContainerStatus
 from orchestrator.wire.run import RunSetting
 from orchestrator.wire.stream_event import StreamRunResult
 from orchestrator.wire.usage import Usage
@@ -43,6 +44,19 @@ def _event(seq: int, run_id: str = "run", attempt: int | None = 1, delta: str = 
 
 def _line(seq: int, run_id: str = "run", delta: str = "x") -> bytes:
     return encode(_event(seq, run_id, delta=delta)).rstrip(b"\n")
+
+
+def _status(message: str, attempt: int = 1) -> DockerContainerStatus:
+    return DockerContainerStatus(
+        id="s",
+        timestamp=9,
+        job_id="job-1",
+        run_id="run",
+        attempt=attempt,
+        status="running",
+        service="b",
+        message=message,
+    )
 
 
 def _checkpoint(checkpoint_id: str, step: int) -> Checkpoint:
@@ -145,6 +159,19 @@ async def test_positions_count_over_attempts_runs_and_reopening(tmp_path: Path) 
             ("run", 2, 3),
         ]
     assert b"torn" not in torn.read_bytes()
+
+
+async def test_a_sandbox_goes_on_after_its_own_last_event(tmp_path: Path) -> None:
+    """What the host tells of an attempt has no `seq`, and hides none of those before it."""
+    async with Store(tmp_path).create(JOB) as records:
+        for seq in (1, 2):
+            await records.append(_event(seq), _line(seq, delta="x" * 100_000))
+    for status in range(2):
+        async with Store(tmp_path).open("job-1") as records:
+            assert (records.last_seq("run", 1), records.last_seq("run", 3)) == (2, 0)
+            await records.append(_status(f"status {status}" * 10_000))
+            await records.append(_status("", attempt=3))
+            assert not records.is_told("run", 3)
 
 
 async def test_a_position_from_a_container_is_not_believed(tmp_path: Path) -> None:
@@ -281,7 +308,7 @@ async def test_a_damaged_event_names_file_and_line(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes() + b"{}\n")
         with pytest.raises(StoreError, match=r"attempt-1/events\.jsonl is damaged in line 2"):
             list(records.events())
-    with pytest.raises(StoreError, match=r"attempt-1/events\.jsonl is damaged in its last line"):
+    with pytest.raises(StoreError, match=r"attempt-1/events\.jsonl is damaged at its end"):
         async with Store(tmp_path).open("job-1"):
             pass
 
