@@ -220,7 +220,7 @@ def following(job: Job, records: JobRecords, how: GoOn, stopped: Checkpoint) -> 
     Raises:
         ConfigError: words and checkpoint do not fit together.
     """
-    return go_on(how, stopped, job.expert, records.generations(stopped.run_id), len(records.starts()))
+    return go_on(how, stopped, job.expert, records.generations(stopped), len(records.starts()))
 
 
 def finished(record: JobRecord, status: JobStatus, last: Checkpoint | None) -> JobRecord:

@@ -65,7 +65,7 @@ class Tree:
         run_id = planned.run.run_id
         used, earlier = records.sandboxes(run_id), records.earlier(run_id)
         if earlier is not None and is_stopped(earlier) and records.is_told(run_id, len(used)):
-            return _Worked(earlier, len(records.answered(run_id)))
+            return _Worked(earlier, records.calls_made(run_id))
         ended = await self._left_over(planned, start, used)
         number = len(used)
         while ended is None or isinstance(ended.verdict, Again):
@@ -94,7 +94,7 @@ class Tree:
         if earlier is None or not is_stopped(earlier):
             return None
         await place.publish(Collected.made_here(terminal_event(last.run, earlier, place.clock())))
-        return Ended(earlier, earlier, len(records.answered(run_id)))
+        return Ended(earlier, earlier, records.calls_made(run_id))
 
     def _past(self, start: Start, acknowledged: Checkpoint | None) -> Past:
         answered = self.place.records.answered(start.checkpoint.run_id)

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.broker.authority import Authority
 from orchestrator.broker.ledger import Ledger
 from orchestrator.providers import ModelRequest, OnDelta, Provider
-from orchestrator.wire.generation import Failure, GenerationRequest, Reply
+from orchestrator.wire.generation import Failure, GenerationRequest, Reply, calls_made
 from orchestrator.wire.usage import Usage
 
 Outcome = Reply | Failure
@@ -39,8 +39,8 @@ class Gateway:
 
     @property
     def generations(self) -> int:
-        """How many different model calls this Run has asked for, in all its attempts."""
-        return len(self._asked)
+        """How many model calls this Run has made, in all its attempts, as far as this session was told."""
+        return calls_made(self._asked)
 
     @property
     def usage(self) -> Usage:

@@ -24,9 +24,6 @@ from orchestrator.wire.run import EventDetail, Run
 _TODOS = "todos"
 """Where a checkpoint's metadata keeps the todo list, so that it outlives the Sandbox."""
 
-_GENERATIONS = "generations"
-"""Where it keeps how many model calls its Run has made, so that another attempt counts on."""
-
 
 async def work(
     run: Run, link: Link, surroundings: Surroundings, end_everything_else: Callable[[], Awaitable[bool]]
@@ -67,7 +64,7 @@ class Loop:
         self._base = base
         self._skills = skills
         self._routes: Routes = {}
-        self._generations = int((run.checkpoint.metadata or {}).get(_GENERATIONS, {}).get(run.run_id, 0))
+        self._generations = run.checkpoint.generations
         self._known = {result.id: result for result in run.known_results}
         self._pause = 0.0
 
@@ -113,12 +110,14 @@ class Loop:
             case Phase.CALLING_INTERACTIVE:
                 return calls.interact(turn, _now())
             case _:
-                return decide.finish(self._with_generations(turn), self._run.max_steps, _now())
+                return decide.finish(turn, self._run.max_steps, _now())
 
     async def _ask_model(self, phase: Phase, turn: Turn) -> Move:
         for_result = phase is Phase.GENERATING_RESULT
         messages = decide.result_messages(turn) if for_result else turn.checkpoint.messages
         reply = await self._generate(turn, messages, for_result=for_result)
+        # Whatever follows, also the end: another attempt, and who goes on with the job, count on.
+        turn = Turn(turn.checkpoint.with_generations(self._generations), turn.step)
         retries = self._run.max_retries
         if isinstance(reply, Failure):
             return decide.take_failure(turn, reply, retries, _now())
@@ -165,10 +164,6 @@ class Loop:
         result = await session.call(call)
         await self._link.keep_result(result)
         return result
-
-    def _with_generations(self, turn: Turn) -> Turn:
-        made = {_GENERATIONS: {self._run.run_id: self._generations}}
-        return turn.with_checkpoint(metadata=(turn.checkpoint.metadata or {}) | made)
 
     def _with_todos(self, turn: Turn) -> Turn:
         before = turn.checkpoint.metadata or {}

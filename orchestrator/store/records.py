@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from orchestrator.store.files import make_directory, path_part, read_value, sync
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.event import TERMINAL_TYPES, Event
 from orchestrator.wire.frozen import Frozen
-from orchestrator.wire.generation import Reply
+from orchestrator.wire.generation import REQUEST_ID, Reply, calls_made
 from orchestrator.wire.identity import identify
 from orchestrator.wire.job import JobRecord
 from orchestrator.wire.line import decode
@@ -28,7 +27,6 @@ from orchestrator.wire.usage import Usage
 V = TypeVar("V", bound=Frozen)
 
 _WRITERS = 4
-_REQUEST_ID = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 
 class JobRecords:
@@ -127,8 +125,7 @@ class JobRecords:
         Raises:
             StoreError: a record is damaged.
         """
-        paths = sorted((self._directory / "starts").glob("*.json"))
-        return tuple(read_value(path, Start) for path in paths)
+        return tuple(read_value(path, Start) for path in sorted((self._directory / "starts").glob("*.json")))
 
     def earlier(self, run_id: str) -> Checkpoint | None:
         """Read the last checkpoint that a Run had left when these records were opened.
@@ -139,13 +136,17 @@ class JobRecords:
         checkpoint_id = self._earlier.get(run_id)
         return None if checkpoint_id is None else self.checkpoint(checkpoint_id)
 
-    def generations(self, run_id: str) -> int:
-        """Count the model calls of the conversation that a Run belongs to, up to its end.
+    def calls_made(self, run_id: str) -> int:
+        """How many model calls a Run made, up to the last that was answered."""
+        return calls_made(self._answered(run_id))
+
+    def generations(self, last: Checkpoint) -> int:
+        """Count the model calls of a conversation up to the end of the Run that left `last`.
 
         Raises:
             StoreError: the Run's record is damaged.
         """
-        return self.setting(run_id).generations + len(self.replies(run_id))
+        return self.setting(last.run_id).generations + max(self.calls_made(last.run_id), last.generations)
 
     def sandboxes(self, run_id: str) -> tuple[int, ...]:
         """Read the numbers of the Sandboxes that were given a Run, one for each attempt; 0 where that is not known.
@@ -162,9 +163,9 @@ class JobRecords:
     def answered(self, run_id: str) -> dict[str, Usage]:
         """Read what each model call of a Run used that was answered, by its request id; damaged ones are left out."""
         found: dict[str, Usage] = {}
-        for path in (self._run(run_id) / "replies").glob("*.json"):
+        for request_id, path in self._answered(run_id).items():
             with suppress(StoreError):
-                found[path.stem.replace("-", "/")] = read_value(path, Reply).usage
+                found[request_id] = read_value(path, Reply).usage
         return found
 
     def last_seq(self, run_id: str, attempt: int) -> int:
@@ -238,11 +239,14 @@ class JobRecords:
     def _run(self, run_id: str) -> Path:
         return self._directory / "runs" / path_part(run_id)
 
+    def _answered(self, run_id: str) -> dict[str, Path]:
+        return {path.stem.replace("-", "/"): path for path in (self._run(run_id) / "replies").glob("*.json")}
+
     def _checkpoint_path(self, checkpoint_id: str) -> Path:
         return self._directory / "checkpoints" / f"{path_part(checkpoint_id)}.json"
 
     def _reply_path(self, run_id: str, request_id: str) -> Path:
-        match = _REQUEST_ID.fullmatch(request_id)
+        match = REQUEST_ID.fullmatch(request_id)
         name = "-".join(match.groups()) if match else identify("request", request_id)
         return self._run(run_id) / "replies" / f"{name}.json"
 
@@ -251,8 +255,7 @@ class JobRecords:
         if indent is not None:
             content = json.dumps(json.loads(content), indent=indent).encode("ascii") + b"\n"
         self._permit()
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._writers, self._write, path, content, synced)
+        await asyncio.get_running_loop().run_in_executor(self._writers, self._write, path, content, synced)
         if not synced:
             self._writers.submit(sync, path)
 
@@ -277,9 +280,11 @@ def _reached(checkpoint: Checkpoint) -> tuple[int, bool]:
     return checkpoint.step_number, checkpoint.status not in {Status.INIT, Status.PROCEEDING}
 
 
-def _readable(directory: Path, shape: type[V], pattern: str = "*.json") -> Iterator[V]:
-    for path in directory.glob(pattern):
+def _readable(
+    directory: Path, shape: type[V], pattern: str = "*.json", note: Callable[[StoreError], None] = lambda _: None
+) -> Iterator[V]:
+    for path in sorted(directory.glob(pattern)):
         try:
             yield read_value(path, shape)
-        except StoreError:
-            continue
+        except StoreError as error:
+            note(error)

@@ -9,6 +9,11 @@ from orchestrator.wire.identity import identify
 from orchestrator.wire.message import Message, ToolCall, ToolResult
 from orchestrator.wire.usage import Usage
 
+_GENERATIONS = "generations"
+"""Where metadata keeps how many model calls a Run has made, so that whoever goes on counts on."""
+
+_MANY = 10**9
+
 
 class Status(StrEnum):
     """Where an Expert's work stands."""
@@ -82,6 +87,18 @@ class Checkpoint(CheckpointHead):
         """Where the next step begins: the same content under a new id (spec 3.2, `nextCheckpoint`)."""
         number = self.step_number + 1
         return self.with_(id=identify(self.run_id, "step", number), step_number=number)
+
+    @property
+    def generations(self) -> int:
+        """How many model calls its Run had made, those that failed among them; 0 where metadata says nothing usable."""
+        kept = (self.metadata or {}).get(_GENERATIONS)
+        made = kept.get(self.run_id) if isinstance(kept, dict) else None
+        # A container says so.
+        return made if isinstance(made, int) and 0 <= made <= _MANY else 0
+
+    def with_generations(self, made: int) -> "Checkpoint":
+        """The checkpoint of a Run that has made so many model calls."""
+        return self.with_(metadata=(self.metadata or {}) | {_GENERATIONS: {self.run_id: made}})
 
     @property
     def head(self) -> CheckpointHead:

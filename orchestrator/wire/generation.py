@@ -3,12 +3,17 @@
 Model, provider, reasoning and timeout are not here: the host takes them from the job, never from a container.
 """
 
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.message import Message
 from orchestrator.wire.usage import Usage
+
+REQUEST_ID = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+"""The id of a request: the step that it is made in, and its number."""
 
 
 class ToolDefinition(Frozen):
@@ -75,3 +80,12 @@ class Failure(Frozen):
     status_code: int | None = None
     is_retryable: bool = False
     retry_after_ms: int | None = None
+
+
+def calls_made(request_ids: Iterable[str]) -> int:
+    """How many model calls a Run made if these ids are some of theirs, the last among them.
+
+    Calls that failed are numbered like the others, and are not in the records.
+    """
+    found = map(REQUEST_ID.fullmatch, request_ids)
+    return max((int(match[2]) + 1 for match in found if match), default=0)

@@ -25,6 +25,25 @@ async def test_d11_a_finished_job_goes_on_with_another_query(project: Make) -> N
     assert second.events[0].position == len(first.events) + 1
 
 
+@pytest.mark.parametrize(
+    ("failing", "code"),
+    [
+        ({"message": "later", "isRetryable": True, "retryAfterMs": 0}, 0),
+        ({"message": "the key is not valid", "statusCode": 401}, 1),
+    ],
+)
+async def test_a_call_that_failed_counts_among_those_before(
+    project: Make, failing: dict[str, object], code: int
+) -> None:
+    """Whether it was tried again or ended the Run, the conversation goes on with the reply after the last one."""
+    replies = [{"error": failing}, *([say("first")] if code == 0 else []), say("second")]
+    made = project(ONE, {"one": replies})
+    assert (await made.run("one", "begin", "--job-id", "j")).code == code
+    again = await made.run("one", "go on", "--continue")
+    assert again.code == 0, again.stderr
+    assert again.of(CompleteRun)[0].text == "second"
+
+
 async def test_d9_an_answer_completes_the_job(project: Make) -> None:
     """The Expert asks, the job stops with exit 4; with -i it goes on from there."""
     made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("then go")]})

@@ -207,7 +207,8 @@ def test_at_the_step_limit_more_steps_are_offered(project: Make) -> None:
 
 def test_after_an_error_other_words_are_tried(project: Make) -> None:
     """The error is shown each time; the code is that of the last turn."""
-    made = project(ONE, {"one": [{"error": {"name": "Overloaded", "message": "the model is away"}}]})
+    away = {"error": {"name": "Overloaded", "message": "the model is away"}}
+    made = project(ONE, {"one": [away, away]})
     result = _piped(made, "again\n", "one", "go")
     assert result.returncode == 1, result.stdout + result.stderr
     told = "one stopped by an error: the model is away\ntry again with other words (an empty line ends) >\n"

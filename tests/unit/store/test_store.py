@@ -122,6 +122,21 @@ async def test_everything_kept_is_read_again(tmp_path: Path) -> None:
     assert _records(tmp_path) == {"job-1", "checkpoints", "run", "replies", "results"}
 
 
+async def test_calls_that_failed_count_too(tmp_path: Path) -> None:
+    """Replies tell of those before them, the Run's last checkpoint of those after; nonsense in it tells nothing."""
+    async with Store(tmp_path).create(JOB) as records:
+        await records.keep_setting(_setting(1).with_(generations=10))
+        last = _checkpoint("c1", 1)
+        assert records.generations(last) == 10
+        await records.keep_reply("run", "1/0", Reply(text="a"))
+        await records.keep_reply("run", "3/2", Reply(text="b"))
+        await records.keep_reply("run", "not an id", Reply(text="c"))
+        assert (records.calls_made("run"), records.generations(last)) == (3, 13)
+        assert records.generations(last.with_generations(5)) == 15
+        for nonsense in ({"run": -1}, {"run": "9"}, {"run": 10**30}, {"run": None}, {"other": 9}, [9], None):
+            assert records.generations(last.with_(metadata={"generations": nonsense})) == 13
+
+
 async def test_only_this_user_can_read_records(tmp_path: Path) -> None:
     """Directories are 0700 and files 0600, whatever the umask."""
     store = Store(tmp_path / "store")
