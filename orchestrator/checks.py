@@ -1,11 +1,12 @@
 """What is found out about a job before anything of it starts. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from orchestrator.errors import ConfigError, MissingEnvError
 from orchestrator.plan import Job, reachable
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.identity import identify
+from orchestrator.wire.job import JobRecord
 from orchestrator.wire.skill import StdioSkill
 
 
@@ -57,13 +58,17 @@ def digests(job: Job) -> dict[str, str]:
     return {expert.key: identify(expert.to_json().decode()) for expert in reachable(job)}
 
 
-def check_unchanged(job: Job, before: Mapping[str, str]) -> None:
-    """See that a job goes on with the Experts it began with, of which `before` are the digests.
+def check_unchanged(job: Job, record: JobRecord) -> None:
+    """See that a job goes on with the Experts it began with, as its `record` says.
 
     Raises:
-        ConfigError: some were changed; names them.
+        ConfigError: it is another one, or some were changed; names them.
     """
-    now = digests(job)
+    coordinator = record.coordinator_expert_key
+    if job.expert.key != coordinator:
+        message = f"job {job.id!r} is one of Expert {coordinator!r}, not of {job.expert.key!r}; name that Expert"
+        raise ConfigError(message)
+    before, now = record.experts, digests(job)
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         message = (

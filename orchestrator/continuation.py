@@ -48,8 +48,8 @@ def go_on(how: GoOn, stopped: Checkpoint, expert: Expert, generations: int, ordi
     """
     if stopped.expert.key != expert.key:
         message = (
-            f"checkpoint {stopped.id!r} is of Expert {stopped.expert.key!r}, not of {expert.key!r}; name that Expert, "
-            "or a checkpoint of this one"
+            f"checkpoint {stopped.id!r} is of delegate {stopped.expert.key!r}, not of Expert {expert.key!r}; "
+            "name a checkpoint of this one"
         )
         raise ConfigError(message)
     if how.words is None:
@@ -63,12 +63,17 @@ def with_query(stopped: Checkpoint, query: str, generations: int, ordinal: int) 
     """Go on from `stopped` with new words of the user; `ordinal` counts the job's Starts.
 
     Raises:
-        ConfigError: there are no words, or the Expert waits for an answer instead.
+        ConfigError: there are no words, or the Expert waits for an answer or for delegates instead.
     """
     if stopped.status is Status.STOPPED_BY_INTERACTIVE_TOOL:
         question = (stopped.pending_tool_calls or ())[:1]
         asked = f" ({question[0].tool_name}: {json.dumps(question[0].args)})" if question else ""
         message = f"Expert {stopped.expert.key!r} waits for the answer to its question{asked}; give it with -i"
+        raise ConfigError(message)
+    if stopped.status is Status.STOPPED_BY_DELEGATE:
+        message = (
+            f"checkpoint {stopped.id!r} waits for what its delegates answer; name one from before, or from after that"
+        )
         raise ConfigError(message)
     if not query.strip():
         message = "a job goes on with words: give a query that is not empty"

@@ -10,6 +10,7 @@ from orchestrator.checks import check, check_unchanged, digests
 from orchestrator.clock import now
 from orchestrator.continuation import GoOn, reached
 from orchestrator.drive import Agenda, Drive, finished, following
+from orchestrator.errors import ConfigError
 from orchestrator.job_events import JobEvents
 from orchestrator.packages import with_packages
 from orchestrator.plan import Job, first
@@ -17,6 +18,7 @@ from orchestrator.prewarm import Budget, affordable
 from orchestrator.providers import Provider
 from orchestrator.sandbox import Backend
 from orchestrator.store import JobRecords, Store
+from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.job import JobRecord, JobStatus
 from orchestrator.wire.masking import hidden_in_errors, mask
 from orchestrator.workspace import ensure
@@ -92,11 +94,27 @@ async def _stopped(driver: "asyncio.Task[JobRecord | None]", record: JobRecord, 
 
 def _agenda(job: Job, records: JobRecords, how: GoOn) -> Agenda:
     """Decide how to go on; whatever does not fit is found before anything is written."""
-    check_unchanged(job, records.job().experts)
+    check_unchanged(job, records.job())
+    if how.checkpoint_id is not None:
+        stopped = records.checkpoint(how.checkpoint_id)
+        if not _is_over(records, stopped):
+            message = (
+                f"the Run of checkpoint {stopped.id!r} was cut off; finish it first with perstack-orch resume {job.id}"
+            )
+            raise ConfigError(message)
+        return Agenda(following(job, records, how, stopped), stopped=stopped, again=True)
     began = records.starts()
     last = began[-1] if began else first(job)
-    stopped = records.checkpoint(how.checkpoint_id) if how.checkpoint_id else reached(last, records.earlier)
+    end = reached(last, records.earlier)
+    if end is None and how.words is not None:
+        # What looks cut off may have ended in a checkpoint that cannot be read.
+        records.check_checkpoints()
     # One whose last event is missing is worked once more: nothing of it is done again, but it is told.
-    if stopped is None or not records.is_told(stopped.run_id, len(records.sandboxes(stopped.run_id))):
+    if end is None or not _is_over(records, end):
         return Agenda(last, then=how, again=True)
-    return Agenda(following(job, records, how, stopped), stopped=stopped, again=True)
+    return Agenda(following(job, records, how, end), stopped=end, again=True)
+
+
+def _is_over(records: JobRecords, checkpoint: Checkpoint) -> bool:
+    """Whether the Run that left a checkpoint has been told to its end."""
+    return records.is_told(checkpoint.run_id, len(records.sandboxes(checkpoint.run_id)))

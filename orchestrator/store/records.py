@@ -51,6 +51,7 @@ class JobRecords:
         self._key = key
         # Threads of its own, so that leaving waits for what a cancelled caller had begun to write.
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store")
+        self._damage: list[StoreError] = []
         # A new job has no earlier work; of one that is opened it is read once.
         self._earlier = {run: checkpoint.id for run, checkpoint in self._last_checkpoints().items()}
 
@@ -135,6 +136,15 @@ class JobRecords:
         """
         checkpoint_id = self._earlier.get(run_id)
         return None if checkpoint_id is None else self.checkpoint(checkpoint_id)
+
+    def check_checkpoints(self) -> None:
+        """See that no Run may have come further than `earlier` says.
+
+        Raises:
+            StoreError: a checkpoint was damaged when these records were opened.
+        """
+        for error in self._damage:
+            raise error
 
     def calls_made(self, run_id: str) -> int:
         """How many model calls a Run made, up to the last that was answered."""
@@ -230,7 +240,7 @@ class JobRecords:
 
     def _last_checkpoints(self) -> dict[str, Checkpoint]:
         last: dict[str, Checkpoint] = {}
-        for checkpoint in _readable(self._directory / "checkpoints", Checkpoint):
+        for checkpoint in _readable(self._directory / "checkpoints", Checkpoint, note=self._damage.append):
             other = last.get(checkpoint.run_id)
             if other is None or _reached(checkpoint) > _reached(other):
                 last[checkpoint.run_id] = checkpoint

@@ -7,10 +7,18 @@ import pytest
 
 from orchestrator.backends.naming import sandbox_name
 from orchestrator.request import instance_of
-from orchestrator.wire.checkpoint import Status
-from orchestrator.wire.state_event import CompleteRun, StartRun
+from orchestrator.wire.checkpoint import Checkpoint, Status
+from orchestrator.wire.message import TextPart
+from orchestrator.wire.state_event import (
+    CompleteRun,
+    ContinueToNextStep,
+    StartGeneration,
+    StartRun,
+    StopRunByDelegate,
+    StopRunByInteractiveTool,
+)
 from tests.support import engine
-from tests.support.project import ASKING, ONE, TEAM, Make, ask, ended, refused, say, use
+from tests.support.project import ASKING, ONE, TEAM, Make, Result, ask, ended, refused, say, use
 
 
 async def test_d11_a_finished_job_goes_on_with_another_query(project: Make) -> None:
@@ -74,15 +82,20 @@ async def test_d7_two_questions_take_two_answers(project: Make) -> None:
 
 
 async def test_what_does_not_fit_is_refused_and_changes_nothing(project: Make) -> None:
-    """No answer to a question, an answer to none, unknown jobs and checkpoints, another Expert, a changed one."""
+    """No answer to a question, an answer to none, unknown jobs and checkpoints, foreign ones, a changed Expert."""
     made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("go")]})
     refused(await made.run("one", "go on", "--continue"), 2, "no job")
+    other = await made.run("one", "begin", "--job-id", "i")
+    foreign: str = other.of(StopRunByInteractiveTool)[0].checkpoint.id
     await made.run("one", "begin", "--job-id", "j")
     before = made.files()
     refused(await made.run("one", "go on", "--continue-job", "j"), 2, "-i", "ready?")
     refused(await made.run("one", "go on", "--continue-job", "other"), 2, "other")
     refused(await made.run("one", "go on", "--resume-from", "cp"), 2, "--continue-job")
     refused(await made.run("one", "x", "--continue-job", "j", "--resume-from", "absent"), 2, "absent")
+    refused(
+        await made.run("one", "yes", "--continue-job", "j", "-i", "--resume-from", foreign), 2, foreign, "not one of"
+    )
     refused(await made.run("one", "x", "-i"), 2, "-i")
     toml = made.directory / "perstack.toml"
     kept = toml.read_text()
@@ -94,15 +107,66 @@ async def test_what_does_not_fit_is_refused_and_changes_nothing(project: Make) -
     refused(await made.run("one", "yes", "--continue", "-i"), 2, "asked nothing")
 
 
+async def test_another_experts_work_is_not_gone_on_with(project: Make) -> None:
+    """A delegate cannot take its coordinator's job over, nor the coordinator a checkpoint of its delegate's."""
+    made = project(TEAM, {"boss": [use(ask("left", "l")), say("done")], "left": [say("half")]})
+    began = await made.run("boss", "begin", "--job-id", "j")
+    before = made.files()
+    refused(await made.run("left", "x", "--continue"), 2, "job 'j' is one of Expert 'boss', not of 'left'")
+    options = ("--continue-job", "j", "--resume-from")
+    of_left: str = began.of(CompleteRun)[0].checkpoint.id
+    refused(await made.run("boss", "x", *options, of_left), 2, of_left, "delegate 'left'", "a checkpoint of this one")
+    waiting: str = began.of(StopRunByDelegate)[0].checkpoint.id
+    refused(await made.run("boss", "x", *options, waiting), 2, waiting, "waits for what its delegates answer")
+    assert made.files() == before
+
+
+async def test_a_job_goes_on_from_the_checkpoint_that_is_named(project: Make) -> None:
+    """The conversation is what it was there: what came after it is not in it, and stays in the records."""
+    made = project(ONE, {"one": [say("first"), say("second"), say("third")]})
+    first = await made.run("one", "begin", "--job-id", "j")
+    end: Checkpoint = first.of(CompleteRun)[0].checkpoint
+    assert (await made.run("one", "a wrong turn", "--continue")).code == 0
+    options = ("--continue-job", "j", "--resume-from", end.id)
+    again = await made.run("one", "another way", *options, "--events", "full")
+    assert again.code == 0, again.stderr
+    asked: StartGeneration = again.of(StartGeneration)[0]
+    said = [part.text for message in asked.messages or () for part in message.contents if isinstance(part, TextPart)]
+    assert said[1:] == ["begin", "first", "another way"]
+    assert again.of(CompleteRun)[0].text == "second"
+    assert b"a wrong turn" in (await made.command("log", "--json", "--take", "0")).stdout
+
+
+async def test_a_checkpoint_of_a_run_that_was_cut_off_is_refused(project: Make) -> None:
+    """Nothing else is done in its stead: the sentence says how to finish the Run, and then it can be gone on from."""
+    made = project(ONE, {"one": [use(("listDirectory", {"path": "."})), say("slow") | {"delayMs": 3_000}, say("then")]})
+    process = await made.start("run", "--backend", made.backend, "--job-id", "j", "one", "go")
+    assert process.stdout is not None
+    seen: list[bytes] = []
+    async with asyncio.timeout(60):
+        while sum(b'"type":"startGeneration"' in line for line in seen) < 2:
+            seen.append(await process.stdout.readline())
+    process.send_signal(signal.SIGTERM)
+    assert (await ended(process)).code == 143
+    step: ContinueToNextStep = Result(0, b"".join(seen), "").of(ContinueToNextStep)[0]
+    options = ("--continue-job", "j", "--resume-from", step.checkpoint.id)
+    before = made.files()
+    refused(await made.run("one", "x", *options), 2, step.checkpoint.id, "cut off", "perstack-orch resume j")
+    assert made.files() == before
+    assert (await made.command("resume", "--backend", made.backend, "j")).code == 0
+    again = await made.run("one", "x", *options)
+    assert (again.code, again.of(CompleteRun)[0].text) == (0, "then"), again.stderr
+
+
 async def test_corrupt_records_are_told_and_left_alone(project: Make) -> None:
-    """A truncated checkpoint is named; nothing is overwritten."""
+    """A truncated checkpoint is named, asked for or the last; nothing is overwritten or done again."""
     made = project(ONE, {"one": [say("first"), say("second")]})
     await made.run("one", "begin", "--job-id", "j")
     for path in (made.store / "jobs" / "j" / "checkpoints").iterdir():
         path.write_text(path.read_text()[:100])
     before = made.files()
-    result = await made.run("one", "x", "--continue-job", "j", "--resume-from", path.stem)
-    refused(result, 2, path.stem)
+    for options in (("--continue",), ("--continue-job", "j"), ("--continue-job", "j", "--resume-from", path.stem)):
+        refused(await made.run("one", "x", *options), 2, path.stem, "is damaged")
     assert made.files() == before
 
 
