@@ -23,7 +23,7 @@ from orchestrator.wire.message import (
     ThinkingPart,
     ToolMessage,
 )
-from orchestrator.wire.run import Delegate, Grant
+from orchestrator.wire.run import Delegate, EventDetail, Grant
 from orchestrator.wire.skill import BASE_SKILL, SseSkill, StdioSkill
 from tests.support.scripted_host import (
     SECONDS,
@@ -62,6 +62,33 @@ async def test_c2_text_only(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("detail", EventDetail)
+async def test_full_events_carry_the_conversation(tmp_path: Path, detail: EventDetail) -> None:
+    """As the model and the broker get it, wherever events have a place for it; by default none does."""
+    run, host = await work(
+        tmp_path, a_run(events=detail), calls(("listDirectory", {"path": "."})), says("The workspace is empty")
+    )
+    shown = {
+        (event["type"], name): value
+        for event in run.events
+        for name, value in event.items()
+        if name == "messages" or (isinstance(value, dict) and "messages" in value)
+    }
+    if detail is EventDetail.DEFAULT:
+        assert shown == {}
+        return
+    assert set(shown) == {
+        ("startRun", "initialCheckpoint"),
+        ("startGeneration", "messages"),
+        ("continueToNextStep", "checkpoint"),
+        ("continueToNextStep", "nextCheckpoint"),
+        ("completeRun", "checkpoint"),
+    }
+    assert shown["startGeneration", "messages"] == [message.to_plain() for message in host.requests[-1].messages]
+    assert shown["continueToNextStep", "checkpoint"] == host.checkpoints[0].to_plain()
+    assert shown["completeRun", "checkpoint"] == host.checkpoints[-1].to_plain()
+
+
 async def test_c10_tool_then_completion_then_result(tmp_path: Path) -> None:
     """A tool works in the workspace, completion asks for the result in a turn without tools, which is streamed."""
     run, host = await work(
@@ -90,7 +117,9 @@ async def test_c10_tool_then_completion_then_result(tmp_path: Path) -> None:
     assert (tmp_path / "workspace" / "log.md").read_text() == "42"
     assert [request.id for request in host.requests] == ["1/0", "2/1", "2/2"]
     assert host.requests[2].tools == ()
-    assert [result.id for result in host.results] == ["c0", "c0"]
+    assert [result.tool_name for result in host.results] == ["writeTextFile", "attemptCompletion"]
+    # Both replies called theirs `c0`.
+    assert len({result.id for result in host.results}) == 2
     assert [event["stepNumber"] for event in run.events if "stepNumber" in event] == [1] * 6 + [2] * 10
 
 

@@ -336,6 +336,15 @@ async def test_h1_a_setting_kept_again_only_touches_its_time(tmp_path: Path) -> 
         assert records.setting("run") == _setting(2)
 
 
+async def test_settings_are_read_by_update_the_latest_first(tmp_path: Path) -> None:
+    """Of two of one moment the id decides, so that the order is always the same."""
+    settings = [_setting(at).with_(run_id=run) for run, at in (("b", 2), ("d", 3), ("a", 1), ("c", 2))]
+    async with Store(tmp_path).create(JOB) as records:
+        for setting in settings:
+            await records.keep_setting(setting)
+        assert [setting.run_id for setting in records.settings()] == ["d", "b", "c", "a"]
+
+
 async def test_no_attempt_has_the_number_of_one_whose_setting_the_machine_lost(tmp_path: Path) -> None:
     """Its events are there, so another attempt of its number would be taken for it."""
     async with Store(tmp_path).create(JOB) as records:
