@@ -3,8 +3,9 @@
 import errno
 import os
 import re
+import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -132,6 +133,31 @@ def read_value(path: Path, shape: type[V]) -> V:
     except WireError as error:
         message = f"{path} is damaged: {error}; {REMEDY}"
         raise StoreError(message) from error
+
+
+def readable(
+    directory: Path, shape: type[V], pattern: str = "*.json", note: Callable[[StoreError], None] = lambda _: None
+) -> Iterator[V]:
+    """Read the values in the files that match, by name; of those that cannot be read, `note` gets the reason."""
+    for path in sorted(directory.glob(pattern)):
+        try:
+            yield read_value(path, shape)
+        except StoreError as error:
+            note(error)
+
+
+def kept_secret(path: Path, size: int) -> bytes:
+    """Read the secret in a file; where there is none, one of `size` bytes is made.
+
+    Raises:
+        DiskError: the disk refuses.
+    """
+    try:
+        with translated(path):
+            return path.read_bytes()
+    except FileNotFoundError:
+        write_whole(path, key := secrets.token_bytes(size))
+        return key
 
 
 def _write(path: Path, content: bytes, *, synced: bool) -> None:

@@ -2,17 +2,16 @@
 
 import asyncio
 import json
-import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from orchestrator.errors import StoreError
 from orchestrator.keys import KEY_BYTES
 from orchestrator.store.event_log import EventLog, Recorded
-from orchestrator.store.files import make_directory, path_part, read_value, sync, translated, write_whole
+from orchestrator.store.files import kept_secret, make_directory, path_part, read_value, readable, sync, write_whole
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.event import TERMINAL_TYPES, Event
 from orchestrator.wire.frozen import Frozen
@@ -23,8 +22,6 @@ from orchestrator.wire.line import decode
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import RunSetting, Start
 from orchestrator.wire.usage import Usage
-
-V = TypeVar("V", bound=Frozen)
 
 _WRITERS = 4
 
@@ -73,17 +70,28 @@ class JobRecords:
         return self._log.append(event if masked == whole else decode(masked), masked)
 
     async def keep_job(self, record: JobRecord) -> None:
-        """Write `job.json`."""
+        """Write `job.json`.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
         await self._keep(self._directory / "job.json", record, indent=2)
 
     async def keep_start(self, start: Start) -> None:
-        """Write where the coordinator's work begins, each time that the user asks for some."""
+        """Write where the coordinator's work begins, each time that the user asks for some.
+
+        Raises:
+            StoreError: the disk refuses, or an earlier start is damaged.
+        """
         await self._keep(self._directory / "starts" / f"{len(self.starts()) + 1:06}.json", start)
 
     async def keep_setting(self, setting: RunSetting, sandbox: int | None = None) -> None:
         """Write what a Run was started with, and the number of the `sandbox` that is about to be given it.
 
         Of a setting that is there only that and `updated_at` change (behaviour H1).
+
+        Raises:
+            StoreError: the disk refuses, or the setting that is there is damaged.
         """
         path = self._run(setting.run_id) / "run-setting.json"
         if path.exists():
@@ -93,31 +101,55 @@ class JobRecords:
         await self._keep(path, setting)
 
     async def key(self) -> bytes:
-        """Read the secret that this job's others derive from; where none was given, it is made the first time."""
+        """Read the secret that this job's others derive from; where none was given, it is made the first time.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
         if self._key is not None:
             return self._key
         path = self._directory / "key"
-        return await asyncio.get_running_loop().run_in_executor(self._writers, _kept_key, path)
+        return await asyncio.get_running_loop().run_in_executor(self._writers, kept_secret, path, KEY_BYTES)
 
     async def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
         await self._keep(self._checkpoint_path(checkpoint.id), checkpoint)
 
     async def keep_result(self, run_id: str, result: ToolResult) -> None:
-        """Write what a tool of a Run answered."""
+        """Write what a tool of a Run answered.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
         await self._keep(self._run(run_id) / "results" / f"{identify(result.id)}.json", result, synced=True)
 
     async def keep_reply(self, run_id: str, request_id: str, reply: Reply) -> None:
-        """Write what the model replied to a request of a Run."""
+        """Write what the model replied to a request of a Run.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
         await self._keep(self._reply_path(run_id, request_id), reply, synced=True)
 
     async def reply(self, run_id: str, request_id: str) -> Reply | None:
-        """Read what the model replied to a request, if it did."""
+        """Read what the model replied to a request, if it did.
+
+        Raises:
+            StoreError: the record is damaged.
+        """
         path = self._reply_path(run_id, request_id)
         return read_value(path, Reply) if path.exists() else None
 
     def job(self) -> JobRecord:
-        """Read `job.json`."""
+        """Read `job.json`.
+
+        Raises:
+            StoreError: it is not there, or damaged.
+        """
         return read_value(self._directory / "job.json", JobRecord)
 
     def starts(self) -> tuple[Start, ...]:
@@ -202,7 +234,7 @@ class JobRecords:
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """Read all checkpoints by step; what cannot be read is left out (behaviour H1)."""
-        found = _readable(self._directory / "checkpoints", Checkpoint)
+        found = readable(self._directory / "checkpoints", Checkpoint)
         return tuple(sorted(found, key=lambda checkpoint: (checkpoint.step_number, checkpoint.id)))
 
     def setting(self, run_id: str) -> RunSetting:
@@ -215,16 +247,16 @@ class JobRecords:
 
     def settings(self) -> tuple[RunSetting, ...]:
         """Read what all Runs were started with, by update; what cannot be read is left out (behaviour H1)."""
-        found = _readable(self._directory / "runs", RunSetting, "*/run-setting.json")
+        found = readable(self._directory / "runs", RunSetting, "*/run-setting.json")
         return tuple(sorted(found, key=lambda setting: (-setting.updated_at, setting.run_id)))
 
     def replies(self, run_id: str) -> tuple[Reply, ...]:
         """Read all that the model replied to a Run, in no order; what cannot be read is left out."""
-        return tuple(_readable(self._run(run_id) / "replies", Reply))
+        return tuple(readable(self._run(run_id) / "replies", Reply))
 
     def results(self, run_id: str) -> tuple[ToolResult, ...]:
         """Read what the tools of a Run answered, in the order of the calls' ids."""
-        return tuple(sorted(_readable(self._run(run_id) / "results", ToolResult), key=lambda result: result.id))
+        return tuple(sorted(readable(self._run(run_id) / "results", ToolResult), key=lambda result: result.id))
 
     def events(self) -> Iterator[Recorded]:
         """Read all events by position.
@@ -240,7 +272,7 @@ class JobRecords:
 
     def _last_checkpoints(self) -> dict[str, Checkpoint]:
         last: dict[str, Checkpoint] = {}
-        for checkpoint in _readable(self._directory / "checkpoints", Checkpoint, note=self._damage.append):
+        for checkpoint in readable(self._directory / "checkpoints", Checkpoint, note=self._damage.append):
             other = last.get(checkpoint.run_id)
             if other is None or _reached(checkpoint) > _reached(other):
                 last[checkpoint.run_id] = checkpoint
@@ -276,25 +308,6 @@ class JobRecords:
         write_whole(path, content, synced=synced)
 
 
-def _kept_key(path: Path) -> bytes:
-    try:
-        with translated(path):
-            return path.read_bytes()
-    except FileNotFoundError:
-        write_whole(path, key := secrets.token_bytes(KEY_BYTES))
-        return key
-
-
 def _reached(checkpoint: Checkpoint) -> tuple[int, bool]:
     """How far a Run had come; of two checkpoints of one step the one that ends the Run is later."""
     return checkpoint.step_number, checkpoint.status not in {Status.INIT, Status.PROCEEDING}
-
-
-def _readable(
-    directory: Path, shape: type[V], pattern: str = "*.json", note: Callable[[StoreError], None] = lambda _: None
-) -> Iterator[V]:
-    for path in sorted(directory.glob(pattern)):
-        try:
-            yield read_value(path, shape)
-        except StoreError as error:
-            note(error)
