@@ -43,8 +43,7 @@ async def inspect(job: Job, backend: Backend) -> SkillTools:
         )
         raise PackageError(message) from error
     if ended.code != 0 or session.tools is None:
-        last = ended.detail.strip().splitlines()
-        said = hide(job.secrets)(last[-1]) if last else f"the Sandbox ended ({ended.reason}, exit code {ended.code})"
-        message = f"Expert {job.expert_key!r}: {said}"
+        said = ended.last_words or f"the Sandbox ended ({ended.reason}, exit code {ended.code})"
+        message = f"Expert {job.expert_key!r}: {hide(job.secrets)(said)}"
         raise PackageError(message)
     return session.tools

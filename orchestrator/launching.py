@@ -153,8 +153,7 @@ async def ready(name: str, session: Session, sandbox: Sandbox) -> None:
     if ended.reason in {Reason.LOST, Reason.EVICTED}:
         message = f"Sandbox {name} was lost before it reached its broker: {ended.detail}"
         raise SandboxLostError(message)
-    last = ended.detail.strip().splitlines()
-    said = f": {last[-1]}" if last else ""
+    said = f": {ended.last_words}" if ended.last_words else ""
     message = f"Sandbox {name} ended before it reached its broker (exit code {ended.code}{said}); {_REMEDY}"
     if ended.code == ExitCode.NETWORK_OPEN:
         message = f"Sandbox {name} was not given its Run{said}"

@@ -116,5 +116,5 @@ def _sentence(ended: Exit) -> str:
         Reason.EVICTED: "the Sandbox was evicted, and those before it were lost",
     }.get(ended.reason, "the Sandbox ended without a final event")
     code = "" if ended.code is None else f" (exit code {ended.code})"
-    last = ended.detail.strip().splitlines()
-    return f"{what}{code}{': ' + last[-1] if last else ''}"
+    said = f": {ended.last_words}" if ended.last_words else ""
+    return f"{what}{code}{said}"

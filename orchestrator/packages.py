@@ -155,8 +155,7 @@ def _accept(directory: Path, package: Package) -> None:
 
 
 def _why(ended: Exit) -> str:
-    last = ended.detail.strip().splitlines()
-    return last[-1] if last else f"the install Sandbox ended ({ended.reason}, exit code {ended.code}); try again"
+    return ended.last_words or f"the install Sandbox ended ({ended.reason}, exit code {ended.code}); try again"
 
 
 @asynccontextmanager

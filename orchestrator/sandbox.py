@@ -138,6 +138,12 @@ class Exit:
     reason: Reason
     detail: str = ""
 
+    @property
+    def last_words(self) -> str:
+        """The last line of `detail`, in which a Sandbox says why it ended; empty where it said nothing."""
+        lines = self.detail.strip().splitlines()
+        return lines[-1] if lines else ""
+
 
 class Sandbox(Protocol):
     """One live container, Kubernetes Job or process."""

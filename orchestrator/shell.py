@@ -66,7 +66,7 @@ async def run_shell(job: Job, backend: Backend, store: Path, wish: Wish, listene
         await session.assign_shell(shell, authority, listener.attend)
         ended = await drained(sandbox)
     if ended.code != 0:
-        said = hide(job.secrets)((ended.detail.strip().splitlines() or ["it gave no reason"])[-1])
+        said = hide(job.secrets)(ended.last_words or "it gave no reason")
         message = f"the Sandbox of the shell ended ({ended.reason}, exit code {ended.code}): {said}"
         raise BackendError(message)
 

@@ -100,3 +100,11 @@ def test_the_host_tells_each_ending(changes: dict[str, Any], kind: str) -> None:
     event = terminal_event(RUN, a_checkpoint(**changes), 7)
     assert (event.type, event.run_id, event.attempt, event.seq) == (kind, RUN.run_id, RUN.attempt, None)
     assert event.checkpoint.messages is None
+
+
+@pytest.mark.parametrize(
+    ("detail", "words"), [("", ""), (" \n\n", ""), ("one", "one"), ("a warning\nno room left\n\n", "no room left")]
+)
+def test_last_words(detail: str, words: str) -> None:
+    """The last line of what a Sandbox said; one that said nothing has none."""
+    assert Exit(1, Reason.ERROR, detail).last_words == words
