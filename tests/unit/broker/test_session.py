@@ -44,6 +44,19 @@ async def test_socket_belongs_to_the_sandbox_and_goes_with_the_session(world: Wo
     assert not path.exists()
 
 
+async def test_the_socket_s_mode_needs_no_umask(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the user's alone whatever the umask, which is the whole process's and is left as it is."""
+    before = os.umask(0)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "umask", lambda mask: pytest.fail(f"the umask was set to {mask:o}"))
+            async with world.session():
+                mode = (world.state / GATE_NAME / SOCKET_NAME).stat().st_mode
+    finally:
+        os.umask(before)
+    assert oct(mode & 0o7777) == "0o600"
+
+
 async def test_the_gate_is_shut_behind_the_sandbox(world: World) -> None:
     """Open for others until the Sandbox has come in, and before that is known; then for nobody."""
 
