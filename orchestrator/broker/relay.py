@@ -74,7 +74,10 @@ class Meter:
 
 
 async def relay(inside: Stream, outside: Stream, meter: Meter) -> None:
-    """Copy bytes both ways until both ends are done or one fails.
+    """Copy bytes both ways until both ends are done or one fails, and close them.
+
+    What is written may leave as slowly as it came, within the same limits. Where this raises, what has not left yet is
+    dropped, so that whoever closes the ends has nothing to wait for.
 
     Raises:
         LimitError: a limit was reached; says which.
@@ -84,9 +87,11 @@ async def relay(inside: Stream, outside: Stream, meter: Meter) -> None:
         async with asyncio.timeout(limits.connection_seconds) as whole, asyncio.timeout(limits.idle_seconds) as idle:
 
             def moved() -> None:
-                idle.reschedule(loop.time() + limits.idle_seconds)
+                # A byte may come in the very moment in which the limit is reached; then it is too late.
+                if not idle.expired():
+                    idle.reschedule(loop.time() + limits.idle_seconds)
 
-            await _both_ways(inside, outside, meter, moved)
+            await _to_the_end(inside, outside, meter, moved)
     except TimeoutError:
         if whole.expired():
             message = f"it was open for {limits.connection_seconds:g} s, as long as a connection may be"
@@ -94,6 +99,17 @@ async def relay(inside: Stream, outside: Stream, meter: Meter) -> None:
         if idle.expired():
             message = f"nothing moved for {limits.idle_seconds:g} s, as long as a connection may be idle"
             raise LimitError(message) from None
+        raise
+
+
+async def _to_the_end(inside: Stream, outside: Stream, meter: Meter, moved: Callable[[], None]) -> None:
+    try:
+        await _both_ways(inside, outside, meter, moved)
+        for end in (outside, inside):
+            await end.close()
+    except BaseException:
+        for end in (outside, inside):
+            end.drop()
         raise
 
 

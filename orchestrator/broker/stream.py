@@ -46,6 +46,11 @@ class Stream:
         with suppress(OSError):
             await self.writer.wait_closed()
 
+    def drop(self) -> None:
+        """Let go of what was written and has not left; where the other end does not read, closing waits for it."""
+        if self.writer.transport.get_write_buffer_size():
+            self.abort()
+
     def abort(self) -> None:
         """Close the connection now."""
         self.writer.transport.abort()

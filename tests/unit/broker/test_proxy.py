@@ -361,6 +361,30 @@ async def test_busy_connection_lives_on(world: World) -> None:
                 assert await skill.reader.readexactly(1) == b"x"
 
 
+async def test_a_host_that_does_not_read_holds_no_connection(world: World) -> None:
+    """Once it was idle for too long the skill is told so and may have another."""
+    world.allow(egress=EgressLimits(connections=1, idle_seconds=0.1))
+    over = asyncio.Event()
+
+    async def never_read(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.transport.abort()
+
+    async with await asyncio.start_server(never_read, "127.0.0.1", 0, limit=1) as listening:
+        world.network = known(("127.0.0.1", listening.sockets[0].getsockname()[1]))
+        async with world.running() as (_, _, key):
+            async with await Guest.connect(world.door) as skill:
+                assert await skill.open(tunnel(key)) is None
+                skill.writer.write(HELLO + b"x" * 32 * 1024 * 1024)
+                assert await skill.ended() == b""
+                skill.writer.transport.abort()
+            async with await Guest.connect(world.door) as another:
+                assert await another.open(tunnel(key)) is None
+        over.set()
+    closed = f"the connection to {HOST} was closed: nothing moved for 0.1 s, as long as a connection may be idle"
+    assert [access.reason for access in world.accesses[:2]] == [None, closed]
+
+
 async def test_revoking_ends_tunnels(world: World) -> None:
     """When the Run is over its open connections are too."""
     async with server() as port:
