@@ -219,7 +219,11 @@ class Api:
 
     async def _headers(self) -> dict[str, str]:
         headers = {"Host": urlsplit(self.server).netloc, "User-Agent": "perstack-orch", "Accept": _ACCEPTED}
-        authorization = await self.access.authorization()
+        try:
+            authorization = await self.access.authorization()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            message = "the credential could not be looked up"
+            raise BrokenError(message, answered=False, sent=False) from error
         return headers if authorization is None else headers | {"Authorization": authorization}
 
     @asynccontextmanager

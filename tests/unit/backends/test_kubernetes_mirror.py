@@ -10,9 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from orchestrator.backends.kubernetes_access import Access
+from orchestrator.backends.kubernetes_access import Access, Bearer
 from orchestrator.backends.kubernetes_api import Api, pods
 from orchestrator.backends.kubernetes_mirror import Mirror
+from orchestrator.errors import BackendUnavailableError
 
 SECONDS = 10
 Object = dict[str, Any]
@@ -95,7 +96,7 @@ async def _nobody() -> None:
 
 
 @asynccontextmanager
-async def mirrored(server: Server, notes: list[str]) -> AsyncIterator[Mirror]:
+async def mirrored(server: Server, notes: list[str], authorization: Bearer = _nobody) -> AsyncIterator[Mirror]:
     """Keep a mirror of what the server has."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -104,7 +105,7 @@ async def mirrored(server: Server, notes: list[str]) -> AsyncIterator[Mirror]:
 
     listening = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    api = Api(Access(f"http://127.0.0.1:{port}", None, _nobody))
+    api = Api(Access(f"http://127.0.0.1:{port}", None, authorization))
     mirror = Mirror(api, pods("n"), "a=b", notes.append)
     keeping = asyncio.ensure_future(mirror.keep())
     try:
@@ -193,3 +194,39 @@ async def test_the_end_of_another_pod_of_the_same_sandbox_is_none_of_this_one() 
     )
     async with mirrored(server, []) as mirror:
         await mirror.until("s1", is_in("Failed"))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file or directory"), ValueError("no such context")])
+async def test_a_credential_that_cannot_be_looked_up_for_a_while(error: Exception) -> None:
+    """A token that is just replaced, a program that fails once: it is remarked, and everything is listed anew."""
+    fails = [False, True]
+
+    async def authorization() -> str | None:
+        if fails and fails.pop(0):
+            raise error
+        return None
+
+    server = Server(items=[pod("s1", 1)], watches=[[b""]])
+    notes: list[str] = []
+    async with mirrored(server, notes, authorization):
+        await server.watched(1)
+    said = "BrokenError the credential could not be looked up"
+    assert notes == [f"the watch of {pods('n')} ended: {said}; everything is listed anew"]
+
+
+async def test_a_call_whose_credential_cannot_be_looked_up() -> None:
+    """It is one sentence with the reason."""
+
+    async def authorization() -> str | None:
+        raise FileNotFoundError(2, "No such file or directory", "token")
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as listening:
+        api = Api(Access(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", None, authorization))
+        why = r"the credential could not be looked up: \[Errno 2\] No such file or directory: 'token'"
+        with pytest.raises(BackendUnavailableError, match=why):
+            async with api.asked("create the Job x"):
+                await api.create(pods("n"), {})
+        api.close()
