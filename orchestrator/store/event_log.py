@@ -5,7 +5,8 @@ import heapq
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -94,10 +95,23 @@ class EventLog:
     def events(self) -> Iterator[Recorded]:
         """Read all events by position. A torn last line, which was never acknowledged, is passed over.
 
+        A file is open from its first event to its last, so no more at a time than Runs that worked at a time.
+
         Raises:
             StoreError: a line in a file is damaged; names the file.
         """
-        yield from heapq.merge(*map(_read, self._paths()), key=lambda recorded: recorded.event.position or 0)
+        waiting = sorted(((_first(path), path) for path in self._paths()), reverse=True)
+        heads: list[tuple[int, Path, Recorded, Generator[Recorded, None, None]]] = []
+        while waiting or heads:
+            if waiting and (not heads or waiting[-1][0] <= heads[0][0]):
+                path = waiting.pop()[1]
+                rest = _read(path)
+            else:
+                _, path, recorded, rest = heapq.heappop(heads)
+                yield recorded
+            following = next(rest, None)
+            if following is not None:
+                heapq.heappush(heads, (following.event.position or 0, path, following, rest))
 
     def readable_events(self) -> list[Recorded]:
         """Read all events by position; damaged lines are passed over (behaviour H1)."""
@@ -143,7 +157,7 @@ class EventLog:
         return sorted((*self._runs.glob("*/events.jsonl"), *self._runs.glob(f"*/{_ATTEMPT}*/events.jsonl")))
 
 
-def _read(path: Path, *, strict: bool = True) -> Iterator[Recorded]:
+def _read(path: Path, *, strict: bool = True) -> Generator[Recorded, None, None]:
     with translated(path), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
@@ -155,6 +169,12 @@ def _read(path: Path, *, strict: bool = True) -> Iterator[Recorded]:
                     raise
                 continue
             yield Recorded(event, line[:-1])
+
+
+def _first(path: Path) -> int:
+    """The position of the first event in a file; 0 if it has none."""
+    with closing(_read(path)) as recorded:
+        return next((each.event.position or 0 for each in recorded), 0)
 
 
 def _event(path: Path, number: int, line: bytes) -> Event:

@@ -209,6 +209,22 @@ async def test_more_runs_than_open_files(tmp_path: Path) -> None:
         assert [item.event.position for item in records.events()] == list(range(1, 201))
 
 
+async def test_more_runs_than_files_may_be_open(tmp_path: Path) -> None:
+    """All events are read in order, of Runs one after another and of some that went on at a time."""
+    turns = [f"run{run}" for run in range(200)]
+    turns += [turns[0], "late", turns[0], "late"]
+    async with Store(tmp_path).create(JOB) as records:
+        for turn, run in enumerate(turns, start=1):
+            await records.append(_event(turn, run), _line(turn, run))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, _names(Path("/proc/self/fd")))) + 10, hard))
+        try:
+            read = [(item.event.position, item.event.run_id) for item in records.events()]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert read == list(enumerate(turns, start=1))
+
+
 async def test_a_second_orchestrator_is_refused(tmp_path: Path) -> None:
     """Another process that opens a job in use is told the job and who holds it, and may once it is free."""
     script = (
