@@ -29,6 +29,7 @@ from orchestrator.plan import Job
 from orchestrator.pool import Pool
 from orchestrator.prewarm import Budget, at_start
 from orchestrator.providers import Provider
+from orchestrator.receipt import Receipt
 from orchestrator.sandbox import Backend
 from orchestrator.state import directory_of, job_directory, ordinals, remove_unused
 from orchestrator.store import JobRecords, Store
@@ -59,6 +60,15 @@ class Agenda:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a job's record is to be left, and what its events tell: an outcome, or an error of the platform."""
+
+    record: JobRecord
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Drive:
     """What drives a job. `note` takes remarks for a log."""
 
@@ -72,11 +82,21 @@ class Drive:
     events: JobEvents
     budget: Budget
 
-    async def to_the_end(self, record: JobRecord, agenda: Agenda) -> JobRecord | None:
+    async def to_the_end(self, record: JobRecord, agenda: Agenda) -> JobRecord:
         """Work what is on the agenda; `record` is the job's, running. Give the record as it was left.
 
         What becomes of the job, whatever it is, its events tell.
         """
+        ending = await self._ending(record, agenda)
+        try:
+            await self.records.keep_job(ending.record)
+        except Exception as error:  # noqa: BLE001 - whoever iterates gets it, and waits for no more
+            # What failed before says more: where the disk is full, it mostly failed for that.
+            ending = replace(ending, outcome=None, error=ending.error or error)
+        await self.events.close(ending.outcome, ending.error)
+        return ending.record
+
+    async def _ending(self, record: JobRecord, agenda: Agenda) -> _Ending:
         last = agenda.stopped
         limit = asyncio.timeout(self.job.job_seconds)
         try:
@@ -90,35 +110,31 @@ class Drive:
                 if agenda.then is not None and last is not None:
                     start = following(self.job, self.records, agenda.then, last)
                     last = last if start is None else await self._begin(start, again=agenda.again)
+            return _Ending(record) if last is None else self._ended(record, last)
         except Exception as error:  # noqa: BLE001 - whoever iterates gets it, whatever it is
             if limit.expired():
-                return await self._stop_late(record)
-            ended = finished(record, JobStatus.STOPPED_BY_ERROR if last is None else job_status(last), last)
-            await self.records.keep_job(ended)
-            await self.events.close(None, _cause(error))
-            return ended
-        return None if last is None else await self._end(record, last)
+                return self._late(record)
+            status = JobStatus.STOPPED_BY_ERROR if last is None else job_status(last)
+            return _Ending(finished(record, status, last), error=_cause(error))
 
-    async def _end(self, record: JobRecord, last: Checkpoint) -> JobRecord:
+    def _ended(self, record: JobRecord, last: Checkpoint) -> _Ending:
         status = job_status(last)
-        ended = finished(record, status, last)
-        await self.records.keep_job(ended)
         cost = None if self.job.price is None else self.job.price.of(last.usage)
-        receipt = replace(self.events.receipt, usage=last.usage, cost=cost, seconds=(now() - self.events.began) / 1000)
+        receipt = replace(self._receipt(), usage=last.usage, cost=cost)
         text = last_text(last) if status is JobStatus.COMPLETED else None
         error_text = last.error.message if last.error else None
         shown = hide(self.job.secrets)
-        await self.events.close(Outcome(status, text and shown(text), error_text and shown(error_text), receipt), None)
-        return ended
+        outcome = Outcome(status, text and shown(text), error_text and shown(error_text), receipt)
+        return _Ending(finished(record, status, last), outcome)
 
-    async def _stop_late(self, record: JobRecord) -> JobRecord:
+    def _late(self, record: JobRecord) -> _Ending:
         # No Run says so, and none is over: what was cut off can be gone on with.
-        ended = finished(record, JobStatus.STOPPED_BY_ERROR, None)
-        await self.records.keep_job(ended)
         said = f"the job reached its limit of {self.job.job_seconds:g} s; go on with perstack-orch resume {self.job.id}"
-        receipt = replace(self.events.receipt, seconds=(now() - self.events.began) / 1000)
-        await self.events.close(Outcome(JobStatus.STOPPED_BY_ERROR, None, said, receipt), None)
-        return ended
+        outcome = Outcome(JobStatus.STOPPED_BY_ERROR, None, said, self._receipt())
+        return _Ending(finished(record, JobStatus.STOPPED_BY_ERROR, None), outcome)
+
+    def _receipt(self) -> Receipt:
+        return replace(self.events.receipt, seconds=(now() - self.events.began) / 1000)
 
     @property
     def _directory(self) -> Path:

@@ -1,4 +1,4 @@
-"""No room on the disk of the event spools, or on that of the records: real file systems, of some hundred kilobytes."""
+"""No room on the disk of the event spools, or on that of the records: real file systems, small in bytes or in files."""
 
 import asyncio
 import json
@@ -23,11 +23,11 @@ def made() -> Iterator[Project]:
         yield Project.make(Path(directory) / "project", "process", ONE, REPLIES)
 
 
-async def _run(made: Project, mount: str, kilobytes: int, *arguments: str) -> Result:
+async def _run(made: Project, mount: str, limit: str, *arguments: str) -> Result:
     """Run the command where `mount` is a small file system of its own; its content is kept for the next time."""
     kept = f"{made.directory}/../kept"
     script = (
-        f'mkdir -p "{kept}" "{mount}" && mount -t tmpfs -o size={kilobytes}k tmpfs "{mount}"'
+        f'mkdir -p "{kept}" "{mount}" && mount -t tmpfs -o {limit} tmpfs "{mount}"'
         f' && cp -a "{kept}/." "{mount}" && "$@"; code=$?; cp -a "{mount}/." "{kept}"; exit $code'
     )
     unshare = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)))
@@ -42,7 +42,7 @@ async def _run(made: Project, mount: str, kilobytes: int, *arguments: str) -> Re
 
 async def test_no_room_for_the_spool(made: Project) -> None:
     """The Run ends with what is full and what to do; all that was told before is there."""
-    result = await _run(made, "/tmp", 400, "run", "--backend", "process", "--job-id", "j", "one", "go")
+    result = await _run(made, "/tmp", "size=400k", "run", "--backend", "process", "--job-id", "j", "one", "go")
     assert result.code == 1, result.stderr
     assert "the disk that holds the event spool is full; free space" in result.stderr
     assert "Traceback" not in result.stderr
@@ -55,14 +55,27 @@ async def test_no_room_for_the_spool(made: Project) -> None:
 async def test_no_room_for_the_records(made: Project) -> None:
     """The command says which file and what to do, exit 3; with room the job goes on, nothing lost and nothing twice."""
     store = str(made.store)
-    full = await _run(made, store, 600, "run", "--backend", "process", "--job-id", "j", "one", "go")
+    full = await _run(made, store, "size=600k", "run", "--backend", "process", "--job-id", "j", "one", "go")
     assert full.code == 3, full.stderr
     assert "no space left to write" in full.stderr
     assert "--storage" in full.stderr
     assert "Traceback" not in full.stderr
     last = full.events[-1].position
-    after = await _run(made, store, 30_000, "resume", "--backend", "process", "--after", str(last), "j")
+    after = await _run(made, store, "size=30m", "resume", "--backend", "process", "--after", str(last), "j")
     assert after.code == 0, after.stderr
     positions = [event.position for event in (*full.events, *after.events)]
     assert positions == list(range(1, len(positions) + 1))
+    assert [event.text for event in after.of(CompleteRun)] == ["done"]
+
+
+@pytest.mark.parametrize("files", [24, 30, 36])
+async def test_no_room_for_the_record_of_how_it_ended_either(made: Project, files: int) -> None:
+    """A disk that stays full, so that nothing can be written any more: the same sentence, and nobody waits for more."""
+    store = str(made.store)
+    full = await _run(made, store, f"nr_inodes={files}", "run", "--backend", "process", "--job-id", "j", "one", "go")
+    assert full.code == 3, full.stderr
+    assert full.stderr.count("no space left to write") == 1
+    assert "Traceback" not in full.stderr
+    after = await _run(made, store, "size=30m", "resume", "--backend", "process", "j")
+    assert after.code == 0, after.stderr
     assert [event.text for event in after.of(CompleteRun)] == ["done"]
