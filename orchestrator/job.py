@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from orchestrator.backends.shielded import shielded
 from orchestrator.broker.egress import Wanted
 from orchestrator.broker.proxy import Network, nobody_consents
 from orchestrator.checks import check, check_unchanged, digests
@@ -64,7 +65,8 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
             try:
                 yield events
             finally:
-                await _stopped(driver, record, records)
+                # However often whoever leaves is cancelled.
+                await shielded(_stopped(driver, record, records))
 
 
 def _records(job: Job, store: Store, go_on: GoOn | None) -> AbstractAsyncContextManager[JobRecords]:
@@ -81,15 +83,21 @@ def _records(job: Job, store: Store, go_on: GoOn | None) -> AbstractAsyncContext
     return store.create(record, start=first(job), mask=mask(job.secrets))
 
 
-async def _stopped(driver: "asyncio.Task[JobRecord | None]", record: JobRecord, records: JobRecords) -> None:
-    """Stop what still runs; that it is to stop is written down first, should we be killed meanwhile."""
+async def _stopped(driver: "asyncio.Task[JobRecord]", record: JobRecord, records: JobRecords) -> None:
+    """Stop what still runs; that it is to stop is written down first, should we be killed meanwhile.
+
+    Nothing runs on behind this, though that cannot be written down.
+    """
     if driver.done():
         return
-    await records.keep_job(finished(record, JobStatus.CANCELLED, None))
-    driver.cancel()
-    await asyncio.wait([driver])
-    if not driver.cancelled() and (ended := driver.result()) is not None:
-        await records.keep_job(ended)
+    try:
+        await records.keep_job(finished(record, JobStatus.CANCELLED, None))
+    finally:
+        driver.cancel()
+        await asyncio.wait([driver])
+    if not driver.cancelled():
+        # It was at its end already.
+        await records.keep_job(driver.result())
 
 
 def _agenda(job: Job, records: JobRecords, how: GoOn) -> Agenda:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import Recorded
+from orchestrator.errors import StoreError
 from tests.support.embedded import ENVIRON, running
 from tests.support.project import ONE, Make, Project, Result, ended, say, use
 
@@ -104,6 +105,46 @@ async def test_leaving_before_the_first_event(project: Make) -> None:
     made = project(ONE, {"one": [LATE]})
     async with running(made):
         pass
+    assert _status(made) == "cancelled"
+
+
+async def test_leaving_stops_the_job_though_that_cannot_be_written_down(project: Make) -> None:
+    """What the store says comes out, and nothing runs on behind it."""
+    made = project(ONE, {"one": [LATE]})
+    before = asyncio.all_tasks()
+
+    async def work() -> None:
+        async with running(made) as events:
+            async for _ in events:
+                job = made.store / "jobs" / "embedded"
+                job.rename(made.store / "taken away")
+                job.touch()
+                break
+
+    with pytest.raises(StoreError, match="embedded is not a directory, as the store needs"):
+        await work()
+    assert asyncio.all_tasks() == before
+
+
+async def test_however_often_whoever_leaves_is_cancelled_the_job_is_stopped(project: Make) -> None:
+    """Nobody is let go before nothing runs any more."""
+    made = project(ONE, {"one": [LATE]})
+    before = asyncio.all_tasks()
+
+    async def work() -> None:
+        async with running(made) as events:
+            async for _ in events:
+                began.set()
+
+    began = asyncio.Event()
+    task = asyncio.create_task(work())
+    async with asyncio.timeout(60):
+        await began.wait()
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+    assert task.cancelled()
+    assert asyncio.all_tasks() == before
     assert _status(made) == "cancelled"
 
 
