@@ -17,6 +17,7 @@ from orchestrator.plan import Job, Plan
 from orchestrator.pool import Pool
 from orchestrator.prewarm import SETTLED_SECONDS, while_generating
 from orchestrator.sandbox import Exit
+from orchestrator.spool import Spool
 from orchestrator.telling import terminal_event
 from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.checkpoint import Checkpoint, RunError
@@ -68,12 +69,14 @@ class Attempts:
             BackendError: its socket cannot be made again.
         """
         run = planned.run
+        told = self.place.records.last_seq(run.run_id, run.attempt)
 
-        def expect(session: Session) -> None:
-            session.expect(run, planned.authority, past, self._session_key(run, ordinal))
+        def expect(session: Session, spool: Spool) -> None:
+            key = self._session_key(run, ordinal)
+            session.expect(run, planned.authority, past, key, lambda: not told and spool.is_empty)
 
         async with self.pool.found(ordinal, expect) as opened:
-            ended = await self._follow(planned, opened, fan_out, self.place.records.last_seq(run.run_id, run.attempt))
+            ended = await self._follow(planned, opened, fan_out, told)
         return await _settled(ended, opened)
 
     def _session_key(self, run: Run, ordinal: int) -> str:

@@ -102,11 +102,11 @@ async def launched(
 
 @asynccontextmanager
 async def found(
-    place: Place, ordinal: int, gone: asyncio.Event, expect: Callable[[Session], None]
+    place: Place, ordinal: int, gone: asyncio.Event, expect: Callable[[Session, Spool], None]
 ) -> AsyncIterator[Opened]:
     """Take up the Sandbox of this number, which may still work, have ended, or be gone but for its spool.
 
-    `expect` tells its new session what it was given before anybody can connect.
+    `expect` tells its new session what it was given before anybody can connect; its spool, what it made of that.
 
     Raises:
         BackendError: its socket cannot be made again.
@@ -114,7 +114,7 @@ async def found(
     user, name = place.job.workspace.user, sandbox_name(place.job.id, ordinal, place.job.instance)
     with found_directory(place.directory, ordinal, place.job.events) as (state, spool):
         async with place.broker.listen(name, state, user) as session, AsyncExitStack() as stack:
-            expect(session)
+            expect(session, spool)
             sandbox: Sandbox
             try:
                 sandbox = await stack.enter_async_context(place.backend.adopt(name))

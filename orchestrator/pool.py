@@ -16,6 +16,7 @@ from orchestrator.launching import Opened, Place, exit_of, found, launched
 from orchestrator.outcome import MAX_ATTEMPTS
 from orchestrator.prewarm import UNUSED_SECONDS, Budget
 from orchestrator.sandbox import Sandbox
+from orchestrator.spool import Spool
 
 _EXIT_SECONDS = 10
 
@@ -106,7 +107,7 @@ class Pool:
             yield opened
 
     @asynccontextmanager
-    async def found(self, ordinal: int, expect: Callable[[Session], None]) -> AsyncIterator[Opened]:
+    async def found(self, ordinal: int, expect: Callable[[Session, Spool], None]) -> AsyncIterator[Opened]:
         """Take up the Sandbox of this number, to which an orchestrator that is gone had given a Run.
 
         Raises:

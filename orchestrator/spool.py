@@ -25,6 +25,11 @@ class Spool:
     tampered: str | None = None
     _rest: bytes = field(default=b"", repr=False)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever written: then nothing of an Expert has run, since its first event comes before."""
+        return self.tampered is None and os.fstat(self.fd).st_size == 0
+
     def lines(self) -> Iterator[bytes]:
         """Give the lines written since the last call, without newlines. A torn last line waits for its newline."""
         size = os.fstat(self.fd).st_size

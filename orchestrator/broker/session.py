@@ -65,6 +65,7 @@ class Session:
         self._main: Stream | None = None
         self._assignment: Assignment | None = None
         self._attend: Attend | None = None
+        self._untouched: Callable[[], bool] = lambda: False
         self._revoked = False
         self._keeping = asyncio.Lock()
         self.facts: Facts | None = None
@@ -103,11 +104,13 @@ class Session:
         """
         await self._send(self._keep(run, authority, link.Assigned(run=run, session_key=key or _fresh_key()), past))
 
-    def expect(self, run: Run, authority: Authority, past: Past, key: str) -> None:
+    def expect(self, run: Run, authority: Authority, past: Past, key: str, untouched: Callable[[], bool]) -> None:
         """Say that the Sandbox was given this Run before, by an orchestrator that is gone.
 
-        It comes back with its key; one that had not got the Run yet attaches once more, and gets it then.
+        It comes back with its key. One that had not got the Run yet attaches once more and gets it then, for as long as
+        the Run is `untouched`: later a process that its Expert started could be at the door first, and has no key.
         """
+        self._untouched = untouched
         self._keep(run, authority, link.Assigned(run=run, session_key=key), past)
 
     async def assign_inspection(self, run: Run, authority: Authority) -> None:
@@ -213,8 +216,11 @@ class Session:
     def _refusal(self, opening: link.Opening) -> str | None:
         if isinstance(opening, link.Attach):
             # One that was given nothing yet may come again: its connection broke, and nothing of an Expert runs yet.
-            given = self._main is not None and self._assignment is not None
-            return "this Sandbox is attached already" if given else None
+            if self._assignment is None:
+                return None
+            if self._main is not None:
+                return "this Sandbox is attached already"
+            return None if self._untouched() else "this Sandbox has begun its Run, and comes back with the key to it"
         key = self._assignment.frame.session_key if self._assignment else None
         if key is None or not hmac.compare_digest(key.encode(), opening.session_key.encode()):
             return "the session key is not right"

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.state import directory_of
+from orchestrator.wire.link import GATE_NAME, SOCKET_NAME
 from tests.support import cluster, engine
 from tests.support.project import ONE, PYTHON, SECONDS, TEAM, Make, Project, Result, ask, say, use
 
@@ -112,6 +114,48 @@ async def test_a_second_orchestrator_is_refused(project: Make, backend: str) -> 
         process.terminate()
         await process.communicate()
     assert process.returncode == 143
+
+
+IMPATIENT = """
+import json, socket, time
+
+attach = b'{{"type":"attach"}}'
+answers, away, until = [], 0, time.monotonic() + 60
+while time.monotonic() < until and not (away and answers):
+    with socket.socket(socket.AF_UNIX) as broker:
+        broker.settimeout(10)
+        try:
+            broker.connect({socket!r})
+            broker.sendall(len(attach).to_bytes(4, "big") + attach)
+            answer = broker.recv(65536)[4:].decode()
+        except OSError:
+            away += 1
+            time.sleep(0.001)
+            continue
+        if away and answer:
+            answers.append(answer)
+open("answers", "w").write(json.dumps(answers))
+"""
+"""Goes to the broker again and again, and is told something once it was away and is back."""
+
+
+@pytest.mark.parametrize("backend", ["process"])
+async def test_a_tool_that_is_at_the_door_before_its_sandbox_is_refused(project: Make, backend: str) -> None:
+    """Where no wall is around it, it reaches the socket; after a restart it gets no Run, nor is it in the way."""
+    state = directory_of(project(ONE, {}).instance, "j") / "1"
+    script = IMPATIENT.format(socket=str(state / GATE_NAME / SOCKET_NAME))
+    tool = {"command": PYTHON[backend], "args": ["-c", script], "env": {}, "cwd": ".", "stdout": True, "stderr": True}
+    made = project(ONE, {"one": [use(("exec", tool)), say("all done")]})
+    before = await _killed(made, [("callTools", "one")], "one", "go")
+    result, events = await _taken_up(made, before)
+    assert result.code == 0, result.stderr
+    assert (events[-1]["text"], _attempts(events)) == ("all done", {1})
+    (answer,) = json.loads((made.workspace / "answers").read_text())
+    # The Sandbox waits up to a second before it looks again, the tool does not; but nothing says who is first.
+    assert json.loads(answer)["refused"] in {
+        "this Sandbox has begun its Run, and comes back with the key to it",
+        "this Sandbox is attached already",
+    }
 
 
 @pytest.mark.parametrize("replaced", ["gone", "a link", "a pipe", "cut"])

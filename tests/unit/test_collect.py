@@ -214,6 +214,17 @@ def test_a_spool_that_shrinks_is_tampered(spool_file: tuple[Path, Spool]) -> Non
     assert "shrank" in spool.tampered
 
 
+def test_an_empty_spool_is_told_from_one_that_is_gone(spool_file: tuple[Path, Spool]) -> None:
+    """Empty is what nothing was written to, and what is still the file that was made."""
+    path, spool = spool_file
+    assert spool.is_empty
+    path.write_bytes(b"{")
+    assert not spool.is_empty
+    path.write_bytes(b"")
+    spool.tampered = "the event spool is gone"
+    assert not spool.is_empty
+
+
 def test_an_endless_spool_line_is_tampered(spool_file: tuple[Path, Spool]) -> None:
     """A line beyond the bound does not fill the orchestrator's memory."""
     path, spool = spool_file

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.broker.assignment import Past
 from orchestrator.errors import BackendError, ConfigError, StoreError
 from orchestrator.providers import ProviderSetting, open_provider
 from orchestrator.sandbox import User
@@ -131,6 +132,29 @@ async def test_strangers_are_refused(world: World, opening: Attach | Reattach | 
             assert await stranger.open(opening) == reason
             assert await stranger.ended() == b""
         assert isinstance(await guest.ask(generate()), Generated)
+
+
+async def test_who_comes_first_after_a_restart_needs_the_key(world: World) -> None:
+    """A process that the Expert started is refused; the Sandbox itself comes back, and has its Run."""
+    async with world.session() as session:
+        session.expect(RUN, AUTHORITY, Past(BEFORE), "key", lambda: False)
+        async with await Guest.connect(world.door) as stranger:
+            assert await stranger.open(Attach()) == "this Sandbox has begun its Run, and comes back with the key to it"
+            assert await stranger.ended() == b""
+        async with await Guest.connect(world.door) as guest:
+            assert await guest.open(Reattach(session_key="key")) is None
+            assert isinstance(await guest.ask(generate()), Generated)
+            async with await Guest.connect(world.door) as stranger:
+                assert await stranger.open(Attach()) == "this Sandbox is attached already"
+
+
+async def test_a_run_that_did_not_arrive_before_a_restart_is_given_after_it(world: World) -> None:
+    """For as long as nothing of it was begun, the Sandbox needs no key, which it was not told."""
+    async with world.session() as session:
+        session.expect(RUN, AUTHORITY, Past(BEFORE), "key", lambda: True)
+        async with await Guest.connect(world.door) as guest:
+            guest.send(Attach())
+            assert await guest.read(Assigned) == Assigned(run=RUN, session_key="key")
 
 
 async def test_no_key_is_right_before_a_run_is_given(world: World) -> None:
