@@ -5,6 +5,7 @@ as long as everything else in a hop together; while a model call is in flight, n
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,10 +26,14 @@ _Opening = Callable[[asyncio.Event], AbstractAsyncContextManager[Opened]]
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """One Sandbox of the pool, from its launch to its removal; `spare` if it is within the budget."""
+    """One Sandbox of the pool, from its launch to its removal; `spare` if it is within the budget.
+
+    `unused_since` is when it came up, or was last wanted, by the event loop's clock.
+    """
 
     ordinal: int
     opened: "asyncio.Future[Opened]"
+    unused_since: float = math.inf
     spare: bool = False
     worked: bool = False
     released: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,12 +82,12 @@ class Pool:
 
     def unwant(self, run_id: str) -> None:
         """Take back one `want`; what nobody uses for a while is removed."""
+        wanted = self._idle[: self._wanted_in_all]
         self._wanted[run_id].asked -= 1
         if not self._wanted[run_id].asked:
             del self._wanted[run_id]
-        if self._surplus is None:
-            loop = asyncio.get_running_loop()
-            self._surplus = loop.call_later(UNUSED_SECONDS, self._shrink)
+        for slot in wanted:
+            self._unused(slot)
 
     @property
     def _wanted_in_all(self) -> int:
@@ -94,7 +99,8 @@ class Pool:
         self._wanted.clear()
         if self._surplus is not None:
             self._surplus.cancel()
-        self._shrink()
+        for slot in tuple(self._idle):
+            self._taken(slot).released.set()
 
     @asynccontextmanager
     async def sandbox(self) -> AsyncIterator[Opened]:
@@ -131,10 +137,25 @@ class Pool:
             self._budget.give_back()
         return slot
 
+    def _unused(self, slot: _Slot) -> None:
+        """Begin to count how long one goes unused; the first, which is none to spare, waits for its Run."""
+        if slot.spare and slot.opened.done() and slot in self._idle:
+            slot.unused_since = asyncio.get_running_loop().time()
+            if self._surplus is None:
+                self._shrink_at(slot.unused_since + UNUSED_SECONDS)
+
+    def _shrink_at(self, when: float) -> None:
+        self._surplus = asyncio.get_running_loop().call_at(when, self._shrink)
+
     def _shrink(self) -> None:
         self._surplus = None
+        overdue = asyncio.get_running_loop().time() - UNUSED_SECONDS
         for slot in self._idle[self._wanted_in_all :]:
-            self._taken(slot).released.set()
+            if slot.unused_since <= overdue:
+                self._taken(slot).released.set()
+        left = min((slot.unused_since for slot in self._idle[self._wanted_in_all :]), default=math.inf)
+        if left < math.inf:
+            self._shrink_at(left + UNUSED_SECONDS)
 
     def _warm(self) -> bool:
         if self._closed or not self._budget.take():
@@ -179,6 +200,7 @@ class Pool:
         try:
             async with opening(slot.gone) as opened:
                 slot.opened.set_result(opened)
+                self._unused(slot)
                 await self._until_released(slot, opened.sandbox)
                 opened.session.revoke()
                 if slot.worked:

@@ -15,16 +15,18 @@ from tests.support.project import Make, Project, ask, say, use
 TEAM = (
     '[experts.boss]\ninstruction = "Lead."\ndelegates = ["aide", "clerk"]\n'
     '[experts.aide]\ninstruction = "Help."\n[experts.clerk]\ninstruction = "Write."\n'
+    '[experts.quick]\ninstruction = "Lead."\ndelegates = ["aide"]\n[experts.alone]\ninstruction = "Work."\n'
 )
 SLEEP = {"command": "sleep", "args": ["30"], "env": {}, "cwd": "/workspace", "stdout": True, "stderr": True}
 LATE = say("late") | {"delayMs": 30_000}
+WORKS_AT_ONCE = [use(("exec", SLEEP)), say("done")]
 WORKS_ALONE = [use(("exec", SLEEP)) | {"delayMs": 1_500}, say("done")]
 
 
 @asynccontextmanager
-async def _going(project: Project, prewarm: int | None) -> AsyncIterator[Callable[[], int]]:
+async def _going(project: Project, prewarm: int | None, expert: str = "boss") -> AsyncIterator[Callable[[], int]]:
     """Run the coordinator; give what counts the Sandboxes that the job has, launched or about to be."""
-    async with running(project, "boss", prewarm=prewarm) as events, asyncio.TaskGroup() as tasks:
+    async with running(project, expert, prewarm=prewarm) as events, asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(_read(events))
         yield lambda: len(ordinals(directory_of(instance_of(project.store), JOB)))
         reading.cancel()
@@ -62,13 +64,32 @@ async def test_while_a_delegate_works_its_coordinator_s_next_need_is_met(project
         await _stays(count, 4)
 
 
-async def test_what_nobody_uses_is_removed(project: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reply that calls no delegate leaves warm Sandboxes, which go after a while and not at once."""
+@pytest.mark.parametrize(
+    ("expert", "prewarm", "launched"),
+    [
+        pytest.param("boss", None, 4, id="a reply that calls no delegate"),
+        pytest.param("quick", 3, 4, id="a reply that comes at once"),
+        pytest.param("alone", 3, 4, id="an Expert that cannot delegate"),
+    ],
+)
+async def test_what_nobody_uses_is_removed(
+    project: Make, monkeypatch: pytest.MonkeyPatch, expert: str, prewarm: int | None, launched: int
+) -> None:
+    """Whatever it was warmed for: it goes after a while, and not at once."""
     monkeypatch.setattr(pool, "UNUSED_SECONDS", 1.0)
-    async with _going(project(TEAM, {"boss": WORKS_ALONE}), None) as count:
-        await _until(count, 4)
+    replies = {"boss": WORKS_ALONE, "quick": WORKS_AT_ONCE, "alone": WORKS_AT_ONCE}
+    async with _going(project(TEAM, replies), prewarm, expert) as count:
+        await _until(count, launched)
         await _until(count, 1)
         await _stays(count, 1)
+
+
+async def test_what_is_wanted_stays(project: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the model thinks, however long that is."""
+    monkeypatch.setattr(pool, "UNUSED_SECONDS", 0.1)
+    async with _going(project(TEAM, {"boss": [LATE]}), None) as count:
+        await _until(count, 4)
+        await _stays(count, 4)
 
 
 @pytest.mark.parametrize("typed", ["on", "-1", "65", "1.5", "", "٣"])
