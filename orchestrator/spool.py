@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.units import amount
+
 SPOOL_BYTES = 1024 * 1024 * 1024
 """How much of a spool is ever read; a container gone wild cannot fill the store."""
 
@@ -16,11 +18,12 @@ _CHUNK = 256 * 1024
 class Spool:
     """Reads whole lines from a spool as it grows, through a descriptor.
 
-    `tampered` is a sentence once the file is not what it should be: it shrank, or its lines broke the bound.
+    `tampered` is a sentence once the file is not what it should be: it shrank, or it or a line of it broke its bound.
     """
 
     fd: int
     line_bytes: int
+    most_bytes: int = SPOOL_BYTES
     offset: int = 0
     tampered: str | None = None
     _rest: bytes = field(default=b"", repr=False)
@@ -35,9 +38,13 @@ class Spool:
         size = os.fstat(self.fd).st_size
         if size < self.offset:
             self.tampered = f"the event spool shrank from {self.offset} to {size} bytes"
-        while self.tampered is None and self.offset < SPOOL_BYTES:
-            chunk = os.pread(self.fd, _CHUNK, self.offset)
+        while self.tampered is None:
+            room = self.most_bytes - self.offset
+            chunk = os.pread(self.fd, min(_CHUNK, room) or 1, self.offset)
             if not chunk:
+                return
+            if not room:
+                self.tampered = f"the event spool is over {amount(self.most_bytes)}"
                 return
             self.offset += len(chunk)
             *whole, self._rest = (self._rest + chunk).split(b"\n")

@@ -233,6 +233,19 @@ def test_an_endless_spool_line_is_tampered(spool_file: tuple[Path, Spool]) -> No
     assert spool.tampered is not None
 
 
+def test_a_spool_beyond_its_bound_is_tampered(spool_file: tuple[Path, Spool]) -> None:
+    """What fills its bound is read, nothing beyond is, and that is said."""
+    path, whole = spool_file
+    line = _event(1)
+    spool = Spool(whole.fd, LINE, most_bytes=len(line) + 1)
+    path.write_bytes(line + b"\n")
+    assert (list(spool.lines()), spool.tampered) == ([line], None)
+    with path.open("ab") as file:
+        file.write(_event(2) + b"\n")
+    assert list(spool.lines()) == []
+    assert spool.tampered == f"the event spool is over {len(line) + 1} bytes"
+
+
 def test_drain_gives_what_came_after_stdout_closed(spool_file: tuple[Path, Spool]) -> None:
     """Events written after stdout was closed stand in the spool and are found."""
     path, spool = spool_file
