@@ -19,7 +19,7 @@ import sys  # noqa: E402 - after gc.disable
 import threading  # noqa: E402 - after gc.disable
 import time  # noqa: E402 - after gc.disable
 from collections.abc import Mapping, Sequence  # noqa: E402 - after gc.disable
-from contextlib import AbstractAsyncContextManager  # noqa: E402 - after gc.disable
+from contextlib import AbstractAsyncContextManager, suppress  # noqa: E402 - after gc.disable
 from dataclasses import dataclass  # noqa: E402 - after gc.disable
 from functools import partial  # noqa: E402 - after gc.disable
 from itertools import count  # noqa: E402 - after gc.disable
@@ -69,7 +69,7 @@ def main(args: list[str]) -> int:
     if stderr := options["--stderr"]:
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), 2)
     if deadline := options["--deadline"]:
-        _end_after(float(deadline) - time.time(), ExitCode.DEADLINE)
+        _end_after(float(deadline) - time.time(), "past its deadline", ExitCode.DEADLINE)
     found = facts.find()
     if missing := shortfall(found.landlock):
         sys.stderr.write(f"{missing}\n")
@@ -163,12 +163,18 @@ async def _do(assigned: Assigned, link: Link, place: _Place, event_fd: int) -> N
 
 def _stop(task: "asyncio.Task[None]") -> None:
     # Whatever hangs while it closes must not outlast the engine's patience.
-    _end_after(_CLOSING_SECONDS, ExitCode.STOPPED)
+    _end_after(_CLOSING_SECONDS, "stopped from outside, and slow to close", ExitCode.STOPPED)
     task.cancel()
 
 
-def _end_after(seconds: float, code: ExitCode) -> None:
-    timer = threading.Timer(seconds, os._exit, (code,))
+def _end_after(seconds: float, sentence: str, code: ExitCode) -> None:
+    def end() -> None:
+        with suppress(OSError):
+            # Not through the stream, whose lock somebody may hold who hangs.
+            os.write(2, f"{sentence}\n".encode())
+        os._exit(code)
+
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
     timer.daemon = True
     timer.start()
 

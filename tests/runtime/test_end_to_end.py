@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -436,6 +437,23 @@ async def test_sigterm_while_waiting_for_a_run(tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             run = await ended(host, process)
     assert (run.code, run.stdout) == (143, b"")
+
+
+async def test_past_its_deadline_it_ends_whatever_it_does(tmp_path: Path) -> None:
+    """Though the model is asked and does not answer, or nothing came yet: code 124, and a sentence."""
+    async with scripted_host(tmp_path, a_run()) as host:
+        process = await start_runtime(host, options=("--deadline", str(time.time() + 3)))
+        near = await ended(host, process)
+        past = await ended(host, await start_runtime(host, options=("--deadline", "1")))
+    assert (near.code, near.stderr, near.types) == (124, "past its deadline\n", BEGIN[: len(near.types)])
+    assert (past.code, past.stderr) == (124, "past its deadline\n")
+
+
+async def test_a_deadline_may_be_as_far_as_it_likes(tmp_path: Path) -> None:
+    """Beyond what a timer can count it is as good as none."""
+    async with scripted_host(tmp_path, a_run(), (says("done"),)) as host:
+        run = await ended(host, await start_runtime(host, options=("--deadline", "1e18")))
+    assert (run.code, run.stderr) == (0, "")
 
 
 async def test_a_refused_sandbox_says_why(tmp_path: Path) -> None:

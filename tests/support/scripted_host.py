@@ -191,8 +191,8 @@ class Ended:
         return next(event for event in self.events if event["type"] == kind)
 
 
-async def start_runtime(host: ScriptedHost, *flags: str) -> asyncio.subprocess.Process:
-    """Start the runtime as a Sandbox does, in the host's directories."""
+async def start_runtime(host: ScriptedHost, *flags: str, options: Sequence[str] = ()) -> asyncio.subprocess.Process:
+    """Start the runtime as a Sandbox does, in the host's directories; `flags` are the interpreter's."""
     workspace = host.state.parent / "workspace"
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -204,6 +204,7 @@ async def start_runtime(host: ScriptedHost, *flags: str) -> asyncio.subprocess.P
         str(host.state),
         "--workspace",
         str(workspace),
+        *options,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
