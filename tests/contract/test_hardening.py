@@ -38,6 +38,11 @@ def mounted(line):
 def udp():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end: end.sendto(b'x', ('8.8.8.8', 53))
 
+def of_group(*names):
+    for name in names:
+        try: return open('/sys/fs/cgroup/' + name).read().split()
+        except FileNotFoundError: pass
+
 status = dict(line.rstrip().split(':\\t', 1) for line in open('/proc/self/status') if ':\\t' in line)
 mounts = dict(map(mounted, open('/proc/self/mounts')))
 nodes = []
@@ -57,6 +62,12 @@ print(json.dumps({
     'root': mounts['/'][1],
     'mounts': {path: mounts[path] for path in ('/tmp', '/run/skills', '/sys', '/proc/sys', '/run/perstack/gate')},
     'limits': [resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_CORE)],
+    'group': {
+        'memory': of_group('memory.max', 'memory/memory.limit_in_bytes'),
+        'with swap': of_group('memory.swap.max', 'memory/memory.memsw.limit_in_bytes'),
+        'processes': of_group('pids.max', 'pids/pids.max'),
+        'cores': of_group('cpu.max') or of_group('cpu/cpu.cfs_quota_us') + of_group('cpu/cpu.cfs_period_us'),
+    },
     'written': [path for path in written if fails(lambda: open(path, 'w').close()) is None],
     'nodes': sorted(path for path in nodes if not path.startswith('/dev/pts/')),
     'interfaces': os.listdir('/sys/class/net'),
@@ -160,6 +171,10 @@ async def test_g6_as_it_is_felt_from_inside(place: Place) -> None:
     for path in ("/sys", "/proc/sys", "/run/perstack/gate"):
         assert found["mounts"][path][1] == "ro", path
     assert found["limits"] == [[512, 512], [0, 0]]
+    # Version 2 of control groups counts swap apart from memory, version 1 both together.
+    swap = {"0", str(128 * MIB)}
+    assert found["group"].pop("with swap")[0] in swap
+    assert found["group"] == {"memory": [str(128 * MIB)], "processes": ["64"], "cores": ["150000", "100000"]}
     # User 0 of a rootless engine's container owns its /dev, and can make no device there.
     own = ["/dev/made"] if rootless else []
     assert found["written"] == [*own, "/tmp/made", "/run/skills/made", "/dev/shm/made", "/workspace/made"]
