@@ -14,7 +14,7 @@ from orchestrator.backends.naming import sandbox_name
 from orchestrator.broker.session import Session
 from orchestrator.errors import SandboxLostError
 from orchestrator.launching import Opened, Place, exit_of, found, launched
-from orchestrator.outcome import MAX_ATTEMPTS
+from orchestrator.outcome import MAX_ATTEMPTS, is_stopped
 from orchestrator.prewarm import UNUSED_SECONDS, Budget
 from orchestrator.sandbox import Sandbox
 from orchestrator.spool import Spool
@@ -204,7 +204,7 @@ class Pool:
                 await self._until_released(slot, opened.sandbox)
                 opened.session.revoke()
                 if slot.worked:
-                    await _leave(opened.sandbox)
+                    await self._leave(opened)
         except Exception as error:  # noqa: BLE001 - whoever takes the Sandbox gets it, whatever it is
             self._fail(slot, error)
         finally:
@@ -226,6 +226,20 @@ class Pool:
             released.cancel()
             ended.cancel()
 
+    async def _leave(self, opened: Opened) -> None:
+        """Let a Sandbox whose Run is over end by itself, which it does at once unless it is broken."""
+        try:
+            async with asyncio.timeout(_EXIT_SECONDS):
+                ended = await exit_of(opened.sandbox)
+        except TimeoutError:
+            return
+        last = opened.session.checkpoint
+        if last is not None and is_stopped(last) and ended.code:
+            # The Run is as its last event says all the same (reliability 3.4).
+            said = (ended.detail.strip().splitlines() or ["it gave no reason"])[-1]
+            how = f"({ended.reason}, exit code {ended.code}): {said}"
+            self._place.note(f"Sandbox {opened.sandbox.name} had done its Run and then failed {how}")
+
     def _fail(self, slot: _Slot, error: Exception) -> None:
         if slot.opened.done():
             name = sandbox_name(self._place.job.id, slot.ordinal, self._place.job.instance)
@@ -235,12 +249,3 @@ class Pool:
         if slot in self._idle:
             # Nobody waits for it; whoever needs a Sandbox launches another, and hears of what is wrong then.
             slot.opened.exception()
-
-
-async def _leave(sandbox: Sandbox) -> None:
-    """Let a Sandbox whose Run is over end by itself, which it does at once unless it is broken."""
-    try:
-        async with asyncio.timeout(_EXIT_SECONDS):
-            await exit_of(sandbox)
-    except TimeoutError:
-        return

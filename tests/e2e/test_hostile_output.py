@@ -1,8 +1,9 @@
-"""An image that writes what it likes to stdout: nothing of it reaches the events."""
+"""Images that write what they like to stdout, of which nothing reaches the events, or end as they like."""
 
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,21 +42,46 @@ os.execv(python, [python, "-I", "-m", "orchestrator.runtime"])
 """
 
 
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The runtime's image behind an entrypoint that writes junk first."""
-    context = tmp_path_factory.mktemp("hostile")
-    (context / "junk.py").write_text(_JUNK.replace("FORGED_LINE", repr(encode(_FORGED).rstrip())))
+_FAILS = """\
+import os, sys
+from orchestrator.runtime.__main__ import main
+main(sys.argv[1:])
+sys.stderr.write("all was done, and then this\\n")
+sys.stderr.flush()
+os._exit(9)
+"""
+
+
+@contextmanager
+def _image_that(program: str, context: Path) -> Iterator[str]:
+    """The runtime's image behind a program of its own."""
+    image = f"{IMAGE}:{context.name}"
+    (context / "program.py").write_text(program)
+    (context / "program.py").chmod(0o644)
     lines = [
         f"FROM {engine.runtime_image()}",
-        "COPY junk.py /junk.py",
-        'ENTRYPOINT ["/opt/perstack/bin/python", "-I", "/junk.py"]',
+        "COPY program.py /program.py",
+        'ENTRYPOINT ["/opt/perstack/bin/python", "-I", "/program.py"]',
     ]
     (context / "Dockerfile").write_text("\n".join(lines) + "\n")
-    (context / "junk.py").chmod(0o644)
-    _docker("build", "--force-rm", "--tag", IMAGE, str(context))
-    yield IMAGE
-    _docker("rmi", "--force", IMAGE)
+    _docker("build", "--force-rm", "--tag", image, str(context))
+    yield image
+    _docker("rmi", "--force", image)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An image that writes junk first."""
+    program = _JUNK.replace("FORGED_LINE", repr(encode(_FORGED).rstrip()))
+    with _image_that(program, tmp_path_factory.mktemp("junk")) as image:
+        yield image
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An image whose program fails after the runtime has done its work."""
+    with _image_that(_FAILS, tmp_path_factory.mktemp("fails")) as image:
+        yield image
 
 
 @pytest.mark.docker
@@ -73,6 +99,16 @@ async def test_g9_g16_junk_before_the_events(project: Make, tmp_path: Path, host
     assert "\x1b" not in result.stderr
     assert [line for line in result.stderr.splitlines() if "refused an event of job 'another'" in line] != []
     assert all(b"FORGED" not in path.read_bytes() for path in made.store.rglob("*") if path.is_file())
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("backend", ["docker"])
+async def test_what_fails_after_its_last_event_is_noted(project: Make, failing: str) -> None:
+    """The Run is as its last event says, and the log has how the Sandbox ended."""
+    result = await project(ONE, REPLIES).run("one", "go", "--image", failing)
+    assert (result.code, result.types[-1]) == (0, "completeRun"), result.stderr
+    (told,) = [line for line in result.stderr.splitlines() if "had done its Run and then failed" in line]
+    assert told.endswith("(error, exit code 9): all was done, and then this")
 
 
 def _docker(*arguments: str) -> None:
