@@ -1,5 +1,6 @@
 """From a Job to what runs it, purely: what each Sandbox is, and what each Run is granted."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from orchestrator.broker.authority import Authority, EgressLimits, SkillHosts
 from orchestrator.config import Config, reasoning_tokens
 from orchestrator.config.registries import Registries
 from orchestrator.keys import proxy_credential
+from orchestrator.prewarm import WAIT_SECONDS
 from orchestrator.providers.prices import Price
 from orchestrator.sandbox import STATE_ROOT, BrokerAddress, Limits, SandboxSpec
 from orchestrator.shelf import Shelf
@@ -24,7 +26,9 @@ from orchestrator.wire.usage import Usage
 from orchestrator.workspace import COPIES, Workspace
 
 DEADLINE_SECONDS = 24 * 60 * 60
-"""How long a Sandbox may live before anybody of its instance may remove it."""
+"""How long a Sandbox may live whose Run has no limit of its own; then anybody of its instance may remove it."""
+
+_LONGEST_SECONDS = 2**31
 
 _GENERATIONS_PER_STEP = 2
 
@@ -38,9 +42,10 @@ class Job:
     others, every skill has a proxy. `runtime_class` and `limits` are each Sandbox's, `egress` is each skill's in a Run.
     `timeout_ms` is for one generation. `slots` is how many Sandboxes may work at once, `prewarm` how many more are kept
     warm, None to decide by what the Experts may need. `run_seconds` bounds one attempt of a Run, `job_seconds`
-    everything from now on; None is no bound. Packages of skills are fetched from `registries`, for the backend
-    `platform`; `shelf` says where they are installed. `price` is the model's, where it is known.
-    `state_root` is above the state directories, `packages_root` where packages are installed; None is in the store.
+    everything from now on; None is no bound. A Sandbox is given no Run later than `wait_seconds` after its launch.
+    Packages of skills are fetched from `registries`, for the backend `platform`; `shelf` says where they are installed.
+    `price` is the model's, where it is known. `state_root` is above the state directories, `packages_root` where
+    packages are installed; None is in the store.
     """
 
     id: str
@@ -71,6 +76,7 @@ class Job:
     verbose: bool = False
     run_seconds: float | None = None
     job_seconds: float | None = None
+    wait_seconds: float = WAIT_SECONDS
     registries: Registries = field(default_factory=Registries)
     platform: str = "docker"
     shelf: Shelf = field(default_factory=Shelf)
@@ -106,7 +112,7 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int, broker: BrokerAd
     `broker` is where it reaches its broker, if not at a socket in `state`.
     """
     name = sandbox_name(job.id, ordinal, job.instance)
-    deadline = now + DEADLINE_SECONDS
+    deadline = now + _lives(job)
     return SandboxSpec(
         name=name,
         image=job.image,
@@ -125,6 +131,13 @@ def sandbox_spec(job: Job, ordinal: int, state: Path, now: int, broker: BrokerAd
         urgent=ordinal > 1,
         broker=broker,
     )
+
+
+def _lives(job: Job) -> int:
+    """How many seconds a Sandbox may live: as long as it may wait for its Run, and as long as that may take."""
+    if job.run_seconds is None:
+        return DEADLINE_SECONDS
+    return math.ceil(min(job.wait_seconds + job.run_seconds, _LONGEST_SECONDS))
 
 
 def _ways(job: Job) -> tuple[SkillWay, ...]:

@@ -28,11 +28,12 @@ _Opening = Callable[[asyncio.Event], AbstractAsyncContextManager[Opened]]
 class _Slot:
     """One Sandbox of the pool, from its launch to its removal; `spare` if it is within the budget.
 
-    `unused_since` is when it came up, or was last wanted, by the event loop's clock.
+    `launched` is when it was; `unused_since` when it came up, or was last wanted: by the event loop's clock.
     """
 
     ordinal: int
     opened: "asyncio.Future[Opened]"
+    launched: float
     unused_since: float = math.inf
     spare: bool = False
     worked: bool = False
@@ -172,7 +173,7 @@ class Pool:
     async def _opened(self) -> _Slot:
         """Give a slot whose Sandbox is up; one that was lost before it was is replaced, as a Run would begin anew."""
         for left in reversed(range(MAX_ATTEMPTS)):
-            slot = self._taken(self._idle[0]) if self._idle else self._launch()
+            slot = self._young() or self._launch()
             slot.worked = True
             try:
                 await asyncio.shield(slot.opened)
@@ -187,12 +188,23 @@ class Pool:
                 return slot
         raise AssertionError
 
+    def _young(self) -> _Slot | None:
+        """Take a warm one whose deadline leaves its Run all the time that it may take; those too old for that go."""
+        earliest = asyncio.get_running_loop().time() - self._place.job.wait_seconds
+        while self._idle:
+            slot = self._taken(self._idle[0])
+            if slot.launched >= earliest:
+                return slot
+            slot.released.set()
+        return None
+
     def _launch(self) -> _Slot:
         ordinal = next(self._ordinals)
         return self._open(ordinal, lambda gone: launched(self._place, ordinal, gone, self._warm_spare))
 
     def _open(self, ordinal: int, opening: _Opening) -> _Slot:
-        slot = _Slot(ordinal, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        slot = _Slot(ordinal, loop.create_future(), loop.time())
         self._tasks.create_task(self._hold(slot, opening))
         return slot
 
@@ -246,6 +258,6 @@ class Pool:
             self._place.note(f"while removing Sandbox {name}: {error}")
             return
         slot.opened.set_exception(error)
-        if slot in self._idle:
+        if not slot.worked:
             # Nobody waits for it; whoever needs a Sandbox launches another, and hears of what is wrong then.
             slot.opened.exception()

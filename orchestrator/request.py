@@ -18,6 +18,7 @@ from orchestrator.config.credentials import check_credentials
 from orchestrator.config.registries import find_registries
 from orchestrator.errors import ConfigError
 from orchestrator.plan import Job
+from orchestrator.prewarm import WAIT_SECONDS
 from orchestrator.providers import Provider, ProviderSetting, open_provider, require_known
 from orchestrator.providers.models import context_window
 from orchestrator.providers.prices import LIST_PRICES, Prices
@@ -113,6 +114,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         prewarm=prewarm,
         run_seconds=run_seconds,
         job_seconds=job_seconds,
+        wait_seconds=WAIT_SECONDS + (0 if cluster is None else cluster.start_seconds),
         registries=find_registries(env),
         platform=backend,
         price=prices.get((config.provider_name, model)),

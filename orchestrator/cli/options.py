@@ -163,7 +163,9 @@ class RunOptions(ClusterOptions):
     ] = False
     run_seconds: Annotated[
         _Seconds,
-        typer.Option("--run-timeout", metavar="SECONDS", min=0.001, help="For one Run; past it, it ends in error."),
+        typer.Option(
+            "--run-timeout", metavar="SECONDS", min=0.001, help="For one Run, else a day; past it, it ends in error."
+        ),
     ] = None
     job_seconds: Annotated[
         _Seconds, typer.Option("--job-timeout", metavar="SECONDS", min=0.001, help="For all of it; resumable.")

@@ -9,6 +9,7 @@ import pytest
 from orchestrator import JobEvents, pool
 from orchestrator.request import instance_of
 from orchestrator.state import directory_of, ordinals
+from orchestrator.store import Store
 from tests.support.embedded import JOB, running
 from tests.support.project import Make, Project, ask, say, use
 
@@ -90,6 +91,22 @@ async def test_what_is_wanted_stays(project: Make, monkeypatch: pytest.MonkeyPat
     async with _going(project(TEAM, {"boss": [LATE]}), None) as count:
         await _until(count, 4)
         await _stays(count, 4)
+
+
+async def test_who_waited_too_long_is_given_no_run(project: Make) -> None:
+    """Its deadline would end the Run before its time: it goes, and another is started."""
+    made = project(
+        TEAM, {"boss": [use(ask("aide", "help")) | {"delayMs": 2_000}, say("done")], "aide": [say("helped")]}
+    )
+    async with running(made, "boss", wait_seconds=1.0) as events:
+        await _read(events)
+    records = Store(made.store).read(JOB)
+    assert events.outcome is not None
+    assert (events.outcome.text, records is not None) == ("done", True)
+    assert records is not None
+    used = {setting.expert_key: setting.sandboxes for setting in records.settings() if setting.expert_key == "aide"}
+    # The first was the coordinator's; the next three were warm while the model was asked, and are too old by then.
+    assert used["aide"][0] > 4
 
 
 @pytest.mark.parametrize("typed", ["on", "-1", "65", "1.5", "", "٣"])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator import JobEvents, Store, load_config, make_job, open_backend, provider_of, run_job
+from orchestrator.prewarm import WAIT_SECONDS
 from orchestrator.sandbox import Limits
 from tests.support import engine
 from tests.support.project import Project
@@ -19,7 +20,11 @@ ENVIRON = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if
 
 @asynccontextmanager
 async def running(
-    project: Project, expert: str = "one", limits: Limits = Limits(), **options: Any
+    project: Project,
+    expert: str = "one",
+    limits: Limits = Limits(),
+    wait_seconds: float = WAIT_SECONDS,
+    **options: Any,
 ) -> AsyncIterator[JobEvents]:
     """Run an Expert of the project in Sandboxes of these limits; `options` are those of `make_job`."""
     config, store = load_config(project.directory / "perstack.toml"), Store(project.store)
@@ -38,7 +43,7 @@ async def running(
         image=engine.runtime_image(),
         **options,
     )
-    job = replace(job, limits=limits)
+    job = replace(job, limits=limits, wait_seconds=wait_seconds)
     async with (
         asyncio.timeout(SECONDS),
         open_backend(project.backend, ENVIRON, image=job.image) as backend,
