@@ -8,21 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orchestrator.backends.docker_container import mounted
+from orchestrator.backends import docker_container, kubernetes_manifest
 from orchestrator.backends.ground import Ground, user_inside
+from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.checks import missing_variables
 from orchestrator.config.fetching import fetch_of
 from orchestrator.delegation import MAX_DEPTH, MAX_FAN_OUT
 from orchestrator.errors import BackendUnavailableError
 from orchestrator.plan import Job, granted, reachable, sandbox_spec
-from orchestrator.unenforced import unenforced
+from orchestrator.sandbox import BrokerAddress
+from orchestrator.unenforced import OPEN_NETWORK, unenforced
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.facts import Facts
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.granted import Bounds, Reach
 from orchestrator.wire.skill import BASE_SKILL, SseSkill, StdioSkill
 
-_STATE = Path("/(made for each)")
+_MADE = "(made for each)"
+_STATE = Path("/") / _MADE
 
 
 class Host(Frozen):
@@ -115,20 +118,21 @@ class Explanation(Frozen):
 class Found:
     """What was found of the place where Sandboxes run; `problem` is why one of the others is not there.
 
-    `missing_key` says what the model's provider lacks.
+    `missing_key` says what the model's provider lacks. `cluster` is where they run, if it is one.
     """
 
     ground: Ground | None
     facts: Facts | None
     problem: str | None = None
     missing_key: str | None = None
+    cluster: ClusterSetting | None = None
 
 
 def explain(job: Job, found: Found) -> Explanation:
     """Say what `job` may do where it would run."""
     isolated = job.platform != "process"
     given, user = granted(job, job.expert), job.workspace.user
-    problem = found.problem
+    problem, cluster = found.problem, found.cluster
     inside = user
     try:
         inside = user if found.ground is None else user_inside(user, found.ground)
@@ -138,12 +142,12 @@ def explain(job: Job, found: Found) -> Explanation:
         expert_key=job.expert_key,
         backend=job.platform,
         engine=None if found.ground is None else found.ground.name,
-        runtime_class=job.runtime_class,
+        runtime_class=job.runtime_class or (None if cluster is None else cluster.pod.runtime_class_name),
         image=job.image if isolated else None,
         user=given.user,
         user_inside=f"{inside.uid}:{inside.gid}",
-        network="none" if isolated else "this machine's",
-        mounts=tuple(_mounts(job)) if isolated else (),
+        network=_network(cluster, isolated=isolated),
+        mounts=tuple(_mounts(job, cluster)) if isolated else (),
         bounds=given.bounds,
         egress=Egress(
             connections=job.egress.connections,
@@ -164,14 +168,29 @@ def explain(job: Job, found: Found) -> Explanation:
         ),
         experts=tuple(_part(job, expert) for expert in reachable(job)),
         facts=found.facts,
-        unenforced=unenforced(found.ground, found.facts, given.bounds, problem),
+        unenforced=(
+            *([] if cluster is None or cluster.enforced else [OPEN_NETWORK]),
+            *unenforced(found.ground, found.facts, given.bounds, problem),
+        ),
     )
 
 
-def _mounts(job: Job) -> Iterator[Mounted]:
+def _network(cluster: ClusterSetting | None, *, isolated: bool) -> str:
+    if cluster is None:
+        return "none" if isolated else "this machine's"
+    return "a Pod's own, closed by a policy but for its broker" if cluster.enforced else "a Pod's own, open"
+
+
+def _mounts(job: Job, cluster: ClusterSetting | None) -> Iterator[Mounted]:
+    if cluster is not None:
+        broker = BrokerAddress(cluster.hosts, cluster.port, cluster.forbidden, pin="")
+        of_pod = sandbox_spec(job, 1, job.state_root / _MADE, 0, broker)
+        for path, source, mode in kubernetes_manifest.mounted(of_pod, cluster):
+            yield Mounted(path=path, source=source, mode=mode)
+        return
     # As a person knows the files, and not from where they are mounted.
     spec = replace(sandbox_spec(job, 1, _STATE, 0), copies=None)
-    for path, source, mode in mounted(spec):
+    for path, source, mode in docker_container.mounted(spec):
         yield Mounted(path=path, source="made for each" if source.startswith(str(_STATE)) else source, mode=mode)
 
 

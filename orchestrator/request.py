@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.backends import isolates, require_known_backend
 from orchestrator.backends.docker_address import engine_sockets
-from orchestrator.backends.kubernetes_setting import ClusterSetting
+from orchestrator.backends.kubernetes_setting import ClusterSetting, pod_limits
 from orchestrator.backends.naming import is_image_name
 from orchestrator.config import Config
 from orchestrator.config.config import DEFAULT_MODEL
@@ -22,7 +22,7 @@ from orchestrator.prewarm import WAIT_SECONDS
 from orchestrator.providers import Provider, ProviderSetting, open_provider, require_known
 from orchestrator.providers.models import context_window
 from orchestrator.providers.prices import LIST_PRICES, Prices
-from orchestrator.sandbox import STATE_ROOT, User
+from orchestrator.sandbox import STATE_ROOT, Limits, User
 from orchestrator.state import unwritable
 from orchestrator.version import VERSION
 from orchestrator.wire.identity import identify, is_job_id
@@ -109,6 +109,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         env_names=env_names,
         allowed=allowed or {},
         runtime_class=runtime_class,
+        limits=Limits() if cluster is None else pod_limits(cluster.pod),
         events=events,
         verbose=verbose,
         prewarm=prewarm,

@@ -16,12 +16,15 @@ STATE_ROOT = Path("/tmp")  # noqa: S108 - a socket's path has 107 bytes at most;
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one Sandbox may use: bytes of memory (swap included) and of each tmpfs, cores, processes, open files."""
+    """What one Sandbox may use: bytes of memory (swap included) and of each tmpfs, cores, processes, open files.
+
+    Files are those of each process. `pids` is None where nobody here can bound them.
+    """
 
     memory: int = 2048 * MIB
     tmp: int = 512 * MIB
     cpus: float = 2.0
-    pids: int = 256
+    pids: int | None = 256
     files: int = 4096
 
 

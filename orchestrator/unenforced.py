@@ -8,6 +8,7 @@ from orchestrator.wire.facts import Facts, shortfall
 from orchestrator.wire.granted import Bounds
 
 NO_ISOLATION = "nothing keeps an Expert from this machine's files and network: it is a process with its caller's rights"
+OPEN_NETWORK = "Sandboxes may reach whatever the network of their cluster lets Pods reach"
 _IDLE = "memory, processor, processes and files are not bounded; read-only and hidden files are neither"
 
 
@@ -47,7 +48,12 @@ def _walls(facts: Facts) -> Iterator[str]:
 def _bounds(facts: Facts, bounds: Bounds) -> Iterator[str]:
     if facts.memory is None or facts.memory > bounds.memory:
         yield f"memory is not bounded to {amount(bounds.memory)}"
-    if facts.pids is None or facts.pids > bounds.pids:
+    if bounds.pids is None:
+        if facts.pids is None:
+            yield "processes are bounded by their node alone, if at all (podPidsLimit of its kubelet)"
+    elif facts.pids is None or facts.pids > bounds.pids:
         yield f"processes are not bounded to {bounds.pids}"
     if facts.cpus is None or facts.cpus > bounds.cpus:
         yield f"processor time is not bounded to {bounds.cpus:g} cores"
+    if facts.files is None or facts.files > bounds.files:
+        yield f"open files are not bounded to {bounds.files}"

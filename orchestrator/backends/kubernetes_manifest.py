@@ -4,6 +4,7 @@ Nothing here tells which Expert will run: no query, no key, no value of a variab
 single fields: reliability 4.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
@@ -27,7 +28,7 @@ _SLACK_SECONDS = 60
 _FORGOTTEN_SECONDS = 24 * 60 * 60
 _AWAY_SECONDS = 120
 _LONGEST = 2**31 - 1
-_VOLUME = "claim"
+_VOLUME, _IDENTITY = "claim", "identity"
 _QUEUE = "kueue.x-k8s.io/queue-name"
 
 Manifest = dict[str, Any]
@@ -155,7 +156,7 @@ def _pod(spec: SandboxSpec, setting: ClusterSetting, command: tuple[str, ...] | 
         "volumes": [
             {"name": _VOLUME, "persistentVolumeClaim": {"claimName": setting.claim.name}},
             *({"name": name, "emptyDir": {"sizeLimit": str(spec.limits.tmp)}} for name in _TEMPORARY),
-            *([] if spec.broker is None else [{"name": "identity", "projected": _identity()}]),
+            *([] if spec.broker is None else [{"name": _IDENTITY, "projected": _identity()}]),
         ],
         **({"hostUsers": False} if pod.user_namespace else {}),
         **({"runtimeClassName": runtime_class} if runtime_class else {}),
@@ -205,7 +206,8 @@ def _node_addresses() -> Manifest:
 
 
 def _arguments(spec: SandboxSpec, setting: ClusterSetting) -> list[str]:
-    arguments = [*runtime_arguments(spec), "--stderr", f"{STATE}/{STDERR}"]
+    # A Pod has no word for how many files its processes may open, so the runtime bounds them, and itself.
+    arguments = [*runtime_arguments(spec), "--files", str(spec.limits.files), "--stderr", f"{STATE}/{STDERR}"]
     if spec.broker is None:
         return arguments
     broker = spec.broker
@@ -234,12 +236,29 @@ def _mounts(spec: SandboxSpec, claim: Claim) -> list[Manifest]:
     if spec.packages is not None:
         mounts.append(_mount(PACKAGES, claim.sub_path(spec.packages), read_only=not spec.installs))
     if spec.broker is not None:
-        mounts.append({"name": "identity", "mountPath": IDENTITY, "readOnly": True})
+        mounts.append({"name": _IDENTITY, "mountPath": IDENTITY, "readOnly": True})
     mounts += [
         _mount(f"{WORKSPACE}/{file}", claim.sub_path(spec.workspace / file), read_only=True) for file in spec.read_only
     ]
     empty = spec.state.parent / EMPTY
     return mounts + [_mount(f"{WORKSPACE}/{file}", claim.sub_path(empty), read_only=True) for file in spec.hidden]
+
+
+def mounted(spec: SandboxSpec, setting: ClusterSetting) -> Iterator[tuple[str, str, str]]:
+    """Give each path of the Sandbox's own, what is there, and how: read-write, read-only or empty.
+
+    Raises:
+        ConfigError: a directory of it is not on the claim.
+    """
+    for mount in _mounts(spec, setting.claim):
+        mode = "read-only" if mount.get("readOnly") else "read-write"
+        if mount["name"] != _VOLUME:
+            yield mount["mountPath"], "its token" if mount["name"] == _IDENTITY else "emptyDir", mode
+        elif mount["subPath"] == setting.claim.sub_path(spec.state.parent / EMPTY):
+            yield mount["mountPath"], "nothing", "empty"
+        else:
+            yield mount["mountPath"], f"{mount['subPath']} of the claim {setting.claim.name}", mode
+    yield "/", spec.image, "read-only"
 
 
 EMPTY = "empty"

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from orchestrator.backends.kubernetes_quantity import parse_quantity
 from orchestrator.errors import ConfigError
+from orchestrator.sandbox import Limits
 from orchestrator.wire.frozen import Frozen
 
 
@@ -33,6 +36,28 @@ class PodSetting(Frozen):
     any_user: bool = False
     one_node: bool = False
     user_namespace: bool = False
+
+
+def pod_limits(pod: PodSetting) -> Limits:
+    """What a Sandbox may use whose Pod is made so. How many processes it may have only its node can say.
+
+    Raises:
+        ConfigError: a quantity is none.
+    """
+    usual = Limits()
+    return Limits(
+        memory=int(_quantity("memory", pod.memory, usual.memory)),
+        cpus=float(_quantity("cpu", pod.cpu, usual.cpus)),
+        pids=None,
+    )
+
+
+def _quantity(name: str, text: str | None, otherwise: float) -> Decimal | float:
+    try:
+        return otherwise if text is None else parse_quantity(text)
+    except ValueError as error:
+        message = f"{name} {text!r} of the Pods' setting is not usable: {error}"
+        raise ConfigError(message) from error
 
 
 @dataclass(frozen=True, slots=True)

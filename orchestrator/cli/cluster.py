@@ -8,12 +8,13 @@ from msgspec.json import Decoder
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting, PodSetting
 from orchestrator.cli.options import ClusterOptions, RunOptions
 from orchestrator.errors import ConfigError, WireError
+from orchestrator.unenforced import OPEN_NETWORK
 from orchestrator.wire.frozen import read_json
 
 CLUSTER, LOCAL = "cluster", "local"
 """Where the coordinator of a job may be: a Job of the cluster, or this process."""
 
-UNENFORCED = "--allow-unenforced-network: Sandboxes may reach whatever the network of their cluster lets Pods reach"
+UNENFORCED = f"--allow-unenforced-network: {OPEN_NETWORK}"
 _PORTS = 2
 _POD_SETTING = Decoder(PodSetting)
 _ADDRESS = "--broker-address IP"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.backends import look, open_backend
+from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.cli import request
 from orchestrator.cli.cluster import cluster_of
 from orchestrator.cli.explained import lines
@@ -34,8 +35,10 @@ def explain(options: RunOptions, environ: Mapping[str, str], *, as_json: bool) -
     cwd = Path.cwd()
     config = request.configure(options, cwd)
     env = request.environment(options, config, environ, cwd)
+    cluster = cluster_of(options.backend, options, cwd)
     job = replace(
-        request.job(options, request.without_model(config), env.values, cwd), provider_name=config.provider_name
+        request.job_in(options, request.without_model(config), env.values, cwd, cluster),
+        provider_name=config.provider_name,
     )
     for note in (*config.notes, *env.notes):
         sys.stderr.write(f"perstack-orch: warning: {plain(note)}\n")
@@ -44,20 +47,19 @@ def explain(options: RunOptions, environ: Mapping[str, str], *, as_json: bool) -
         missing_key = None
     except MissingEnvError as error:
         missing_key = str(error)
-    found = replace(asyncio.run(_look(options, job, environ)), missing_key=missing_key)
+    found = replace(asyncio.run(_look(options.backend, job, environ, cluster)), missing_key=missing_key)
     told = explained(job, found)
     text = told.to_json().decode() if as_json else "\n".join(plain(line) for line in lines(told))
     sys.stdout.write(f"{text}\n")
     return 0
 
 
-async def _look(options: RunOptions, job: Job, environ: Mapping[str, str]) -> Found:
+async def _look(name: str, job: Job, environ: Mapping[str, str], cluster: ClusterSetting | None) -> Found:
     """Ask the engine, and a Sandbox that is given nothing to do."""
-    found = Found(None, None)
+    found = Found(None, None, cluster=cluster)
     try:
-        cluster = cluster_of(options.backend, options, Path.cwd())
-        found = replace(found, ground=await look(options.backend, environ, cluster))
-        async with open_backend(options.backend, environ, image=job.image, cluster=cluster) as backend:
+        found = replace(found, ground=await look(name, environ, cluster))
+        async with open_backend(name, environ, image=job.image, cluster=cluster) as backend:
             await backend.check()
             async with errand(job, backend, seconds=_LOOKING_SECONDS, packages=None) as (session, _):
                 return replace(found, facts=session.facts)

@@ -24,7 +24,8 @@ def grant_lines(granted: Granted) -> Iterator[str]:
 def bounds_line(bounds: Bounds) -> str:
     """Write what one Sandbox may use."""
     memory, files = f"{amount(bounds.memory)} memory", f"{amount(bounds.tmp)} of temporary files"
-    return f"{memory}, {bounds.cpus:g} cores, {bounds.pids} processes, {bounds.files} open files each, {files}"
+    processes = "processes as its node allows" if bounds.pids is None else f"{bounds.pids} processes"
+    return f"{memory}, {bounds.cpus:g} cores, {processes}, {bounds.files} open files each, {files}"
 
 
 def listed(names: Iterable[str]) -> str:

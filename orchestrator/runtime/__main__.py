@@ -1,7 +1,8 @@
 """Process 1 of a Sandbox: `python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR] …`.
 
 Its exit code is one of `wire.exit_code`; stderr says why, its last line in one sentence. Past `--deadline`, in Unix
-seconds, it ends whatever it does. `--ways` are those to skills that it makes ready while it waits.
+seconds, it ends whatever it does. `--ways` are those to skills that it makes ready while it waits. `--files` bounds how
+many each process may have open, where nobody else does.
 
 Its broker is behind the gate in the state directory, or where `--broker` says; with that go `--pin`, `--token` and
 `--closed` (see `network_way`). Its stderr is the file of `--stderr`, where there is one.
@@ -14,6 +15,7 @@ gc.disable()  # Imports make hundreds of thousands of objects that live on: -40 
 import asyncio  # noqa: E402 - after gc.disable
 import logging  # noqa: E402 - after gc.disable
 import os  # noqa: E402 - after gc.disable
+import resource  # noqa: E402 - after gc.disable
 import signal  # noqa: E402 - after gc.disable
 import sys  # noqa: E402 - after gc.disable
 import threading  # noqa: E402 - after gc.disable
@@ -52,10 +54,11 @@ _EXITS = {
     NetworkOpenError: ExitCode.NETWORK_OPEN,
 }
 _USAGE = (
-    "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR] [--deadline SECONDS]"
-    " [--ways stdio,http] [--stderr FILE] [--broker PORT@HOST,… --pin HEX --token FILE [--closed PORT@HOST,…;…]]"
+    "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR]"
+    " [--deadline SECONDS] [--ways stdio,http] [--files N] [--stderr FILE]"
+    " [--broker PORT@HOST,… --pin HEX --token FILE [--closed PORT@HOST,…;…]]"
 )
-_OPTIONS = ("--deadline", "--ways", "--stderr", "--broker", "--pin", "--token", "--closed")
+_OPTIONS = ("--deadline", "--ways", "--files", "--stderr", "--broker", "--pin", "--token", "--closed")
 _DIRECTORIES = {"--state": "/run/perstack", "--workspace": "/workspace", "--packages": "/packages"}
 
 
@@ -70,6 +73,8 @@ def main(args: list[str]) -> int:
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), 2)
     if deadline := options["--deadline"]:
         _end_after(float(deadline) - time.time(), "past its deadline", ExitCode.DEADLINE)
+    if files := options["--files"]:
+        _bound_files(int(files))
     found = facts.find()
     if missing := shortfall(found.landlock):
         sys.stderr.write(f"{missing}\n")
@@ -165,6 +170,12 @@ def _stop(task: "asyncio.Task[None]") -> None:
     # Whatever hangs while it closes must not outlast the engine's patience.
     _end_after(_CLOSING_SECONDS, "stopped from outside, and slow to close", ExitCode.STOPPED)
     task.cancel()
+
+
+def _bound_files(most: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (bound, bound))
 
 
 def _end_after(seconds: float, sentence: str, code: ExitCode) -> None:

@@ -1,6 +1,7 @@
 """Looking around in a Sandbox: what the kernel and the engine really enforce here."""
 
 import os
+import resource
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def find() -> Facts:
         memory=_limit("memory/memory.limit_in_bytes", "memory.max"),
         pids=_limit("pids/pids.max", "pids.max"),
         cpus=_cpus(),
+        files=_files(),
     )
 
 
@@ -51,6 +53,12 @@ def _cpus() -> float | None:
     of_second = _text(_CGROUP / "cpu.max").split()
     quota, period = of_second or (_text(_CGROUP / f"cpu/cpu.cfs_{what}_us").strip() for what in ("quota", "period"))
     return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
+
+
+def _files() -> int | None:
+    # The hard limit: any process may raise its own up to that.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if most == resource.RLIM_INFINITY else most
 
 
 def _text(path: Path) -> str:

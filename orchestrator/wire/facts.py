@@ -17,8 +17,8 @@ class Facts(Frozen):
     """What holds in one Sandbox, as it was found there.
 
     `landlock` is the ABI that can be used, 0 for none; `profile` whether AppArmor or SELinux enforces one.
-    `capabilities` says whether its processes have any, or could get some. `memory` is bytes, `cpus` cores; None is no
-    limit.
+    `capabilities` says whether its processes have any, or could get some. `memory` is bytes, `cpus` cores, `files`
+    how many each process may have open; None is no limit.
     """
 
     landlock: int = 0
@@ -30,6 +30,7 @@ class Facts(Frozen):
     memory: int | None = None
     pids: int | None = None
     cpus: float | None = None
+    files: int | None = None
 
 
 def left_open(landlock: int) -> tuple[str, ...]:

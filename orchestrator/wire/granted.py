@@ -13,12 +13,15 @@ class Reach(Frozen):
 
 
 class Bounds(Frozen):
-    """What one Sandbox may use: bytes of memory and of each tmpfs, cores, processes, open files of each."""
+    """What one Sandbox may use: bytes of memory and of each tmpfs, cores, processes, open files of each.
+
+    `pids` is None where a node alone says how many processes there may be.
+    """
 
     memory: int
     tmp: int
     cpus: float
-    pids: int
+    pids: int | None = None
     files: int
 
 

@@ -2,10 +2,15 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from orchestrator.sandbox import MIB
 from orchestrator.store import Store
-from tests.support.project import Make, Project, ask, say, use
+from tests.support.in_cluster import seen
+from tests.support.project import ONE, Make, Project, ask, say, use
 
 TEAM = """
 [experts.boss]
@@ -30,6 +35,7 @@ async def explained(made: Project, *options: str, env: dict[str, str] | None = N
     return told
 
 
+@pytest.mark.everywhere
 async def test_what_it_tells_is_what_a_run_gets(project: Make) -> None:
     """Variables and hosts of each Expert are those that its Run has on record; nothing was run, made or kept before."""
     made = project(TEAM, {"boss": [use(ask("helper", "help")), say("done")], "helper": [say("helped")]})
@@ -51,13 +57,14 @@ async def test_what_it_tells_is_what_a_run_gets(project: Make) -> None:
         assert (told["user"], told["bounds"]) == (granted.user, json.loads(granted.bounds.to_json()))
 
 
+@pytest.mark.everywhere
 async def test_what_holds_is_found_out_inside(project: Make) -> None:
     """A Sandbox that is given nothing looks around; missing values are shown, and no error."""
     made = project(TEAM, {})
     told = await explained(made, "boss")
     assert told["experts"][1]["places"][0]["missing"] == ["HELPER_KEY"]
     facts = told["facts"]
-    if made.backend == "docker":
+    if made.backend != "process":
         assert (facts["seccomp"], facts["noNewPrivileges"], facts["capabilities"]) == (True, True, False)
         assert facts["uid"] == int(told["userInside"].split(":")[0])
     else:
@@ -65,6 +72,49 @@ async def test_what_holds_is_found_out_inside(project: Make) -> None:
         assert "nothing keeps an Expert from this machine's files" in told["unenforced"][0]
     shown = (await made.command("explain", "--backend", made.backend, "boss")).stdout.decode()
     assert "    exec  variables HELPER_KEY (no value); hosts api.example.com" in shown
+
+
+@pytest.mark.kubernetes
+@pytest.mark.parametrize("backend", ["kubernetes"])
+async def test_in_a_cluster_it_tells_what_the_pod_has(project: Make, tmp_path: Path) -> None:
+    """Bounds, mounts and network are those of the Pod that a Run gets, in the cluster's words and from inside."""
+    (tmp_path / "pod.json").write_text(json.dumps({"memory": "192Mi", "cpu": "500m", "cpuRequest": "10m"}))
+    options = ("--pod-setting", str(tmp_path / "pod.json"))
+    made = project(ONE, {"one": [say("done")]})
+    made.workspace.mkdir()
+    os.chown(made.workspace, 65532, 65532)
+    for name in ("perstack.toml", ".env"):
+        (made.workspace / name).touch()
+    told = await explained(made, "one", *options)
+    async with seen("pods") as states:
+        result = await made.run("one", "go", *options, "--job-id", "j")
+    assert result.code == 0, result.stderr
+    spec = next(each["spec"] for each in states if each["metadata"]["name"].startswith("j-"))
+    (container,) = spec["containers"]
+    assert {name: container["resources"]["limits"][name] for name in ("memory", "cpu")} == {
+        "memory": "192Mi",
+        "cpu": "500m",
+    }
+    bounds = {"memory": 192 * MIB, "tmp": 512 * MIB, "cpus": 0.5, "files": 4096}
+    facts = told["facts"]
+    assert told["bounds"] == bounds
+    assert {name: facts[name] for name in ("memory", "cpus", "files")} | {"tmp": 512 * MIB} == bounds
+    records = Store(made.store).read("j")
+    assert records is not None
+    (setting,) = records.settings()
+    assert setting.granted is not None
+    assert json.loads(setting.granted.bounds.to_json()) == bounds
+    mounts = {
+        each["mountPath"]: "read-only" if each.get("readOnly") else "read-write" for each in container["volumeMounts"]
+    }
+    mounts |= {"/": "read-only", "/workspace/.env": "empty"}
+    assert {each["path"]: each["mode"] for each in told["mounts"]} == mounts
+    in_memory = [each["name"] for each in spec["volumes"] if each.get("emptyDir", {}).get("medium") == "Memory"]
+    assert ("memory" in mounts.values(), in_memory) == (False, [])
+    assert told["network"] == "a Pod's own, closed by a policy but for its broker"
+    assert [said for said in told["unenforced"] if "bounded" in said] == [
+        "processes are bounded by their node alone, if at all (podPidsLimit of its kubelet)"
+    ]
 
 
 async def test_without_an_engine(project: Make) -> None:

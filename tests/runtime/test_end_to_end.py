@@ -449,6 +449,25 @@ async def test_past_its_deadline_it_ends_whatever_it_does(tmp_path: Path) -> Non
     assert (past.code, past.stderr) == (124, "past its deadline\n")
 
 
+async def test_open_files_are_bounded_from_the_start(tmp_path: Path) -> None:
+    """For the runtime and for whatever it starts, and nobody raises it again: that is what it tells of itself."""
+    ask = {
+        "command": "sh",
+        "args": ["-c", "ulimit -Hn; ulimit -Sn"],
+        "env": {},
+        "cwd": ".",
+        "stdout": True,
+        "stderr": True,
+    }
+    async with scripted_host(tmp_path, a_run(), (calls(("exec", ask)), says("done"))) as host:
+        run = await ended(host, await start_runtime(host, options=("--files", "300")))
+    assert run.code == 0, run.stderr
+    assert [each.facts.files for each in host.attached if each.facts] == [300]
+    (part,) = host.results[0].result
+    assert isinstance(part, TextPart)
+    assert "300\\n300" in part.text
+
+
 async def test_a_deadline_may_be_as_far_as_it_likes(tmp_path: Path) -> None:
     """Beyond what a timer can count it is as good as none."""
     async with scripted_host(tmp_path, a_run(), (says("done"),)) as host:

@@ -14,10 +14,12 @@ from tests.support.scripted_host import a_run, scripted_host
 def test_it_looks_around() -> None:
     """The kernel's own words about this process, by another way than ours."""
     status = Path("/proc/self/status").read_text().splitlines()
+    limits = Path("/proc/self/limits").read_text().splitlines()
     found = facts.find()
     assert found.landlock == landlock.abi()
     assert found.uid == os.getuid()
     assert found.no_new_privileges is ("NoNewPrivs:\t1" in status)
+    assert found.files == int(next(line.split()[4] for line in limits if line.startswith("Max open files")))
     assert found.seccomp is ("Seccomp:\t2" in status)
     assert found.capabilities is any(line.startswith("Cap") and int(line.split()[1], 16) for line in status)
 

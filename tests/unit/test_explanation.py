@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.backends.ground import PROCESSES, Ground
+from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting, PodSetting
 from orchestrator.cli.explained import lines
 from orchestrator.config import load
 from orchestrator.explanation import Explanation, Found, Host, Part, Place, explain
-from orchestrator.plan import Job
+from orchestrator.plan import Job, granted
 from orchestrator.request import make_job
 from orchestrator.sandbox import User
-from orchestrator.unenforced import NO_ISOLATION, unenforced
+from orchestrator.unenforced import NO_ISOLATION, OPEN_NETWORK, unenforced
 from orchestrator.wire.facts import Facts, shortfall
 from orchestrator.wire.granted import Bounds
 
@@ -43,7 +44,7 @@ allowedDomains = ["files.example.org"]
 BOUNDS = Bounds(memory=2 * 1024**3, tmp=512 * 1024**2, cpus=2.0, pids=256, files=4096)
 WALLED = Facts(
     landlock=6, seccomp=True, profile=True, no_new_privileges=True, capabilities=False, uid=1, memory=2 * 1024**3,
-    pids=256, cpus=2.0,
+    pids=256, cpus=2.0, files=4096,
 )  # fmt: skip
 DOCKER = Ground("Docker 20.10.24", runtimes=("runc",))
 
@@ -117,6 +118,31 @@ def test_the_place_is_told(told: Explanation, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("enforced", "network", "sentences"),
+    [
+        (True, "a Pod's own, closed by a policy but for its broker", ()),
+        (False, "a Pod's own, open", (OPEN_NETWORK,)),
+    ],
+)
+def test_a_cluster_is_told(tmp_path: Path, enforced: bool, network: str, sentences: tuple[str, ...]) -> None:  # noqa: FBT001 - a parameter
+    """Bounds, runtime and network are the Pods', not Docker's; what no Pod can bound is said."""
+    (tmp_path / "claim").mkdir()
+    pod = PodSetting(memory="8Gi", cpu="500m", runtime_class_name="gvisor")
+    cluster = ClusterSetting("agents", Claim("u1", tmp_path / "claim"), ("192.0.2.2",), enforced=enforced, pod=pod)
+    made = job(tmp_path, {}, backend="kubernetes", cluster=cluster)
+    facts = WALLED.with_(memory=8 * 1024**3, cpus=0.5, pids=None)
+    told = explain(made, Found(Ground("Kubernetes 1.34"), facts, cluster=cluster))
+    bounds = Bounds(memory=8 * 1024**3, tmp=512 * 1024**2, cpus=0.5, files=4096)
+    assert (told.bounds, granted(made, made.expert).bounds) == (bounds, bounds)
+    assert (told.runtime_class, told.network) == ("gvisor", network)
+    by_node = "processes are bounded by their node alone, if at all (podPidsLimit of its kubelet)"
+    assert told.unenforced == (*sentences, by_node)
+    assert ("/workspace", "ws of the claim u1") in [(each.path, each.source) for each in told.mounts]
+    line = "8 GiB memory, 0.5 cores, processes as its node allows, 4096 open files each, 512 MiB of temporary files"
+    assert f"  bounds      {line}" in list(lines(told))
+
+
 def test_as_lines(told: Explanation) -> None:
     """The tree is drawn, a cycle in it once; the rest is in words."""
     written = list(lines(told))
@@ -164,6 +190,8 @@ def test_a_rootless_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ),
         (DOCKER, {"memory": None}, ("memory is not bounded to 2 GiB",)),
         (DOCKER, {"memory": 1}, ()),
+        (DOCKER, {"files": None}, ("open files are not bounded to 4096",)),
+        (DOCKER, {"files": 1_048_576}, ("open files are not bounded to 4096",)),
         (DOCKER, {"pids": 1000, "cpus": None}, (
             "processes are not bounded to 256", "processor time is not bounded to 2 cores",
         )),

@@ -39,7 +39,7 @@ def test_a_sandbox_lives_as_long_as_its_wait_and_its_run_may_take(
         cluster = ClusterSetting("default", Claim("claim", tmp_path / "claim"), (), start_seconds=start_seconds)
     job = make_job(
         "one", "", config=load(str(tmp_path / "perstack.toml")), env={}, run_as=User(1000, 1000),
-        backend="docker" if cluster is None else "kubernetes", 
+        backend="docker" if cluster is None else "kubernetes",
         store=tmp_path / "perstack", run_seconds=run_seconds, cluster=cluster,
     )  # fmt: skip
     spec = sandbox_spec(job, 1, tmp_path / "state", NOW)

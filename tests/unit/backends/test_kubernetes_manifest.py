@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backends.kubernetes_manifest import kube_job, network_policy
+from orchestrator.backends.kubernetes_manifest import kube_job, mounted, network_policy
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting, Owner, PodSetting
 from orchestrator.errors import ConfigError
 from orchestrator.sandbox import MIB, BrokerAddress, Limits, SandboxSpec, User
@@ -112,6 +112,7 @@ def test_the_whole_job() -> None:
                             "workingDir": "/",
                             "args": [
                                 *("--deadline", "1800003600"),
+                                *("--files", "512"),
                                 *("--stderr", "/run/perstack/stderr"),
                                 *("--broker", "7443@192.0.2.2,fd00::2"),
                                 *("--pin", "ab" * 32),
@@ -253,6 +254,21 @@ def test_a_command_replaces_the_entrypoint() -> None:
     """Only where one is asked for; else the image says what runs."""
     container = pod_of(kube_job(SPEC, SETTING, NOW, ("/bin/true",)))["containers"][0]
     assert (container["command"], container.keys() & {"args", "env"}) == (["/bin/true"], set())
+
+
+def test_what_is_mounted_is_told_path_by_path() -> None:
+    """As a person asks for it: from where on the claim, and what may be done with it."""
+    assert list(mounted(SPEC, SETTING)) == [
+        ("/workspace", "ws of the claim u1", "read-write"),
+        ("/run/perstack", "state/job/1 of the claim u1", "read-write"),
+        ("/tmp", "emptyDir", "read-write"),
+        ("/run/skills", "emptyDir", "read-write"),
+        ("/packages", "packages of the claim u1", "read-only"),
+        ("/run/secrets/perstack.ai", "its token", "read-only"),
+        ("/workspace/perstack.toml", "ws/perstack.toml of the claim u1", "read-only"),
+        ("/workspace/.env", "nothing", "empty"),
+        ("/", "registry.example/runtime@sha256:0123", "read-only"),
+    ]
 
 
 def test_an_installer_may_write_its_packages() -> None:
