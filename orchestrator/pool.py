@@ -78,6 +78,7 @@ class Pool:
         """
         want = self._wanted.setdefault(run_id, _Want(count))
         want.count, want.asked = count, want.asked + 1
+        self._spare = 0  # From here on it is known what may be needed.
         while len(self._idle) < self._wanted_in_all and self._warm():
             pass
 

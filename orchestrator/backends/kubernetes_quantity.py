@@ -20,7 +20,7 @@ def parse_quantity(text: str) -> Decimal:
         raise ValueError(message)
     digits, power, suffix = match.groups()
     if suffix in _BINARY:
-        value = Decimal(digits) * 1024 ** (_BINARY.index(suffix) + 1)
+        value = Decimal(digits) * Decimal(1024) ** (_BINARY.index(suffix) + 1)
     else:
         value = Decimal(digits).scaleb(int(power) if power else _DECIMAL[suffix or ""])
     if not value:
