@@ -20,8 +20,8 @@ from orchestrator.wire.line import decode, encode
 
 _LISTENING_SECONDS = 0.5
 _DEAF_SECONDS = (0.005, 0.01, 0.02, 0.05)
-"""Seconds until the spool is looked at while stdout tells events; and while nothing comes from it, longer from one look in
-vain to the next: a log cannot be followed yet when a Sandbox tells its first events."""
+"""Seconds until the spool is looked at: while stdout tells events; and while nothing comes from it, as it is when a log
+cannot be followed yet, longer after each look in vain."""
 
 _WAITING = 64
 """Lines that wait for whoever takes the events; then stdout waits too."""

@@ -249,8 +249,7 @@ class Pool:
         last = opened.session.checkpoint
         if last is not None and is_stopped(last) and ended.code:
             # The Run is as its last event says all the same (reliability 3.4).
-            said = (ended.detail.strip().splitlines() or ["it gave no reason"])[-1]
-            how = f"({ended.reason}, exit code {ended.code}): {said}"
+            how = f"({ended.reason}, exit code {ended.code}): {ended.last_words or 'it gave no reason'}"
             self._place.note(f"Sandbox {opened.sandbox.name} had done its Run and then failed {how}")
 
     def _fail(self, slot: _Slot, error: Exception) -> None:

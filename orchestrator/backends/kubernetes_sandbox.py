@@ -154,8 +154,8 @@ class KubernetesSandbox:
                 await watched.pods.until(self._name, lambda pod: pod is None or has_ended(pod))
         except TimeoutError as error:
             message = (
-                f"the Pod of the Sandbox {self._name} may still run: its Job was deleted, and the cluster does not say that"
-                f" it ended: see `kubectl get pods -l perstack.ai/sandbox={self._name}`"
+                f"the Pod of the Sandbox {self._name} may still run: its Job is deleted, and nobody says that it ended"
+                f": see `kubectl get pods -l perstack.ai/sandbox={self._name}`"
             )
             raise BackendError(message) from error
         finally:

@@ -20,7 +20,7 @@ LINE_BYTES = {EventDetail.DEFAULT: 64 * 1024, EventDetail.FULL: 64 * 1024 * 1024
 
 _ALL = sys.maxsize
 _CUTS = ((8192, _ALL), (2048, _ALL), (512, _ALL), (128, _ALL), (128, 64), (128, 8), (128, 1))
-"""Characters of a text, and values of a list, that are left: each is tried until the line fits. The last always does."""
+"""Characters of a text, and values of a list, that are left: each is tried until a line fits. The last always does."""
 
 _SHAPELESS = frozenset({"args", "metadata", "interactiveToolCall", "serverInfo"})
 """Fields of any content. Where values are left out, theirs are left out whole, as no reader relies on them."""

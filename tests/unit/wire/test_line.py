@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import WireError
 from orchestrator.wire.any_event import AnyEvent
-from orchestrator.wire.checkpoint import CheckpointHead, ExpertId, Status, Step
+from orchestrator.wire.checkpoint import CheckpointHead, Status, Step
 from orchestrator.wire.event import PlatformEvent, StateEvent, StreamingEvent
+from orchestrator.wire.expert import ExpertId
 from orchestrator.wire.frozen import tag_of
 from orchestrator.wire.line import LINE_BYTES, decode, encode
 from orchestrator.wire.message import ImageInlinePart, TextPart, ToolCall, ToolMessage, ToolResult, ToolResultPart
