@@ -118,6 +118,19 @@ def sync(path: Path) -> None:
         _sync(path.parent, os.O_DIRECTORY)
 
 
+def write_below(top: Path, path: Path, content: bytes, *, synced: bool) -> None:
+    """Write a whole file, and make the directories between `top` and it.
+
+    Raises:
+        DiskError: the disk refuses.
+        StoreError: what should be a directory is something else.
+    """
+    below = path.parent.relative_to(top)
+    for above in reversed((below, *below.parents)):
+        make_directory(top / above, exist_ok=True)
+    write_whole(path, content, synced=synced)
+
+
 def read_value(path: Path, shape: type[V]) -> V:
     """Read the value in a file.
 

@@ -5,14 +5,16 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from orchestrator.errors import StoreError
 from orchestrator.keys import KEY_BYTES
 from orchestrator.store.event_log import EventLog, Recorded
-from orchestrator.store.files import kept_secret, make_directory, path_part, read_value, readable, sync, write_whole
-from orchestrator.wire.checkpoint import Checkpoint, Status
+from orchestrator.store.files import kept_secret, path_part, read_value, readable, sync, write_below
+from orchestrator.store.progress import last_of_each_run
+from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.event import TERMINAL_TYPES, Event
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import REQUEST_ID, Reply, calls_made
@@ -50,7 +52,8 @@ class JobRecords:
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store")
         self._damage: list[StoreError] = []
         # A new job has no earlier work; of one that is opened it is read once.
-        self._earlier = {run: checkpoint.id for run, checkpoint in self._last_checkpoints().items()}
+        found = readable(self._directory / "checkpoints", Checkpoint, note=self._damage.append)
+        self._earlier = {run: checkpoint.id for run, checkpoint in last_of_each_run(found).items()}
 
     def __enter__(self) -> Self:
         return self
@@ -270,14 +273,6 @@ class JobRecords:
         """Read all events by position that are not damaged (behaviour H1)."""
         return self._log.readable_events()
 
-    def _last_checkpoints(self) -> dict[str, Checkpoint]:
-        last: dict[str, Checkpoint] = {}
-        for checkpoint in readable(self._directory / "checkpoints", Checkpoint, note=self._damage.append):
-            other = last.get(checkpoint.run_id)
-            if other is None or _reached(checkpoint) > _reached(other):
-                last[checkpoint.run_id] = checkpoint
-        return last
-
     def _run(self, run_id: str) -> Path:
         return self._directory / "runs" / path_part(run_id)
 
@@ -297,17 +292,7 @@ class JobRecords:
         if indent is not None:
             content = json.dumps(json.loads(content), indent=indent).encode("ascii") + b"\n"
         self._permit()
-        await asyncio.get_running_loop().run_in_executor(self._writers, self._write, path, content, synced)
+        write = partial(write_below, self._directory, path, content, synced=synced)
+        await asyncio.get_running_loop().run_in_executor(self._writers, write)
         if not synced:
             self._writers.submit(sync, path)
-
-    def _write(self, path: Path, content: bytes, synced: bool) -> None:  # noqa: FBT001 - as an executor passes it
-        below = path.parent.relative_to(self._directory)
-        for above in reversed((below, *below.parents)):
-            make_directory(self._directory / above, exist_ok=True)
-        write_whole(path, content, synced=synced)
-
-
-def _reached(checkpoint: Checkpoint) -> tuple[int, bool]:
-    """How far a Run had come; of two checkpoints of one step the one that ends the Run is later."""
-    return checkpoint.step_number, checkpoint.status not in {Status.INIT, Status.PROCEEDING}
