@@ -83,14 +83,11 @@ class Fence:
             FencedError: another has it, or nobody answers for too long.
         """
         while True:
-            await asyncio.sleep(_RENEW_SECONDS)
-            with suppress(BackendError):
-                async with self.api.asked(f"renew the Lease {self.name}", _RENEW_SECONDS):
-                    found = await self._read()
-                    if found is not None and found["spec"].get("holderIdentity") != self.holder:
-                        self._until = float("-inf")
-                    else:
-                        await self._write(found)
+            # Whatever it waits for then, for its turn or for an answer: the end comes when it must.
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._until):
+                    await asyncio.sleep(_RENEW_SECONDS)
+                    await self._renew()
             self.check()
 
     async def release(self) -> None:
@@ -102,6 +99,15 @@ class Fence:
                     path = kubernetes_api.leases(self.own.namespace, self.name)
                     await self.api.delete(path, found["metadata"]["uid"])
         self._until = float("-inf")
+
+    async def _renew(self) -> None:
+        with suppress(BackendError):
+            async with self.api.asked(f"renew the Lease {self.name}", _RENEW_SECONDS):
+                found = await self._read()
+                if found is not None and found["spec"].get("holderIdentity") != self.holder:
+                    self._until = float("-inf")
+                else:
+                    await self._write(found)
 
     async def _read(self) -> Object | None:
         try:
