@@ -26,7 +26,7 @@ from orchestrator.coordination.last_words import leave
 from orchestrator.coordination.listening import listening
 from orchestrator.coordination.messages import Began, Ended
 from orchestrator.coordination.notebook import Coordination
-from orchestrator.coordination.submission import RECORDS
+from orchestrator.coordination.submission import RECORDS, command_about
 from orchestrator.errors import (
     BackendError,
     ConfigError,
@@ -218,7 +218,7 @@ class Coordinator:
                 raise
             for recorded in events.rest() if events else ():
                 await self._tell(recorded, stdout)
-            resume = f"perstack-orch resume --backend kubernetes {job.id}"
+            resume = command_about(self.asked.user, "resume", job.id)
             return Ended(code=_CANCELLED, error=f"job {job.id!r} was cancelled; go on with it by {resume}")
         return self._concluded(events.outcome)
 

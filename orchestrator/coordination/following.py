@@ -18,7 +18,7 @@ from orchestrator.backends.kubernetes_warnings import Warnings
 from orchestrator.coordination.last_words import last_words
 from orchestrator.coordination.messages import Beat, Began, Ended, Follow, Message, Remark
 from orchestrator.coordination.reading import heard, read
-from orchestrator.coordination.submission import Place
+from orchestrator.coordination.submission import Place, command_about
 from orchestrator.errors import BackendError, BackendUnavailableError
 from orchestrator.store import Recorded
 from orchestrator.wire.line import decode
@@ -132,7 +132,8 @@ class Following:
 
     def _follow(self, uid: str) -> Follow:
         coordinator = self.coordinator.uid if self.coordinator else ""
-        return Follow(job_id=self.job_id, uid=coordinator, after=self.after, said=self._said.get(uid, 0))
+        said = self._said.get(uid, 0)
+        return Follow(job_id=self.job_id, user=self.place.user, uid=coordinator, after=self.after, said=said)
 
     def _understood(self, message: Message | bytes, uid: str) -> Told | None:
         match message:
@@ -173,7 +174,7 @@ class Following:
         return f"the coordinator waits: {waits.message}"
 
     def _still_there(self) -> str:
-        return f"its Job is still there, until perstack-orch cancel {self.job_id}"
+        return f"its Job is still there, until {command_about(self.place.user, 'cancel', self.job_id)}"
 
     def _wait(self, trouble: str) -> None:
         """Say what takes long, once, and give up where it takes too long.

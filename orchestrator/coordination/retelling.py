@@ -8,6 +8,7 @@ from pathlib import Path
 from orchestrator.coordination import notebook
 from orchestrator.coordination.broadcast import Broadcast, line_of
 from orchestrator.coordination.messages import EVENT, Began, Ended, Follow
+from orchestrator.coordination.submission import command_about
 from orchestrator.errors import OrchestratorError, StoreError
 from orchestrator.store import Recorded, Store
 
@@ -66,7 +67,8 @@ def _broadcast(store: Store, follow: Follow) -> Broadcast:
     began = notebook.read(store, job_id, follow.uid) or notebook.latest(store, job_id)
     ended = None if began is None else began.ended
     if ended is None:
-        said = f"nobody works on job {job_id!r}, which is {record.status}: go on with perstack-orch resume {job_id}"
+        resume = command_about(follow.user, "resume", job_id)
+        said = f"nobody works on job {job_id!r}, which is {record.status}: go on with {resume}"
         ended = Ended(code=OrchestratorError.exit_code, error=said)
 
     def stored() -> Iterator[Recorded]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -46,6 +47,13 @@ def claim_of(user: str | None) -> str:
 def instance_on(namespace: str, claim: str) -> str:
     """Name the instance that the store on a claim is; see `request.instance_of`."""
     return identify("store", namespace, claim, RECORDS)
+
+
+def command_about(user: str | None, verb: str, job_id: str) -> str:
+    """Write a command about a job of a user, as a person types it."""
+    words = (verb, "--backend", "kubernetes") if verb == "resume" else (verb,)
+    whose = () if user is None else ("--user", user)
+    return shlex.join(("perstack-orch", *words, *whose, job_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +160,7 @@ class Place:
     def _taken(self, job_id: str) -> ConfigError:
         return ConfigError(
             f"a coordinator works on job {job_id!r} in the namespace {self.namespace} already: see it with"
-            f" perstack-orch watch {job_id}"
+            f" {command_about(self.user, 'watch', job_id)}"
         )
 
 
