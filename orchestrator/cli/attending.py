@@ -12,8 +12,6 @@ from orchestrator.coordination.clearing import clear, gone
 from orchestrator.coordination.submission import owner_of
 from orchestrator.errors import ConfigError
 
-_START_SECONDS = 300.0
-
 
 def attend(  # noqa: PLR0913 - options of a command
     options: ClusterOptions, job_id: str, after: int, user: str | None, environ: Mapping[str, str], *, verbose: bool
@@ -32,7 +30,7 @@ def attend(  # noqa: PLR0913 - options of a command
             found = await place.coordinators(job_id)
             with watching.reported(verbose=verbose) as report:
                 owner = owner_of(found[-1]) if found else None
-                return await watching.follow(place, owner, after, report, _START_SECONDS)
+                return await watching.follow(place, owner, after, report, options.start_seconds)
 
     return asyncio.run(work())
 

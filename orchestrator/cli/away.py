@@ -12,7 +12,7 @@ _OF_INSTALLATION = {"image", "outside", "broker_port", "pod_setting"}
 _Job = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
 
 
-@with_options(ClusterOptions, _WHERE.__contains__)
+@with_options(ClusterOptions, (_WHERE | {"start_seconds"}).__contains__)
 def watch(
     options: ClusterOptions,
     job: _Job,
