@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import engine
+from tests.support import engine, production
 from tests.support.left_behind import left_behind
 from tests.support.project import Project
 
@@ -35,6 +35,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def project(tmp_path: Path, backend: str) -> Callable[[str, Mapping[str, Sequence[Any]]], Project]:
     """Make a project of the given Experts and replies on the backend under test."""
     return lambda toml, replies: Project.make(tmp_path / "project", backend, toml, replies)
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> production.Make:
+    """Make a project on the laptop of somebody who may submit jobs to a cluster."""
+    return lambda toml, replies: production.Submitter.at(tmp_path / "project", toml, replies)
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,19 @@ async def test_g18_a_job_each_and_nothing_about_its_run_in_any_object(project: M
     assert {state["kind"] for state in about} == {"Job", "Pod", "NetworkPolicy", "Event"}
 
 
+@pytest.mark.parametrize(("prewarm", "expected"), [("auto", 4), ("off", 1)])
+async def test_as_many_jobs_are_warm_as_may_be_needed(project: Make, prewarm: str, expected: int) -> None:
+    """While a coordinator waits for its model: one for each delegate and one to go on in; none stays."""
+    made = project(TEAM, {"boss": [say("done") | {"delayMs": 3_000}]})
+    async with seen("jobs") as states:
+        result = await made.run("boss", "go", "--prewarm", prewarm)
+    assert result.code == 0, result.stderr
+    own = {state["metadata"]["name"] for state in states if made.instance in json.dumps(state["metadata"]["labels"])}
+    assert len(own) == expected
+    left = await objects().read("jobs", f"--selector=perstack.ai/instance={made.instance}")
+    assert left["items"] == []
+
+
 async def evict(made: Project) -> None:
     """As a drain of its node does it."""
     (name,) = await pods_of(made)

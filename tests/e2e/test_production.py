@@ -1,11 +1,8 @@
 """Jobs that the cluster works by itself, submitted and watched from a laptop that may do nothing else."""
 
-import asyncio
 import json
 import signal
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,62 +11,27 @@ from orchestrator.wire.platform_event import DockerContainerStatus
 from orchestrator.wire.state_event import CompleteRun
 from tests.support import production
 from tests.support.in_cluster import WORKING, command
-from tests.support.production import Submitter, left, nothing_left_but, objects, volume_of
-from tests.support.project import ONE, SECONDS, TEAM, Project, Result, ask, ended, say, use
+from tests.support.production import (
+    RUN,
+    Make,
+    events_of,
+    is_whole,
+    left,
+    nothing_left_but,
+    objects,
+    read_until,
+    volume_of,
+)
+from tests.support.project import ONE, TEAM, Project, Result, ask, ended, say, use
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
 
-Event = dict[str, Any]
-Make = Callable[[str, Mapping[str, Sequence[Any]]], Submitter]
-RUN = ("run", "--backend", "kubernetes")
 SLOW = {"one": [use(command(WORKING)), use(command(WORKING)), say("all done")]}
-
-
-@pytest.fixture
-def laptop(tmp_path: Path) -> Make:
-    """Make a project on a laptop."""
-    return lambda toml, replies: Submitter.at(tmp_path / "project", toml, replies)
-
-
-async def read_until(process: asyncio.subprocess.Process, kind: str) -> list[Event]:
-    """Read events up to the first of a type."""
-    assert process.stdout is not None
-    shown: list[Event] = []
-    async with asyncio.timeout(SECONDS):
-        while not shown or shown[-1]["type"] != kind:
-            line = await process.stdout.readline()
-            assert line, (await process.communicate())[1].decode()
-            shown.append(json.loads(line))
-    return shown
-
-
-def events_of(result: Result) -> list[Event]:
-    """What a command wrote to stdout."""
-    return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-def is_whole(events: Sequence[Event]) -> bool:
-    """Whether no event is missing, twice, or out of order."""
-    numbers: dict[tuple[str, int], list[int]] = {}
-    for event in events:
-        if "seq" in event:
-            numbers.setdefault((event["runId"], event["attempt"]), []).append(event["seq"])
-    positions = [event["position"] for event in events]
-    return positions == list(range(1, len(events) + 1)) and all(
-        each == list(range(1, len(each) + 1)) for each in numbers.values()
-    )
 
 
 def told_by(result: Result) -> list[tuple[str, str | None]]:
     """Types and Experts of all events, in order."""
     return [(event["type"], event.get("expertKey", event.get("expertName"))) for event in events_of(result)]
-
-
-async def coordinator_of(job: str) -> dict[str, Any]:
-    """The running Pod of a job's coordinator."""
-    wanted = f"--selector=perstack.ai/part=coordinator,perstack.ai/job={job}"
-    found = (await objects().read("pods", wanted))["items"]
-    return next(pod for pod in found if pod["status"].get("phase") == "Running")
 
 
 @pytest.mark.docker
@@ -140,76 +102,12 @@ async def test_ctrl_c_leaves_the_job_to_the_cluster_and_says_so(laptop: Make) ->
     assert cancelled.code == 0, cancelled.stderr
     watched = await ended(watching)
     assert watched.code == 4, watched.stderr
-    assert "perstack-orch resume" in watched.stderr
+    assert "perstack-orch resume --backend kubernetes --user u1 left" in watched.stderr
     resumed = await made.command("resume", "--backend", "kubernetes", "--user", "u1", "left")
     assert resumed.code == 0, resumed.stderr
     assert [event.text for event in resumed.of(CompleteRun)] == ["all done"]
     whole = await made.command("watch", "--user", "u1", "left")
     assert is_whole(events_of(whole))
-
-
-async def test_a_coordinator_whose_pod_is_deleted_goes_on_in_another(laptop: Make) -> None:
-    """The laptop shows every event once, and what a tool did is not done twice: its Sandbox worked on meanwhile."""
-    made = laptop(ONE, SLOW)
-    process = await made.start(*RUN, "--user", "moved", "--job-id", "moved", "one", "go")
-    shown = await read_until(process, "callTools")
-    pod = await coordinator_of("moved")
-    await objects().kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
-    result = await ended(process)
-    assert result.code == 0, result.stderr
-    assert is_whole([*shown, *events_of(result)])
-    assert {event["attempt"] for event in [*shown, *events_of(result)] if "attempt" in event} == {1}
-    counted = (volume_of("moved") / "ws" / "count").read_text().split()
-    assert counted == ["once", "done", "once", "done"]
-
-
-async def test_a_coordinator_that_lost_its_lease_stops_and_another_goes_on(laptop: Make) -> None:
-    """Somebody else's name in the Lease is the end of a coordinator; the next waits until that is old."""
-    made = laptop(ONE, SLOW)
-    process = await made.start(*RUN, "--user", "fenced", "--job-id", "fenced", "one", "go")
-    shown = await read_until(process, "callTools")
-    (lease,) = (await objects().read("leases", "--selector=perstack.ai/job=fenced"))["items"]
-    stranger = json.dumps({"spec": {"holderIdentity": "nobody/none"}})
-    await objects().kubectl("patch", "lease", lease["metadata"]["name"], "--type=merge", f"--patch={stranger}")
-    result = await ended(process)
-    assert result.code == 0, result.stderr
-    assert "another coordinator may have taken the job up" in result.stderr
-    assert is_whole([*shown, *events_of(result)])
-
-
-async def test_two_coordinators_never_work_on_one_job(laptop: Make) -> None:
-    """The command refuses to make a second; one that is made by hand waits for the first, and changes nothing."""
-    made = laptop(ONE, SLOW)
-    process = await made.start(*RUN, "--user", "two", "--job-id", "two", "one", "go")
-    shown = await read_until(process, "callTools")
-    refused = await made.command("resume", "--backend", "kubernetes", "--user", "two", "two")
-    assert (refused.code, refused.stdout) == (2, b"")
-    assert "a coordinator works on job 'two'" in refused.stderr
-    first = (await coordinator_of("two"))["metadata"]["labels"]["batch.kubernetes.io/job-name"]
-    job = await objects().read("job", first)
-    name = f"{first}-2"
-    metadata = {"name": name, "labels": job["metadata"]["labels"]}
-    metadata["labels"] = {
-        key: value for key, value in metadata["labels"].items() if key.startswith(("perstack", "app"))
-    }
-    template = job["spec"]["template"]
-    template["metadata"] = {"labels": metadata["labels"]}
-    twin = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata,
-        "spec": {"backoffLimit": 0, "template": template},
-    }
-    await objects().create(twin)
-    result = await ended(process)
-    assert result.code == 0, result.stderr
-    assert is_whole([*shown, *events_of(result)])
-    await objects().kubectl("wait", "--for=condition=Failed", "--timeout=60s", f"job/{name}")
-    said = await objects().kubectl("logs", f"job/{name}")
-    assert "waiting for it to end" in said
-    assert "is already in the user's records" in said
-    again = await made.command("watch", "--user", "two", "two")
-    assert events_of(again) == [*shown, *events_of(result)]
 
 
 async def test_a_question_is_answered_by_another_coordinator(laptop: Make) -> None:

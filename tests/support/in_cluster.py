@@ -79,23 +79,24 @@ async def pods_of(made: Project) -> list[str]:
 
 
 @asynccontextmanager
-async def present(*manifests: Manifest) -> AsyncIterator[None]:
-    """Have these objects in the namespace for a while."""
-    await objects().create(*manifests)
+async def present(*manifests: Manifest, within: Namespace | None = None) -> AsyncIterator[None]:
+    """Have these objects in a namespace for a while."""
+    place = within or objects()
+    await place.create(*manifests)
     try:
         yield
     finally:
         for manifest in manifests:
-            await objects().kubectl("delete", manifest["kind"], manifest["metadata"]["name"])
+            await place.kubectl("delete", manifest["kind"], manifest["metadata"]["name"])
 
 
 @asynccontextmanager
-async def seen(*kinds: str) -> AsyncIterator[list[Manifest]]:
-    """List every state of all objects of these kinds in the namespace, for as long as the block lasts."""
+async def seen(*kinds: str, within: Namespace | None = None) -> AsyncIterator[list[Manifest]]:
+    """List every state of all objects of these kinds in a namespace, for as long as the block lasts."""
     states: list[Manifest] = []
 
     async def watch(kind: str) -> None:
-        async with contextlib.aclosing(objects().watch(kind)) as found:
+        async with contextlib.aclosing((within or objects()).watch(kind)) as found:
             async for state in found:
                 states.append(state)  # noqa: PERF401 - seen at once, not when the watch ends
 

@@ -6,18 +6,24 @@ import functools
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.coordination.submission import claim_of, instance_on
 from tests.support import chart, cluster
-from tests.support.cluster import Namespace
-from tests.support.project import SECONDS, Project
+from tests.support.cluster import Manifest, Namespace
+from tests.support.project import SECONDS, Project, Result
 from tests.support.tenant import Tenant, await_policies
 
 SUBMITTER = "laptop"
+ENV_SECRET = "keys"
+"""A Secret that a submitter may name; no test finds it there."""
+
+Event = dict[str, Any]
+RUN = ("run", "--backend", "kubernetes")
 MANAGED = "app.kubernetes.io/managed-by=perstack-orch"
 
 
@@ -25,13 +31,28 @@ MANAGED = "app.kubernetes.io/managed-by=perstack-orch"
 def tenant() -> str:
     """A namespace with a release of the chart, and somebody who may submit jobs; gone with the process."""
     name = cluster.made_namespace()
-    submitter = {"kind": "ServiceAccount", "name": SUBMITTER, "namespace": name}
     cluster.create_in(name, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": SUBMITTER}})
-    chart.upgrade(name, chart.merged(chart.images(), {"submitters": [submitter]}))
+    chart.upgrade(name, _values(name))
     # Before its namespace: the policies are the cluster's.
     atexit.register(chart.helm, "uninstall", chart.RELEASE, f"--namespace={name}", "--ignore-not-found")
     await_policies(Tenant(name))
     return name
+
+
+def _values(namespace: str) -> Manifest:
+    submitter = {"kind": "ServiceAccount", "name": SUBMITTER, "namespace": namespace}
+    own = {"submitters": [submitter], "admissionPolicy": {"envSecrets": [ENV_SECRET]}}
+    return chart.merged(chart.images(), own)
+
+
+@contextmanager
+def installed(values: Manifest) -> Iterator[None]:
+    """Have other values besides, for jobs that are submitted meanwhile."""
+    chart.upgrade(tenant(), chart.merged(_values(tenant()), values))
+    try:
+        yield
+    finally:
+        chart.upgrade(tenant(), _values(tenant()))
 
 
 @functools.cache
@@ -76,6 +97,56 @@ class Submitter(Project):
         return kept | {"KUBECONFIG": str(_kubeconfig())}
 
 
+Make = Callable[[str, Mapping[str, Sequence[Any]]], Submitter]
+"""Makes a project of Experts, in TOML, and of replies by Expert, on somebody's laptop."""
+
+
+async def read_until(process: asyncio.subprocess.Process, kind: str, times: int = 1) -> list[Event]:
+    """Read events up to one of a type, by default the first."""
+    assert process.stdout is not None
+    shown: list[Event] = []
+    async with asyncio.timeout(SECONDS):
+        while [event["type"] for event in shown].count(kind) < times:
+            line = await process.stdout.readline()
+            assert line, (await process.communicate())[1].decode()
+            shown.append(json.loads(line))
+    return shown
+
+
+def events_of(result: Result) -> list[Event]:
+    """What a command wrote to stdout."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def is_whole(events: Sequence[Event]) -> bool:
+    """Whether no event is missing, twice, or out of order."""
+    numbers: dict[tuple[str, int], list[int]] = {}
+    for event in events:
+        if "seq" in event:
+            numbers.setdefault((event["runId"], event["attempt"]), []).append(event["seq"])
+    positions = [event["position"] for event in events]
+    return positions == list(range(1, len(events) + 1)) and all(
+        each == list(range(1, len(each) + 1)) for each in numbers.values()
+    )
+
+
+async def coordinator_of(job: str) -> Manifest:
+    """The running Pod of a job's coordinator."""
+    wanted = f"--selector=perstack.ai/part=coordinator,perstack.ai/job={job}"
+    found = (await objects().read("pods", wanted))["items"]
+    return next(pod for pod in found if pod["status"].get("phase") == "Running")
+
+
+def processes_of(pod: Manifest) -> list[int]:
+    """The processes of a Pod that run our command, on its node, which is this machine."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if pod["metadata"]["uid"] in (process / "cgroup").read_text():
+                found += [int(process.name)] if b"perstack-orch" in (process / "cmdline").read_bytes() else []
+    return found
+
+
 def kubeconfig() -> Path:
     """Somebody who may do everything."""
     return cluster.kubeconfig()
@@ -109,12 +180,12 @@ async def left(*selectors: str) -> list[str]:
     return sorted(set(listed.split()))
 
 
-async def nothing_left_but(*names: str) -> None:
-    """Wait until that is all there is; what is owned by something that is gone goes soon after."""
+async def nothing_left_but(*names: str, of: tuple[str, ...] = ()) -> None:
+    """Wait until that is all there is of what is selected; what is owned by something that is gone goes soon after."""
     found: list[str] = []
     try:
         async with asyncio.timeout(SECONDS):
-            while (found := await left()) != sorted(names):  # noqa: ASYNC110 - the cluster tells nobody
+            while (found := await left(*of)) != sorted(names):  # noqa: ASYNC110 - the cluster tells nobody
                 await asyncio.sleep(0.5)
     except TimeoutError:
         raise AssertionError(found) from None

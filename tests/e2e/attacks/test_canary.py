@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import engine
+from tests.support.canaries import told_by
 from tests.support.keyed import FROM_FILE, keyed
 from tests.support.project import Project, ask, ended, say, use
 from tests.support.watch import Seen, watching
@@ -24,18 +25,9 @@ QUERY = "canary query of a user"
 SHOW = 'env; env | base64 -w0; echo; echo "$OWN_NOTE" | base64; env >&2'
 
 
-def forms(secret: str) -> set[bytes]:
-    """A secret in every form that ordinary programs write it in."""
-    raw = secret.encode()
-    # Within a longer text, base64 of a secret begins at one of three places; its edges depend on what is beside it.
-    shifted = {base64.b64encode(b"x" * pad + raw)[(0, 2, 3)[pad] : -4] for pad in range(3)}
-    quoted = urllib.parse.quote(secret, safe="").encode()
-    return {raw, json.dumps(secret)[1:-1].encode(), quoted, *(form for form in shifted if len(form) > 8)}
-
-
 def found_in(content: bytes, *names: str) -> list[str]:
     """Which of the secrets are in there, in whatever form; by default all are looked for."""
-    return [name for name in (names or SECRETS) if any(form in content for form in forms(SECRETS[name]))]
+    return told_by(content, {name: SECRETS[name] for name in names or SECRETS})
 
 
 def _project(directory: Path, backend: str) -> Project:

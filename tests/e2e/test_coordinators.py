@@ -1,0 +1,152 @@
+"""Coordinators that a cluster stops, kills, loses, cannot start, or has two of."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from tests.support import cluster
+from tests.support.cluster import Manifest
+from tests.support.in_cluster import WORKING, command
+from tests.support.production import (
+    RUN,
+    Make,
+    Submitter,
+    coordinator_of,
+    events_of,
+    is_whole,
+    nothing_left_but,
+    objects,
+    processes_of,
+    read_until,
+    volume_of,
+)
+from tests.support.project import ONE, SECONDS, Result, ended, say, use
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
+
+SLOW = {"one": [use(command(WORKING)), use(command(WORKING)), say("all done")]}
+
+
+async def stop(pod: Manifest) -> None:
+    """As a person does it: it may say goodbye."""
+    await objects().kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+
+
+async def kill(pod: Manifest) -> None:
+    """As the kernel does it where memory runs out: its Lease stays, and its node says that it has ended."""
+    (process,) = processes_of(pod)
+    os.kill(process, signal.SIGKILL)
+
+
+async def lose(pod: Manifest) -> None:
+    """As is done to one whose node hangs: nobody says any more that it has ended, so its Lease has to run out."""
+    (process,) = processes_of(pod)
+    os.kill(process, signal.SIGSTOP)
+    await objects().kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0")
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+OUR_NODE_S = (lose, kill) if cluster.is_ours() else ()
+"""Only there is the node this machine, where a process can be met."""
+
+
+async def rob(pod: Manifest) -> None:
+    """As another does it who takes the job up: its name is in the Lease, which has to run out in turn."""
+    job = pod["metadata"]["labels"]["perstack.ai/job"]
+    (lease,) = (await objects().read("leases", f"--selector=perstack.ai/job={job}"))["items"]
+    stranger = json.dumps({"spec": {"holderIdentity": "nobody/none"}})
+    await objects().kubectl("patch", "lease", lease["metadata"]["name"], "--type=merge", f"--patch={stranger}")
+
+
+async def replaced(made: Submitter, end: Callable[[Manifest], Awaitable[None]]) -> Result:
+    """Run a job whose coordinator is ended; see that all is told and done once: its Sandbox worked on meanwhile."""
+    job = f"coordinator-{end.__name__}"
+    process = await made.start(*RUN, "--user", job, "--job-id", job, "one", "go")
+    shown = await read_until(process, "callTools")
+    await end(await coordinator_of(job))
+    result = await ended(process)
+    assert result.code == 0, (job, result.stderr)
+    whole = [*shown, *events_of(result)]
+    assert is_whole(whole), job
+    assert {event["attempt"] for event in whole if "attempt" in event} == {1}, job
+    assert [event["type"] for event in whole].count("startRun") == 1, job
+    assert (volume_of(job) / "ws" / "count").read_text().split() == ["once", "done", "once", "done"], job
+    return result
+
+
+async def test_coordinators_that_are_gone_are_replaced(laptop: Make) -> None:
+    """However they go, another goes on; for the jobs of two of them once their Lease has run out."""
+    made = laptop(ONE, SLOW)
+    async with asyncio.TaskGroup() as group:
+        said = {end: group.create_task(replaced(made, end)) for end in (stop, rob, *OUR_NODE_S)}
+    assert "another coordinator may have taken the job up" in said[rob].result().stderr
+    for end in (rob, *OUR_NODE_S[:1]):
+        assert "has this job: waiting for it to end" in said[end].result().stderr, end
+
+
+async def test_a_coordinator_that_cannot_start_again_is_given_up(laptop: Make) -> None:
+    """Its Secret is gone: who follows it is told in the cluster's words, and how to end it, which works."""
+    made, where = laptop(ONE, SLOW), ("--user", "poor")
+    process = await made.start(*RUN, *where, "--job-id", "poor", "one", "go")
+    await read_until(process, "callTools")
+    pod = await coordinator_of("poor")
+    name = pod["metadata"]["labels"]["batch.kubernetes.io/job-name"]
+    await objects().kubectl("delete", "secret", name)
+    await stop(pod)
+    assert process.stderr is not None
+    async with asyncio.timeout(SECONDS):
+        while b"the coordinator waits: FailedMount: " not in (said := await process.stderr.readline()):
+            assert said, "it ended"
+    given_up = await made.command("watch", "--start-timeout", "1", *where, "poor")
+    assert given_up.code == 3, given_up.stderr
+    *_, last = given_up.stderr.splitlines()
+    assert "the coordinator waits: FailedMount: " in last
+    assert f'secret "{name}" not found; after 1 s nobody waits for it any more; its Job is still there' in last
+    process.send_signal(signal.SIGINT)
+    assert (await ended(process)).code == 130
+    _, _, remedy = last.rpartition("until perstack-orch ")
+    cancelled = await made.command(*remedy.split())
+    assert cancelled.code == 0, cancelled.stderr
+    await nothing_left_but(of=("perstack.ai/job=poor",))
+
+
+async def test_two_coordinators_never_work_on_one_job(laptop: Make) -> None:
+    """The command refuses to make a second; one that is made by hand waits for the first, and changes nothing."""
+    made = laptop(ONE, SLOW)
+    process = await made.start(*RUN, "--user", "two", "--job-id", "two", "one", "go")
+    shown = await read_until(process, "callTools")
+    refused = await made.command("resume", "--backend", "kubernetes", "--user", "two", "two")
+    assert (refused.code, refused.stdout) == (2, b"")
+    assert "a coordinator works on job 'two'" in refused.stderr
+    assert "perstack-orch watch --user two two" in refused.stderr
+    first = (await coordinator_of("two"))["metadata"]["labels"]["batch.kubernetes.io/job-name"]
+    job = await objects().read("job", first)
+    name = f"{first}-2"
+    metadata = {"name": name, "labels": job["metadata"]["labels"]}
+    metadata["labels"] = {
+        key: value for key, value in metadata["labels"].items() if key.startswith(("perstack", "app"))
+    }
+    template = job["spec"]["template"]
+    template["metadata"] = {"labels": metadata["labels"]}
+    twin = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {"backoffLimit": 0, "template": template},
+    }
+    await objects().create(twin)
+    result = await ended(process)
+    assert result.code == 0, result.stderr
+    assert is_whole([*shown, *events_of(result)])
+    await objects().kubectl("wait", "--for=condition=Failed", "--timeout=60s", f"job/{name}")
+    said = await objects().kubectl("logs", f"job/{name}")
+    assert "waiting for it to end" in said
+    assert "is already in the user's records" in said
+    again = await made.command("watch", "--user", "two", "two")
+    assert events_of(again) == [*shown, *events_of(result)]

@@ -1,0 +1,100 @@
+"""Values and keys through a coordinator: from a laptop and the cluster to whom they are for, and to nobody else."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.canaries import told_by
+from tests.support.cluster import Manifest
+from tests.support.in_cluster import command, present, seen
+from tests.support.keyed import FROM_FILE, experts, inline, write_env
+from tests.support.production import ENV_SECRET, RUN, Make, coordinator_of, events_of, objects, read_until, volume_of
+from tests.support.project import PYTHON, Project, ask, ended, say, use
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
+
+FROM_LAPTOP = {
+    "SKILL_KEY": "canary-skill-key-22",
+    "OWN_NOTE": "canary-own-note-33",
+    "UNRELATED_PASSWORD": "canary-unrelated-44",
+}
+IN_CLUSTER = {"ANTHROPIC_API_KEY": "canary-provider-key-11", "NAMED_NOTE": "canary-named-note-66"}
+SECRETS = FROM_LAPTOP | FROM_FILE | IN_CLUSTER
+QUERY = "canary query of a user"
+KINDS = ("jobs", "pods", "events", "configmaps", "services", "leases", "networkpolicies", "persistentvolumeclaims")
+SHOW = command("import os\nfor name, value in os.environ.items(): print(f'{name}={value}')")
+WAIT = command("import os, time\nwhile not os.path.exists('looked'): time.sleep(0.05)")
+REPLIES = {
+    "one": [use(("environ", {})), use(SHOW), use(WAIT), use(ask("two", "go on")), say("done")],
+    "two": [use(SHOW), say("done too")],
+}
+
+
+async def holders() -> dict[str, list[str]]:
+    """Name the Secrets of the namespace that have one of the values, and which."""
+    found = (await objects().read("secrets"))["items"]
+    contents = {
+        each["metadata"]["name"]: b"\n".join(map(base64.b64decode, each.get("data", {}).values())) for each in found
+    }
+    return {name: told for name, content in contents.items() if (told := told_by(content, SECRETS))}
+
+
+async def logs() -> str:
+    """Give all that the job's Pods have said."""
+    found = (await objects().read("pods", "--selector=perstack.ai/job=keyed"))["items"]
+    return "".join([await objects().kubectl("logs", pod["metadata"]["name"]) for pod in found if _has_begun(pod)])
+
+
+def _has_begun(pod: Manifest) -> bool:
+    return bool(pod["status"].get("phase") != "Pending")
+
+
+def files(root: Path) -> bytes:
+    """Give the content of all files below."""
+    return b"".join(path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
+
+
+def keyed(laptop: Make) -> Project:
+    """Write the Experts of `tests.support.keyed`."""
+    made = laptop(experts(PYTHON["kubernetes"], *inline()), REPLIES)
+    write_env(made.directory)
+    return made
+
+
+async def test_g18_a_key_is_in_its_job_s_secret_and_nowhere_else(laptop: Make) -> None:
+    """Whom it is for is told that there is one; no object, log or file says which; with the job the Secret goes."""
+    made, where = keyed(laptop), ("--user", "keyed")
+    named = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": ENV_SECRET}, "stringData": IN_CLUSTER}
+    values = ("--env", "OWN_NOTE", "--env", "NAMED_NOTE", "--env-secret", ENV_SECRET)
+    async with present(named, within=objects()), seen(*KINDS, within=objects()) as states:
+        process = await made.start(
+            *RUN, *where, "--job-id", "keyed", "--verbose", "--events", "full", *values, "one", QUERY, env=FROM_LAPTOP
+        )
+        shown = await read_until(process, "callTools", 3)
+        own = (await coordinator_of("keyed"))["metadata"]["labels"]["batch.kubernetes.io/job-name"]
+        assert await holders() == {own: ["SKILL_KEY", "OWN_NOTE", "FILE_KEY"], ENV_SECRET: list(IN_CLUSTER)}
+        said, volume = await logs(), volume_of("keyed")
+        written = files(volume)
+        (volume / "ws" / "looked").touch()
+        result = await ended(process)
+        assert result.code == 0, result.stderr
+        await objects().kubectl("wait", "--for=condition=complete", f"job/{own}", "--timeout=60s")
+        said += await logs()
+        pruned = await made.command("prune", "--backend", "kubernetes", *where)
+        assert pruned.code == 0, pruned.stderr
+        await objects().kubectl("wait", "--for=delete", f"secret/{own}", "--timeout=60s")
+        assert await holders() == {ENV_SECRET: list(IN_CLUSTER)}
+    told = json.dumps([*shown, *events_of(result)])
+    for name in ("SKILL_KEY", "FILE_KEY", "OWN_NOTE", "NAMED_NOTE"):
+        assert f"{name}=[masked]" in told, "the control failed: it was not even told that there is one"
+    (made.directory / ".env").unlink()
+    written += files(volume) + files(made.directory)
+    assert told_by(written, SECRETS) == []
+    assert told_by((told + result.stderr + said).encode(), SECRETS) == []
+    assert QUERY in said, "the control failed: no log was read"
+    about = json.dumps(states)
+    assert told_by(about.encode(), SECRETS) == []
+    assert QUERY not in about
+    assert {"Job", "Pod", "Event"} <= {state["kind"] for state in states}

@@ -1,0 +1,67 @@
+"""Users' claims of storage that is not open to everybody."""
+
+import os
+
+import pytest
+
+from orchestrator.backends.naming import claim_labels
+from orchestrator.coordination.submission import claim_of
+from orchestrator.wire.state_event import CompleteRun
+from tests.support import cluster
+from tests.support.cluster import Manifest
+from tests.support.in_cluster import seen
+from tests.support.production import RUN, Make, installed, objects, volume_of
+from tests.support.project import ONE, TEAM, ask, say, use
+
+pytestmark = [
+    pytest.mark.kubernetes,
+    pytest.mark.helm,
+    pytest.mark.skipif(not cluster.is_ours(), reason="a cluster that was named has storage of its own"),
+]
+NOBODY = 65532
+
+
+async def test_a_volume_that_is_root_s_is_refused_until_it_is_given_away(laptop: Make) -> None:
+    """As many network file systems are: fsGroup changes nothing. What is said to be done about it helps."""
+    made = laptop(ONE, {"one": [use(("writeTextFile", {"path": "mine", "text": "x"})), say("done")]})
+    run = (*RUN, "--user", "rooted", "one", "go")
+    with installed({"workspaces": {"storageClass": "root-only", "accessMode": "ReadWriteMany"}}):
+        refused = await made.command(*run)
+        assert (refused.code, refused.stdout) == (2, b""), refused.stderr
+        *_, last = refused.stderr.splitlines()
+        assert f"who runs this (user {NOBODY}) must own the root of the volume at /claim" in last
+        assert f"have root do `chown {NOBODY} /claim` once" in last
+        os.chown(volume_of("rooted"), NOBODY, -1)
+        given = await made.command(*run)
+    assert given.code == 0, given.stderr
+    assert (volume_of("rooted") / "ws" / "mine").read_text() == "x"
+
+
+def keeps_to_its_claim(pod: Manifest) -> bool:
+    """Whether a Pod goes only where others of the claim are."""
+    terms = pod["spec"].get("affinity", {}).get("podAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+    ((claim, value),) = claim_labels(claim_of("disk")).items()
+    asked = [
+        {"key": claim, "operator": "In", "values": [value]} in term["labelSelector"].get("matchExpressions", ())
+        or term["labelSelector"].get("matchLabels", {}).get(claim) == value
+        for term in terms or ()
+        if term["topologyKey"] == "kubernetes.io/hostname"
+    ]
+    return any(asked)
+
+
+async def test_a_disk_of_one_node_serves_a_job_and_its_delegate(laptop: Make) -> None:
+    """Coordinator and Sandboxes, warm ones too, ask for the node that has the claim's other Pods."""
+    made = laptop(TEAM, {"boss": [use(ask("left", "go")), say("done")], "left": [say("left")]})
+    with installed({"workspaces": {"storageClass": "one-node", "accessMode": "ReadWriteOnce"}}):
+        async with seen("pods", within=objects()) as states:
+            result = await made.command(*RUN, "--user", "disk", "--job-id", "disk", "boss", "go")
+    assert result.code == 0, result.stderr
+    assert [event.text for event in result.of(CompleteRun)] == ["left", "done"]
+    claim = (await objects().read("pvc", claim_of("disk")))["spec"]
+    assert (claim["accessModes"], claim["storageClassName"]) == (["ReadWriteOnce"], "one-node")
+    pods = {
+        pod["metadata"]["name"]: pod for pod in states if pod["metadata"]["labels"].get("perstack.ai/job") == "disk"
+    }
+    assert len(pods) >= 4
+    assert [name for name, pod in pods.items() if not keeps_to_its_claim(pod)] == []
