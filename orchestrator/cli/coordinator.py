@@ -157,10 +157,13 @@ class Coordinator:
         notebook.write(store, self.job.id, self.own.job.uid, coordination)
 
     def _make_records(self) -> None:
+        volume = self.setting.claim.root
         try:
-            make_directory(self.setting.claim.root / RECORDS, exist_ok=True)
+            make_directory(volume / RECORDS, exist_ok=True)
         except StoreError as error:
-            message = f"{error}; {unwritable(self.setting.claim.root)}"
+            if not isinstance(error.__cause__, PermissionError):
+                raise
+            message = f"{volume / RECORDS} cannot be made: {error.__cause__.strerror}; {unwritable(volume)}"
             raise ConfigError(message) from error
 
     def _begin(self, store: Store) -> tuple[Coordination, bool]:
