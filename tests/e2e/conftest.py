@@ -10,6 +10,7 @@ import pytest
 from tests.support import engine, production
 from tests.support.left_behind import left_behind
 from tests.support.project import Project
+from tests.support.submitted import SUBMITTED, made_project
 
 _SOON = 15
 """Seconds."""
@@ -19,22 +20,25 @@ _PLACES = {
     "process": pytest.param("process"),
     "docker": pytest.param("docker", marks=pytest.mark.docker),
     "kubernetes": pytest.param("kubernetes", marks=pytest.mark.kubernetes),
+    SUBMITTED: pytest.param(SUBMITTED, marks=[pytest.mark.kubernetes, pytest.mark.helm]),
 }
+_MARKED = {"kubernetes": "everywhere", SUBMITTED: "in_production"}
+"""The mark of the tests that run at a place, where that takes one."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test of whole jobs on every backend; on Kubernetes those that are marked as `everywhere`."""
+    """Run each test of whole jobs on every backend; on Kubernetes, and left to it, those that are marked for it."""
     own = any("backend" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "backend" in metafunc.fixturenames and not own:
-        everywhere = metafunc.definition.get_closest_marker("everywhere")
-        wanted = [param for name, param in _PLACES.items() if everywhere or name != "kubernetes"]
+        marked = {mark.name for mark in metafunc.definition.iter_markers()}
+        wanted = [param for name, param in _PLACES.items() if _MARKED.get(name) in {None, *marked}]
         metafunc.parametrize("backend", wanted)
 
 
 @pytest.fixture
 def project(tmp_path: Path, backend: str) -> Callable[[str, Mapping[str, Sequence[Any]]], Project]:
     """Make a project of the given Experts and replies on the backend under test."""
-    return lambda toml, replies: Project.make(tmp_path / "project", backend, toml, replies)
+    return lambda toml, replies: made_project(tmp_path / "project", backend, toml, replies)
 
 
 @pytest.fixture
@@ -45,9 +49,13 @@ def laptop(tmp_path: Path) -> production.Make:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a container, a process, a socket or a state directory of a job of its own."""
+    """Fail a test that leaves a container, a process, a socket or a state directory of a job of its own.
+
+    A cluster is not asked after each that looks at what one job of its module left: it takes longer than they do.
+    """
     yield
-    answers, in_cluster = engine.answers(), request.node.get_closest_marker("kubernetes") is not None
+    has_own = any(tmp_path.iterdir())
+    answers, in_cluster = engine.answers(), has_own and request.node.get_closest_marker("kubernetes") is not None
     deadline = time.monotonic() + _SOON
     while left := left_behind(tmp_path, engine_answers=answers, in_cluster=in_cluster):
         assert time.monotonic() < deadline, left

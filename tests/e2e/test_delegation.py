@@ -63,6 +63,7 @@ async def test_d3_a_chain_of_delegates_comes_back_link_by_link(project: Make) ->
 
 
 @pytest.mark.everywhere
+@pytest.mark.in_production
 async def test_d5_delegates_of_one_reply_run_at_once_beside_a_tool(project: Make) -> None:
     """A tool and two delegates in one reply: the tool's result first, the delegates' in call order, usage summed."""
     usage = {"inputTokens": 10, "outputTokens": 1}

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.wire.state_event import CompleteRun
 from tests.support import engine
 from tests.support.project import Project, ended
+from tests.support.submitted import project_at
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fitness"
 QUERY = "Start today's session"
@@ -23,10 +24,11 @@ def fitness(tmp_path: Path, backend: str) -> Project:
     directory.mkdir()
     for name in ("perstack.toml", "replies.json"):
         shutil.copy(EXAMPLE / name, directory)
-    return Project(directory, backend)
+    return project_at(directory, backend)
 
 
 @pytest.mark.everywhere
+@pytest.mark.in_production
 async def test_b5_the_example_runs_and_keeps_its_log(fitness: Project) -> None:
     """Three Runs, seven model calls, a result, and the log in the workspace, owned by the workspace's owner."""
     result = await fitness.run("fitness-assistant", QUERY)

@@ -1,7 +1,8 @@
 """Tries to get out: `attacker.py ATTACKS OUTCOMES`, two files of JSON; how each attack went, by its name.
 
-It runs alone in an interpreter, in a Sandbox or, as a control, outside of one. An attack is some Python, with what is
-below at hand, in a process of its own. It went as `works`, or as what the kernel or the proxy said.
+With a third word `at-once` none waits for another. It runs alone in an interpreter, in a Sandbox or, as a control,
+outside of one. An attack is some Python, with what is below at hand, in a process of its own. It went as `works`, or as
+what the kernel or the proxy said.
 """
 
 import base64
@@ -10,6 +11,7 @@ import ctypes
 import errno
 import json
 import os
+import re  # noqa: F401 - for attacks
 import shutil  # noqa: F401 - for attacks
 import signal
 import socket
@@ -74,6 +76,31 @@ def through(target: str, method: str = "CONNECT", head: str = "", user: str = ""
     return end
 
 
+def question(name: str) -> bytes:
+    """Ask for the addresses of a name, as DNS does (RFC 1035 4)."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return b"\0\7\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1"
+
+
+def ask_dns(server: str, name: str) -> None:
+    """Have a name server answer, over UDP."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        end.settimeout(2)
+        end.connect((server, 53))
+        end.send(question(name))
+        end.recv(512)
+
+
+def anywhere(name: str) -> str:
+    """Find a file of this name in whatever is mounted here."""
+    for top, directories, files in os.walk("/"):
+        if top == "/":
+            directories[:] = [each for each in directories if each not in {"proc", "sys"}]
+        if name in files:
+            return os.path.join(top, name)  # noqa: PTH118 - as os.walk has it
+    raise OSError(errno.ENOENT, name)
+
+
 def processes(words: str) -> list[int]:
     """Find other processes by a part of their command line, those of one's own aside."""
     found = []
@@ -95,8 +122,8 @@ def child() -> int:
     return pid
 
 
-def attempt(code: str) -> str:
-    """Try one attack in a process of its own and tell how it went."""
+def begun(code: str) -> tuple[int, int]:
+    """Begin one attack in a process of its own; give its pid, and a pipe that says how it went."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -106,10 +133,15 @@ def attempt(code: str) -> str:
         os.write(theirs, _outcome(code)[:_SAID].encode(errors="replace"))
         os._exit(0)
     os.close(theirs)
+    return pid, ours
+
+
+def told(pid: int, end: int) -> str:
+    """Wait for the end of an attack and tell how it went."""
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(OSError):
         os.killpg(pid, signal.SIGKILL)  # what it has started
-    with os.fdopen(ours, "rb") as pipe:
+    with os.fdopen(end, "rb") as pipe:
         said = pipe.read().decode(errors="replace")
     return said or f"ended by signal {os.WTERMSIG(status)}"
 
@@ -129,10 +161,17 @@ def _outcome(code: str) -> str:
 
 
 def main() -> None:
-    """Try all attacks, one after the other."""
+    """Try all attacks, one after the other unless at once."""
     attacks = json.loads(Path(sys.argv[1]).read_text())
-    outcomes = {name: attempt(code) for name, code in attacks.items()}
-    Path(sys.argv[2]).write_text(json.dumps(outcomes))
+    if sys.argv[3:] == ["at-once"]:
+        running = {name: begun(code) for name, code in attacks.items()}
+        outcomes = {name: told(*attack) for name, attack in running.items()}
+    else:
+        outcomes = {name: told(*begun(code)) for name, code in attacks.items()}
+    # Whole, or not there: others wait for it.
+    unfinished = Path(f"{sys.argv[2]}.part")
+    unfinished.write_text(json.dumps(outcomes))
+    unfinished.rename(sys.argv[2])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 from tests.support import attacker
 from tests.support.left_behind import left_behind
 from tests.support.project import PYTHON, Project, Result, ended
+from tests.support.submitted import SUBMITTED
 
 WORKS = attacker.WORKS
 NO_CONTROL = "the control failed: the attack proves nothing"
@@ -24,6 +25,8 @@ CONTAINERS = (
     pytest.param("kubernetes", marks=pytest.mark.kubernetes),
 )
 """The backends that isolate; for a `backend` of the scope of a module."""
+IN_PRODUCTION = pytest.param(SUBMITTED, marks=[pytest.mark.kubernetes, pytest.mark.helm, pytest.mark.attacking])
+"""Beside them, where a coordinator in the cluster works the job."""
 
 _SOON = 20
 """Seconds."""
@@ -91,7 +94,7 @@ def outside(directory: Path, attacks: Mapping[str, str], prefix: Iterable[str] =
 def nothing_left(root: Path, backend: str = "docker") -> None:
     """See that nothing is left of the jobs below a directory that a fixture of a module made."""
     deadline = time.monotonic() + _SOON
-    while left := left_behind(root, engine_answers=True, in_cluster=backend == "kubernetes"):
+    while left := left_behind(root, engine_answers=True, in_cluster=backend in {"kubernetes", SUBMITTED}):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 

@@ -196,9 +196,10 @@ def _writes() -> Iterator[tuple[str, str, str]]:
             yield event["verb"], about["resource"], about.get("name", "")
 
 
-def sandboxes(namespace: str, instance: str) -> list[str]:
-    """Name the Jobs of an instance, and its Pods of which anything still runs."""
-    own = (f"--namespace={namespace}", "get", f"--selector=perstack.ai/instance={instance}", "--output=json")
+def sandboxes(namespace: str, instance: str | None = None) -> list[str]:
+    """Name the Jobs of an instance, or of all, and the Pods of which anything still runs."""
+    wanted = "perstack.ai/instance" if instance is None else f"perstack.ai/instance={instance}"
+    own = (f"--namespace={namespace}", "get", f"--selector={wanted}", "--output=json")
     found: list[Manifest] = json.loads(_made(*own, "jobs,pods"))["items"]
     left = [each for each in found if each["kind"] == "Job" or not _has_ended(each["status"])]
     return [f"{each['kind']} {each['metadata']['name']}" for each in left]
@@ -206,6 +207,7 @@ def sandboxes(namespace: str, instance: str) -> list[str]:
 
 def control(*arguments: str) -> None:
     """Have dev/cluster do something to its own cluster: `restart kubelet`, `netpol off`."""
+    assert is_ours(), "a cluster that was named is left as it is"
     done = subprocess.run([_SCRIPT, *arguments], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.project import PYTHON, Project
+from tests.support.submitted import made_project, project_at
 
 FROM_FILE = {"FILE_KEY": "canary-file-key-55"}
 _TOOLS = Path(__file__).parent / "mcp_servers" / "tools.py"
@@ -34,15 +35,15 @@ def inline() -> tuple[str, str]:
     return ("-c", _TOOLS.read_text())
 
 
-def keyed(directory: Path, backend: str, replies: Mapping[str, Sequence[Mapping[str, Any]]]) -> Project:
+def keyed(directory: Path, place: str, replies: Mapping[str, Sequence[Mapping[str, Any]]]) -> Project:
     """Write it; `replies` are of its Experts `one`, which has the skill `kit`, and `two`."""
-    made = Project(directory, backend)
+    made = project_at(directory, place)
     made.workspace.mkdir(parents=True)
     shutil.copy(_TOOLS, made.workspace)
     if os.geteuid() == 0:
         os.chown(made.workspace, 65532, 65532)
-    script = "/workspace/tools.py" if backend != "process" else str(made.workspace / "tools.py")
-    Project.make(directory, backend, experts(PYTHON[backend], script), replies)
+    script = "/workspace/tools.py" if place != "process" else str(made.workspace / "tools.py")
+    made_project(directory, place, experts(PYTHON[place], script), replies)
     write_env(directory)
     return made
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from orchestrator.request import instance_of
 from orchestrator.state import state_prefix
-from tests.support import cluster, engine
+from tests.support import cluster, engine, production
 
 
 def left_behind(root: Path, *, engine_answers: bool, in_cluster: bool) -> set[str]:
@@ -27,4 +27,4 @@ def left_behind(root: Path, *, engine_answers: bool, in_cluster: bool) -> set[st
             found.add(f"process {process.name}: {command.decode(errors='replace')}")
     if engine_answers:
         found |= {f"container {name}" for instance in instances for name in engine.containers(instance)}
-    return found | (cluster.left() if in_cluster else set())
+    return found | (cluster.left() | production.sandboxes_left() if in_cluster else set())

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.backends import naming
+from orchestrator.backends.kubernetes_coordinator import claim_manifest
 from orchestrator.coordination.submission import claim_of, instance_on
 from tests.support import chart, cluster
 from tests.support.cluster import Manifest, Namespace
@@ -25,6 +27,8 @@ ENV_SECRET = "keys"
 Event = dict[str, Any]
 RUN = ("run", "--backend", "kubernetes")
 MANAGED = "app.kubernetes.io/managed-by=perstack-orch"
+IMAGES = "perstack-orch-test-"
+"""How images begin that may be named with --image."""
 
 
 @functools.cache
@@ -41,7 +45,7 @@ def tenant() -> str:
 
 def _values(namespace: str) -> Manifest:
     submitter = {"kind": "ServiceAccount", "name": SUBMITTER, "namespace": namespace}
-    own = {"submitters": [submitter], "admissionPolicy": {"envSecrets": [ENV_SECRET]}}
+    own = {"submitters": [submitter], "admissionPolicy": {"envSecrets": [ENV_SECRET], "runtimeImagePrefixes": [IMAGES]}}
     return chart.merged(chart.images(), own)
 
 
@@ -155,6 +159,25 @@ def kubeconfig() -> Path:
 def objects() -> Namespace:
     """The tenant's namespace, by another way than ours."""
     return Namespace(tenant())
+
+
+def claimed_for(user: str) -> Path:
+    """Make the claim of a user, unless a job of theirs did, and give where its volume is."""
+    own = f"--namespace={tenant()}"
+    if cluster.asked(own, "get", "pvc", claim_of(user), "--ignore-not-found", "--output=name"):
+        return volume_of(user)
+    wanted = f"--selector=perstack.ai/part={naming.INSTALLATION}"
+    told = json.loads(cluster.asked(own, "get", "configmaps", wanted, "--output=json"))
+    template = json.loads(told["items"][0]["data"]["claim.json"])
+    labels = {naming.MANAGED_BY: naming.MANAGER, naming.PART: naming.WORKSPACE}
+    cluster.create_in(tenant(), claim_manifest(template, claim_of(user), labels, {naming.USER: user}))
+    cluster.asked(own, "wait", "--for=jsonpath={.status.phase}=Bound", "--timeout=30s", f"pvc/{claim_of(user)}")
+    return volume_of(user)
+
+
+def sandboxes_left() -> set[str]:
+    """Name the Sandboxes of all users that are still there."""
+    return set(cluster.sandboxes(tenant())) if tenant.cache_info().currsize else set()
 
 
 def volume_of(user: str | None) -> Path:

@@ -23,8 +23,8 @@ COMMAND = (str(Path(sys.executable).with_name("perstack-orch")),)
 """The command line as `perstack-orch` runs it."""
 
 _IN_IMAGE = "/opt/perstack/bin/python"
-PYTHON = {"process": sys.executable, "docker": _IN_IMAGE, "kubernetes": _IN_IMAGE}
-"""An interpreter that commands of a Sandbox can start, by backend: that on the PATH may be a script around another."""
+PYTHON = {"process": sys.executable, "docker": _IN_IMAGE, "kubernetes": _IN_IMAGE, "submitted": _IN_IMAGE}
+"""An interpreter that commands of a Sandbox can start, by place: that on the PATH may be a script around another."""
 
 ONE = '[experts.one]\ninstruction = "Do it."\n'
 """The smallest project: an Expert that may use the built-in tools."""

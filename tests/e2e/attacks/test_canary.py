@@ -4,14 +4,19 @@ import base64
 import json
 import subprocess
 import urllib.parse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support import engine
+from tests.support import engine, production
 from tests.support.canaries import told_by
+from tests.support.cluster import Manifest
+from tests.support.in_cluster import seen as seen_objects
 from tests.support.keyed import FROM_FILE, keyed
 from tests.support.project import Project, ask, ended, say, use
+from tests.support.submitted import SUBMITTED
 from tests.support.watch import Seen, watching
 
 FROM_ENVIRONMENT = {
@@ -22,6 +27,9 @@ FROM_ENVIRONMENT = {
 }
 SECRETS = FROM_ENVIRONMENT | FROM_FILE
 QUERY = "canary query of a user"
+JOB = "canary-of-a-user"
+COORDINATORS = f"perstack.ai/part=coordinator,perstack.ai/job={JOB}"
+OBJECTS = ("jobs", "pods", "services", "leases", "networkpolicies", "configmaps", "secrets", "events")
 SHOW = 'env; env | base64 -w0; echo; echo "$OWN_NOTE" | base64; env >&2'
 
 
@@ -58,13 +66,24 @@ def _misplaced(seen: Seen) -> list[tuple[bytes, list[str]]]:
     return wrong
 
 
+@asynccontextmanager
+async def _objects_of(place: str) -> AsyncIterator[list[Manifest]]:
+    """List every state of all objects of a job that is left to a cluster, and of what others there have now."""
+    if place != SUBMITTED:
+        yield []
+        return
+    async with seen_objects(*OBJECTS, within=production.objects()) as states:
+        yield states
+
+
 @pytest.mark.everywhere
+@pytest.mark.in_production
 async def test_g18_no_secret_leaves_the_place_it_is_for(tmp_path: Path, backend: str) -> None:
-    """Not in records, output, workspace, spools, containers' settings and logs, engine events, processes."""
+    """Not in records, output, workspace, spools, containers' settings and logs, engine events, objects, processes."""
     made = _project(tmp_path / "project", backend)
-    options = ("--backend", backend, "--verbose", "--events", "full", "--env", "OWN_NOTE")
+    options = ("--backend", made.backend, "--verbose", "--events", "full", "--env", "OWN_NOTE", "--job-id", JOB)
     instance = made.instance if backend == "docker" else None
-    async with watching(str(made.states), instance=instance) as seen:
+    async with watching(str(made.states), instance=instance) as seen, _objects_of(backend) as states:
         result = await ended(await made.start("run", *options, "one", QUERY, env=FROM_ENVIRONMENT))
     assert result.code == 0, result.stderr
     for name in ("SKILL_KEY=[masked]", "FILE_KEY=[masked]", "OWN_NOTE=[masked]"):
@@ -83,6 +102,18 @@ async def test_g18_no_secret_leaves_the_place_it_is_for(tmp_path: Path, backend:
         told = bytes(seen.engine)
         assert found_in(told) == []
         assert [word for word in (QUERY, "SKILL_KEY", "OWN_NOTE") if word.encode() in told] == []
+    if backend == SUBMITTED:
+        labels = [each["metadata"].get("labels", {}) for each in states]
+        mine = [each for each, of in zip(states, labels, strict=True) if of.get("perstack.ai/job") == JOB]
+        (kept,) = {each["data"]["env.json"] for each in mine if each["kind"] == "Secret"}
+        assert sorted(found_in(base64.b64decode(kept))) == ["FILE_KEY", "OWN_NOTE", "SKILL_KEY"], "the control failed"
+        others = json.dumps([each for each in states if each["kind"] != "Secret"])
+        assert {"Job", "Pod", "Service", "NetworkPolicy", "Lease"} <= {each["kind"] for each in mine}
+        assert found_in(others.encode()) == []
+        assert [word for word in (QUERY, "SKILL_KEY", "OWN_NOTE") if word in others] == []
+        said = await production.objects().kubectl("logs", f"--selector={COORDINATORS}", "--tail=-1")
+        assert said
+        assert found_in(said.encode()) == []
 
 
 @pytest.mark.docker

@@ -17,6 +17,7 @@ from orchestrator.wire.state_event import ResolveToolResults
 from tests.support import attacker
 from tests.support.attacks import (
     CONTAINERS,
+    IN_PRODUCTION,
     NO_CONTROL,
     WORKS,
     Outcomes,
@@ -29,8 +30,9 @@ from tests.support.attacks import (
 )
 from tests.support.places import docker_place, kubernetes_place
 from tests.support.project import PYTHON, Project, Result, say, use
+from tests.support.submitted import made_project
 
-pytestmark = pytest.mark.parametrize("backend", CONTAINERS, scope="module")
+pytestmark = pytest.mark.parametrize("backend", [*CONTAINERS, IN_PRODUCTION], scope="module")
 
 TOML = """
 [experts.one]
@@ -209,7 +211,7 @@ def _exec(program: str, *args: str) -> tuple[str, dict[str, Any]]:
 def tried(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
     """One Run with a victim, a thief, and commands that attack too."""
     root = tmp_path_factory.mktemp("tools")
-    made = Project.make(root / "project", backend, TOML.replace("PYTHON", PYTHON[backend]), {})
+    made = made_project(root / "project", backend, TOML.replace("PYTHON", PYTHON[backend]), {})
     furnish(made, "victim.py", "thief.py")
     yield _run(made)
     nothing_left(root, backend)
