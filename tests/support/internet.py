@@ -19,6 +19,9 @@ from tests.support import certificates
 _SERVER = Path(__file__).parent / "public_server.py"
 _WITH_NAMES = 'mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf && shift 2 && exec "$@"'
 HERE, OUTSIDE = "45.64.0.1", "45.64.0.2"
+METADATA = "169.254.169.254"
+"""Where clouds tell a machine who it is."""
+_BESIDE = "45.65"
 _HERE6, _OUTSIDE6 = "2a00:4564::1", "2a00:4564::2"
 
 
@@ -61,6 +64,31 @@ def internet(directory: Path, *hosts: str, also: Mapping[str, str] | None = None
             stack.enter_context(_serving(name, directory, log))
         prefix = ("ip", "netns", "exec", here, "unshare", "--mount", "sh", "-c", _WITH_NAMES, "sh")
         yield Internet((*prefix, str(names), str(resolver)), authority, OUTSIDE, directory / "asked")
+
+
+@contextmanager
+def beside_this_machine(directory: Path, *hosts: str) -> Iterator[Internet]:
+    """Serve `hosts` at a public address to this machine itself, and so to Pods where it is a node.
+
+    The address is this process's own, and what is there has that of clouds' metadata services too. Names are not known.
+    """
+    cable = f"perstack-{os.getpid()}"
+    third, fourth = divmod(os.getpid() % 2**14 * 4, 2**8)
+    here, there = (f"{_BESIDE}.{third}.{fourth + end}" for end in (1, 2))
+    authority = certificates.issue(directory, *hosts)
+    with ExitStack() as stack:
+        name = stack.enter_context(_namespace(f"perstack-{os.getpid()}-c"))
+        _ip("link", "add", cable, "type", "veth", "peer", "name", "cable", "netns", name)
+        _ip("address", "add", f"{here}/30", "dev", cable)
+        _ip("link", "set", cable, "up")
+        for address in (f"{there}/30", f"{METADATA}/32"):
+            _ip("-netns", name, "address", "add", address, "dev", "cable")
+        _ip("-netns", name, "link", "set", "cable", "up")
+        _ip("-netns", name, "route", "add", "default", "via", here)
+        # Another process of this machine may have such a route too; it is gone with the cable.
+        _ip("route", "add", f"{METADATA}/32", "dev", cable, "metric", str(os.getpid()))
+        stack.enter_context(_serving(name, directory, directory))
+        yield Internet((), authority, there, directory / "asked")
 
 
 @contextmanager
