@@ -4,11 +4,16 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from orchestrator.wire.platform_event import ProxyAccess
-from tests.support.internet import Internet, internet
+from orchestrator.wire.state_event import ResolveToolResults
+from tests.support import cluster, production
+from tests.support.attacks import IN_PRODUCTION
+from tests.support.cluster import Manifest
+from tests.support.internet import Internet, beside_this_machine, internet
 from tests.support.project import PYTHON, Make, Project, say, use
 
 pytestmark = [pytest.mark.internet]
@@ -64,19 +69,27 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
 def made(project: Make, outside: Internet) -> Project:
     """A project whose commands know the names, with the client in its workspace."""
     made = project(TOML, {})
+    furnish(made, outside)
+    return replace(made, prefix=outside.prefix)
+
+
+def furnish(made: Project, outside: Internet) -> None:
+    """Put the client into a workspace, and the authority that it believes."""
     made.workspace.mkdir()
-    ca = "/workspace/ca.pem" if made.backend == "docker" else str(made.workspace / "ca.pem")
-    (made.workspace / "client.py").write_text(CLIENT.replace("CA", ca))
+    (made.workspace / "client.py").write_text(CLIENT.replace("CA", _inside(made, "ca.pem")))
     (made.workspace / "ca.pem").write_bytes(outside.authority.read_bytes())
     for path in (made.workspace, *made.workspace.iterdir()):
         os.chown(path, 65532, 65532)
-    return replace(made, prefix=outside.prefix)
+
+
+def _inside(made: Project, name: str) -> str:
+    """Where a file of the workspace is for those inside."""
+    return str(made.workspace / name) if made.backend == "process" else f"/workspace/{name}"
 
 
 async def client(made: Project, *options: str, host: str, asked: str, how: str = "tls") -> tuple[int, str, str]:
     """Run the client as `exec`, or a skill, would; give exit code, what it wrote, and what was told about it."""
-    script = "/workspace/client.py" if made.backend == "docker" else str(made.workspace / "client.py")
-    command = (PYTHON[made.backend], script, host, asked, how)
+    command = (PYTHON[made.backend], _inside(made, "client.py"), host, asked, how)
     result = await made.command("shell", "--backend", made.backend, *options, "one", "--", *command)
     return result.code, result.stdout.decode().strip(), result.stderr
 
@@ -133,22 +146,53 @@ async def test_what_was_refused_works_where_it_is_allowed(made: Project) -> None
 
 async def test_g8_a_run_has_its_accesses_on_record(made: Project) -> None:
     """Who, where, allowed or why not: an event of its own for each."""
-    script = "/workspace/client.py" if made.backend == "docker" else str(made.workspace / "client.py")
+    await _on_record(made, "api.public.test", "www.public.test")
+
+
+async def _on_record(made: Project, declared: str, other: str) -> None:
+    """Have `exec` ask for a declared host, for another by the way to that, and for the other."""
+    script = _inside(made, "client.py")
     calls = [
         use(("exec", {"command": PYTHON[made.backend], "args": [script, host, asked, "tls"], "env": {}, "cwd": ".",
                       "stdout": True, "stderr": True}))
-        for host, asked in (("api.public.test",) * 2, ("api.public.test", "www.public.test"), ("www.public.test",) * 2)
+        for host, asked in ((declared, declared), (declared, other), (other, other))
     ]  # fmt: skip
     (made.directory / "replies.json").write_text(json.dumps({"one": [*calls, say("done")]}))
     toml = made.directory / "perstack.toml"
-    toml.write_text(toml.read_text().partition("[experts.one.skills.kit]")[0])
+    toml.write_text(toml.read_text().partition("[experts.one.skills.kit]")[0].replace("api.public.test", declared))
     result = await made.run("one", "go")
     assert result.code == 0, result.stderr
+    first: ResolveToolResults = result.of(ResolveToolResults)[0]
+    said = json.loads(first.tool_results[0].result[0].to_json())["text"]
+    assert json.loads(said).get("output", "").strip() == "outside", said
     accesses: list[ProxyAccess] = result.of(ProxyAccess)
     assert [(each.action, each.skill_name, each.domain, each.port) for each in accesses] == [
-        ("allowed", "@perstack/base", "api.public.test", 443),
-        ("blocked", "@perstack/base", "api.public.test", 443),
-        ("blocked", "@perstack/base", "www.public.test", 443),
+        ("allowed", "@perstack/base", declared, 443),
+        ("blocked", "@perstack/base", declared, 443),
+        ("blocked", "@perstack/base", other, 443),
     ]
-    remedy = 'add "www.public.test" to experts."one".skills."@perstack/base".allowedDomains'
+    remedy = f'add "{other}" to experts."one".skills."@perstack/base".allowedDomains'
     assert [remedy in (each.reason or "") for each in accesses] == [False, True, True]
+
+
+@pytest.mark.parametrize("backend", [IN_PRODUCTION])
+async def test_g8_g10_a_coordinator_in_the_cluster_lets_out_what_is_declared(project: Make, tmp_path: Path) -> None:
+    """By the link over TLS and the coordinator's own policy and resolver, and nothing else; each access is told."""
+    names = {name: f"{name}.{production.tenant()}.svc.cluster.local" for name in ("api", "www")}
+    made = project(TOML, {})
+    with beside_this_machine(tmp_path, *names.values()) as outside:
+        furnish(made, outside)
+        cluster.create_in(production.tenant(), *(each for name in names for each in _name_for(name, outside.address)))
+        await _on_record(made, names["api"], names["www"])
+        assert outside.asked() == [names["api"]]
+
+
+def _name_for(name: str, address: str) -> tuple[Manifest, Manifest]:
+    """Describe what has the cluster's name servers know an address by a name: a Service without Pods."""
+    metadata = {"name": name, "labels": {"kubernetes.io/service-name": name}}
+    ports = [{"name": "", "port": 443, "protocol": "TCP"}]
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata}
+    spec = {"clusterIP": "None", "ports": ports}
+    slice_ = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata}
+    endpoints = {"addressType": "IPv4", "ports": ports, "endpoints": [{"addresses": [address]}]}
+    return service | {"spec": spec}, slice_ | endpoints
