@@ -1,4 +1,7 @@
-"""The tier rule: what needs an engine or a cluster fails where it is required, and is loudly skipped elsewhere."""
+"""The tier rule: what needs an engine or a cluster fails where it is required, and is loudly skipped elsewhere.
+
+And the rule of clusters that KUBECONFIG names: nobody attacks them.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +25,8 @@ _TIERS: Mapping[str, tuple[Callable[[], bool], str]] = {
 }
 """The marker of each, with how to know that it can run and what to say where it cannot."""
 
+_NEVER = "a cluster that was named is never attacked (make cluster without KUBECONFIG brings up one that may be)"
+
 _LEFT_OUT = pytest.StashKey[list[str]]()
 """What is said about tiers that cannot run here."""
 
@@ -37,6 +42,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[_LEFT_OUT].append(f"{reason.upper()}: {len(needing)} tests are skipped")
         for item in needing:
             item.add_marker(pytest.mark.skip(reason=reason))
+    attacking = [item for item in items if item.get_closest_marker("kubernetes") and _attacks(item)]
+    if attacking and not cluster.is_ours():
+        config.stash[_LEFT_OUT].append(f"{_NEVER.upper()}: {len(attacking)} tests are skipped")
+        for item in attacking:
+            item.add_marker(pytest.mark.skip(reason=_NEVER))
+
+
+def _attacks(item: pytest.Item) -> bool:
+    return "attacks" in item.path.parts or item.get_closest_marker("attacking") is not None
 
 
 def pytest_configure(config: pytest.Config) -> None:

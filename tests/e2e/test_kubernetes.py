@@ -168,6 +168,7 @@ while time.monotonic() < until:
 """
 
 
+@pytest.mark.attacking
 async def test_whoever_gets_out_later_is_cut_off(project: Make) -> None:
     """The policy goes while the Expert works; its first connection to where no Sandbox may be ends its Run."""
     made = project(ONE, {"one": [use(command(OUT)), say("never")]})
