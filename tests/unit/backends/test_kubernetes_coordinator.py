@@ -127,7 +127,6 @@ def test_the_secret_goes_with_its_job() -> None:
         "kind": "Secret",
         "metadata": {"name": "j-c1", "labels": LABELS, "ownerReferences": [OWNED]},
         "type": "Opaque",
-        "immutable": True,
         "data": {"request.json": "e30="},
     }
     with pytest.raises(ConfigError, match="have 1048577 bytes, and a Secret of the cluster holds 1048576"):
