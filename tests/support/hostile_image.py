@@ -52,7 +52,8 @@ os.execv(python, [python, "-I", "-m", "orchestrator.runtime", *sys.argv[1:]])
 @functools.cache
 def built(name: str, program: str, *beside: str) -> str:
     """Build an image whose entrypoint is a program, with files beside it, and give the image's name."""
-    image = f"{production.IMAGES}{name}"
+    # Two sessions on one machine must not take each other's away.
+    image = f"{production.IMAGES}{name}:{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="perstack-test-") as directory:
         context = Path(directory)
         (context / "program.py").write_text(program)
