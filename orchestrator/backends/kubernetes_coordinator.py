@@ -71,8 +71,8 @@ def reader_job(template: Manifest, name: str, labels: Mapping[str, str], claim: 
 def job_secret(name: str, labels: Mapping[str, str], files: Mapping[str, bytes], owner: Owner) -> Manifest:
     """Describe the Secret that tells a coordinator what to do; it goes with its Job.
 
-    It is not immutable: a job that is resumed at once has another Secret of the same name, and a kubelet that still knows
-    a Pod of the first would go on giving its content (Kubernetes documentation, Secret, "Immutable Secrets").
+    It is not immutable: a job that is resumed at once has another Secret of the same name, and a kubelet that still
+    knows a Pod of the first would go on giving its content (Kubernetes documentation, Secret, "Immutable Secrets").
 
     Raises:
         ConfigError: it would be larger than a Secret may be.
