@@ -40,6 +40,7 @@ class DockerSandbox:
         self._line_bytes = line_bytes
         self._container = container
         self._leaving = False
+        self._cut = False
         self._exit: Exit | None = None
         self._waiting = asyncio.Lock()
 
@@ -56,17 +57,25 @@ class DockerSandbox:
             self._container = await self._made_after_all() or await self._engine.create(self._name, body)
 
     async def start(self) -> None:
-        """Start the container, unless it is started already. What an engine that is ending fails at is tried again."""
+        """Start the container, unless it is started already. What an engine that is ending fails at is tried again.
+
+        Raises:
+            SandboxLostError: the engine left in the middle, and cannot start what it had begun to.
+        """
         for pause in _START_PAUSES:
             try:
-                await patiently(lambda: self._engine.start(self._id), again=True)
+                return await patiently(self._begin, again=True)
             except RefusalError as error:
                 if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
                     raise
                 await asyncio.sleep(pause)
-            else:
-                return
-        await patiently(lambda: self._engine.start(self._id), again=True)
+        try:
+            await patiently(self._begin, again=True)
+        except RefusalError as error:
+            if not self._cut:
+                raise
+            message = f"the Docker engine left while it started the Sandbox {self._name}, and now it cannot: {error}"
+            raise SandboxLostError(message) from error
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
         """Follow stdout from its beginning. Ends early where the log is cut; what is missing is in the spool."""
@@ -110,9 +119,20 @@ class DockerSandbox:
             return
         self._leaving = True
         async with self._engine.asked(f"remove the Sandbox {self._name}", GRACE_SECONDS + ANSWER_SECONDS):
-            if self._exit is None:
-                await self._stop()
-            await removed(self._engine, self._container)
+            # An engine that is just being restarted is waited for: it would find the container again.
+            await patiently(self._taken_away, again=True)
+
+    async def _begin(self) -> None:
+        try:
+            await self._engine.start(self._id)
+        except BrokenError:
+            self._cut = True
+            raise
+
+    async def _taken_away(self) -> None:
+        if self._exit is None:
+            await self._stop()
+        await removed(self._engine, self._id)
 
     async def _made_after_all(self) -> str | None:
         try:
