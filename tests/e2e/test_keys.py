@@ -33,10 +33,12 @@ REPLIES = {
 
 
 async def holders() -> dict[str, list[str]]:
-    """Name the Secrets of the namespace that have one of the values, and which."""
+    """Name the Secrets of the namespace that have one of the values, and which; other jobs' may have the same."""
     found = (await objects().read("secrets"))["items"]
     contents = {
-        each["metadata"]["name"]: b"\n".join(map(base64.b64decode, each.get("data", {}).values())) for each in found
+        each["metadata"]["name"]: b"\n".join(map(base64.b64decode, each.get("data", {}).values()))
+        for each in found
+        if each["metadata"].get("labels", {}).get("perstack.ai/job", "keyed") == "keyed"
     }
     return {name: told for name, content in contents.items() if (told := told_by(content, SECRETS))}
 
