@@ -94,6 +94,9 @@ class KubernetesBackend:
         """
         sandbox = await self._launched(spec)
         async with removed_after(sandbox):
+            if spec.broker is not None:
+                # While its Pod starts.
+                await self._identity.ready()
             yield sandbox
 
     @asynccontextmanager

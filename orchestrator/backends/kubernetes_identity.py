@@ -36,14 +36,12 @@ class Identity:
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def prepare(self) -> None:
-        """Learn who signs tokens here and with which keys; meanwhile import what reads them, which takes a while."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(asyncio.to_thread(import_module, "jwt"))
-                tasks.create_task(self._learn())
-        except ExceptionGroup as group:
-            # Callers know what a call of the API raises, and no group of it.
-            raise group.exceptions[0] from group
+        """Learn who signs tokens here, and with which keys."""
+        await self._learn()
+
+    async def ready(self) -> None:
+        """Import what reads tokens, which takes a while: for when there are Sandboxes that will show some."""
+        await asyncio.to_thread(import_module, "jwt")
 
     async def bearer(self, token: str) -> Bearer:
         """Say who shows `token`.
