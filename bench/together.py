@@ -69,6 +69,8 @@ async def _together(directory: Path, count: int) -> Together:
     look = use(("listDirectory", {"path": "."}))
     made = Project.make(directory, "kubernetes", ONE, {"one": [look | slow, say("done") | slow]})
     environ = {"KUBECONFIG": str(cluster.kubeconfig())}
+    # The audit log knows earlier ones.
+    name = f"together-{os.urandom(3).hex()}"
     setting = ClusterSetting(cluster.shared_namespace(), cluster.shared_claim(), cluster.node_addresses(), pod=SMALL)
     store, config = Store(made.store), load_config(made.directory / "perstack.toml")
     began, crowd, cpu = time.monotonic(), _Crowd(), cpu_seconds()
@@ -78,7 +80,7 @@ async def _together(directory: Path, count: int) -> Together:
     ):
         jobs = [
             make_job(
-                "one", "go", config=config, env={}, backend="kubernetes", store=store.root, job_id=f"together-{number}",
+                "one", "go", config=config, env={}, backend="kubernetes", store=store.root, job_id=f"{name}-{number}",
                 image=cluster.runtime_image(), prewarm=0, cluster=setting,
             )
             for number in range(count)
@@ -94,7 +96,7 @@ async def _together(directory: Path, count: int) -> Together:
         seconds=seconds,
         lost=sum(max(tale.numbers, default=0) - len(set(tale.numbers)) for tale in found),
         repeated=sum(len(tale.numbers) - len(set(tale.numbers)) for tale in found),
-        writes=cluster.writes_for("together") / count,
+        writes=cluster.writes_for(name) / count,
         cpu=cpu,
         megabytes=peak_megabytes(),
     )
