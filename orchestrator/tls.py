@@ -220,7 +220,12 @@ class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
         self._flush()
         if self._socket.is_closing():
             return
-        self._socket.write_eof()
+        try:
+            self._socket.write_eof()
+        except OSError:
+            # They were faster, and reset the connection.
+            self._socket.abort()
+            return
         self._socket.resume_reading()
         self._timer = asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, self._socket.abort)
 
