@@ -1,6 +1,7 @@
 """A Docker engine of the tests' own, which they may stop, kill and freeze."""
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -98,7 +99,17 @@ def _remove(found: SecondEngine) -> None:
             if containers:
                 found.docker("rm", "--force", *containers)
     found.end()
+    _end_shims(found)
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((mount for mount in mounts if mount.startswith(f"{found.root}/")), reverse=True):
         subprocess.run(["umount", "--lazy", mount], check=False)  # noqa: S607 # wherever it is
     shutil.rmtree(found.root, ignore_errors=True)
+
+
+def _end_shims(found: SecondEngine) -> None:
+    """End what a daemon that was killed in the middle of a start has forgotten: a shim, and the container's process."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"-address\0{found.root}/".encode() in (process / "cmdline").read_bytes():
+                subprocess.run(["pkill", "-KILL", "-P", process.name], check=False)  # noqa: S607 - its child
+                os.kill(int(process.name), signal.SIGKILL)
