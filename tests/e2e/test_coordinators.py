@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import cluster
 from tests.support.cluster import Manifest
-from tests.support.in_cluster import WORKING, command
+from tests.support.in_cluster import SLOW
 from tests.support.production import (
     RUN,
     Make,
@@ -25,11 +25,9 @@ from tests.support.production import (
     read_until,
     volume_of,
 )
-from tests.support.project import ONE, SECONDS, Result, ended, say, use
+from tests.support.project import ONE, SECONDS, Result, ended
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
-
-SLOW = {"one": [use(command(WORKING)), use(command(WORKING)), say("all done")]}
 
 
 async def stop(pod: Manifest) -> None:

@@ -39,6 +39,13 @@ def _second_call(recorded: Recorded, seen: list[bytes]) -> bool:
     return sum(b'"type":"startGeneration"' in line for line in seen) == 2
 
 
+async def _iterate(project: Project, began: asyncio.Event) -> None:
+    """Run the job to its end, and tell of its first event."""
+    async with running(project) as events:
+        async for _ in events:
+            began.set()
+
+
 async def test_a_job_to_its_end(project: Make) -> None:
     """All events are seen in order, stored as seen, and the outcome stands after them."""
     made = project(ONE, {"one": [LOOK, say("done")]})
@@ -84,14 +91,8 @@ async def test_raising_in_the_block_stops_the_job_and_comes_out_as_it_is(project
 async def test_cancelling_whoever_iterates_stops_the_job(project: Make) -> None:
     """A timeout around the block is enough to end a job."""
     made = project(ONE, {"one": [LATE]})
-
-    async def work() -> None:
-        async with running(made) as events:
-            async for _ in events:
-                began.set()
-
     began = asyncio.Event()
-    task = asyncio.create_task(work())
+    task = asyncio.create_task(_iterate(made, began))
     async with asyncio.timeout(60):
         await began.wait()
         task.cancel()
@@ -130,14 +131,8 @@ async def test_however_often_whoever_leaves_is_cancelled_the_job_is_stopped(proj
     """Nobody is let go before nothing runs any more."""
     made = project(ONE, {"one": [LATE]})
     before = asyncio.all_tasks()
-
-    async def work() -> None:
-        async with running(made) as events:
-            async for _ in events:
-                began.set()
-
     began = asyncio.Event()
-    task = asyncio.create_task(work())
+    task = asyncio.create_task(_iterate(made, began))
     async with asyncio.timeout(60):
         await began.wait()
         while not task.done():

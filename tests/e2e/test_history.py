@@ -52,6 +52,16 @@ def _runs(result: Result) -> Counter[tuple[Any, ...]]:
     return Counter(tuple(outline) for outline in runs.values())
 
 
+async def _replayed(made: Project, directory: Path, toml: str, expert: str) -> Result:
+    """Record the job of a project, and run it again from that alone."""
+    recorded = await made.command("record", "job-1")
+    assert (recorded.code, recorded.stderr) == (0, "")
+    again = Project.make(directory, made.backend, toml, json.loads(recorded.stdout))
+    replayed = await again.run(expert, "go", "--job-id", "job-2")
+    assert replayed.code == 0, replayed.stderr
+    return replayed
+
+
 def _answered(result: Result) -> list[tuple[Any, ...]]:
     """What the model calls of a job of one Run came to, in order, whichever attempt made them."""
     return [_outline(event) for event in result.events if isinstance(event, CallTools | CompleteRun | Retry)]
@@ -71,11 +81,7 @@ async def test_a_recorded_job_replays_the_same(tmp_path: Path, backend: str) -> 
     assert original.code == 0, original.stderr
     assert {"retry", "stopRunByError", "startStreamingReasoning", "attemptCompletion"} <= set(original.types)
 
-    recorded = await made.command("record", "job-1")
-    assert (recorded.code, recorded.stderr) == (0, "")
-    again = Project.make(tmp_path / "again", backend, TEAM, json.loads(recorded.stdout))
-    replayed = await again.run("boss", "go", "--job-id", "job-2")
-    assert replayed.code == 0, replayed.stderr
+    replayed = await _replayed(made, tmp_path / "again", TEAM, "boss")
     assert _runs(replayed) == _runs(original)
 
 
@@ -97,11 +103,7 @@ async def test_a_job_that_lost_a_container_replays_the_same(tmp_path: Path, back
     original = Result(rest.code, b"".join(seen) + rest.stdout, rest.stderr)
     assert {event.attempt for event in original.of(StartRun)} == {1, 2}
 
-    recorded = await made.command("record", "job-1")
-    assert (recorded.code, recorded.stderr) == (0, "")
-    again = Project.make(tmp_path / "again", backend, ONE, json.loads(recorded.stdout))
-    replayed = await again.run("one", "go", "--job-id", "job-2")
-    assert replayed.code == 0, replayed.stderr
+    replayed = await _replayed(made, tmp_path / "again", ONE, "one")
     assert _answered(replayed) == _answered(original)
 
 

@@ -10,7 +10,7 @@ from orchestrator.coordination.submission import claim_of
 from orchestrator.wire.platform_event import DockerContainerStatus
 from orchestrator.wire.state_event import CompleteRun
 from tests.support import production
-from tests.support.in_cluster import WORKING, command
+from tests.support.in_cluster import SLOW, command
 from tests.support.production import (
     RUN,
     Make,
@@ -25,8 +25,6 @@ from tests.support.production import (
 from tests.support.project import ONE, TEAM, Project, Result, ask, ended, say, use
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
-
-SLOW = {"one": [use(command(WORKING)), use(command(WORKING)), say("all done")]}
 
 
 def told_by(result: Result) -> list[tuple[str, str | None]]:

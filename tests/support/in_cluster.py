@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support import cluster
 from tests.support.cluster import Manifest, Namespace
-from tests.support.project import PYTHON, SECONDS, Project, Result
+from tests.support.project import PYTHON, SECONDS, Project, Result, say, use
 
 Event = dict[str, Any]
 WORKING = "import time; open('count', 'a').write('once\\n'); time.sleep(6); open('count', 'a').write('done\\n')"
@@ -20,6 +20,10 @@ def command(program: str) -> tuple[str, dict[str, Any]]:
     """A call that runs a Python program."""
     arguments = {"args": ["-c", program], "env": {}, "cwd": ".", "stdout": True, "stderr": True}
     return ("exec", {"command": PYTHON["kubernetes"], **arguments})
+
+
+SLOW = {"one": [use(command(WORKING)), use(command(WORKING)), say("all done")]}
+"""Replies of an Expert that works twice."""
 
 
 def objects() -> Namespace:
