@@ -81,8 +81,7 @@ class KubernetesBackend:
         """
         async with self._api.asked("tell its version"):
             version = (await self._api.read("/version"))["gitVersion"]
-        open_network = "its NetworkPolicies are not relied on: Sandboxes may reach whatever its network lets Pods reach"
-        return Ground(f"Kubernetes {version}", warnings=() if self._setting.enforced else (open_network,))
+        return Ground(f"Kubernetes {version}")
 
     @asynccontextmanager
     async def launch(self, spec: SandboxSpec) -> AsyncIterator[Sandbox]:
@@ -116,6 +115,7 @@ class KubernetesBackend:
         )
         sandbox.uid = job["metadata"]["uid"]
         async with removed_after(sandbox):
+            await self._identity.ready()
             yield sandbox
 
     async def prune(

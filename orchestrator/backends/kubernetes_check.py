@@ -132,4 +132,4 @@ async def _check_job(api: Api, setting: ClusterSetting, image: str) -> None:
 
 async def _check_keys(api: Api, identity: Identity) -> None:
     async with api.asked("tell the keys that it signs tokens with"):
-        await identity.prepare()
+        await identity.learn()

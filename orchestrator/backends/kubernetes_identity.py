@@ -6,6 +6,7 @@ write and needs no right that a service account lacks (RFC 7519; Kubernetes, "Se
 """
 
 import asyncio
+import sys
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib import import_module
@@ -35,13 +36,18 @@ class Identity:
     _asked_at: float = float("-inf")
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def prepare(self) -> None:
-        """Learn who signs tokens here, and with which keys."""
-        await self._learn()
+    async def learn(self) -> None:
+        """Ask who signs tokens here, and with which keys."""
+        told = await self.api.read("/.well-known/openid-configuration")
+        found = await self.api.read("/openid/v1/jwks")
+        self._issuer = str(told["issuer"])
+        self._keys = {str(key["kid"]): key for key in found["keys"] if key.get("use", "sig") == "sig"}
+        self._asked_at = asyncio.get_running_loop().time()
 
     async def ready(self) -> None:
         """Import what reads tokens, which takes a while: for when there are Sandboxes that will show some."""
-        await asyncio.to_thread(import_module, "jwt")
+        if "jwt" not in sys.modules:
+            await asyncio.to_thread(import_module, "jwt")
 
     async def bearer(self, token: str) -> Bearer:
         """Say who shows `token`.
@@ -87,18 +93,11 @@ class Identity:
         async with self._asking:
             clock = asyncio.get_running_loop().time
             if key_id not in self._keys and clock() - self._asked_at > _AGAIN_SECONDS:
-                await self._learn()
+                await self.learn()
         if key_id not in self._keys:
             message = "the token is signed with a key that is not the cluster's"
             raise StrangerError(message)
         return jwt.PyJWK(self._keys[key_id]).key
-
-    async def _learn(self) -> None:
-        told = await self.api.read("/.well-known/openid-configuration")
-        found = await self.api.read("/openid/v1/jwks")
-        self._issuer = str(told["issuer"])
-        self._keys = {str(key["kid"]): key for key in found["keys"] if key.get("use", "sig") == "sig"}
-        self._asked_at = asyncio.get_running_loop().time()
 
     async def _pod(self, name: str) -> Object:
         try:
