@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 COORDINATOR_ACCOUNT = f"{FULLNAME}-coordinator"
-UNTIL_TOLD = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.1)"
+UNTIL_TOLD = "import os, time\nwhile not os.path.exists('{name}'): time.sleep(0.1)"
 Asked = set[tuple[str, str, str]]
 """API group, resource and verb."""
 
@@ -78,7 +78,10 @@ async def test_each_account_asks_for_all_that_it_may_and_for_nothing_else(tmp_pa
 
     What was never asked for is a right too many; what was refused would be one too few.
     """
-    replies = {"boss": [use(command(UNTIL_TOLD)), use(ask("left", "go")), say("done")], "left": [say("left")]}
+    replies = {
+        "boss": [use(command(UNTIL_TOLD.format(name="ask"))), use(ask("left", "go")), say("done")],
+        "left": [use(command(UNTIL_TOLD.format(name="answer"))), say("left")],
+    }
     made = Submitter.at(tmp_path / "project", TEAM, replies)
     run = ("run", "--backend", "kubernetes", "--user", "rights")
     async with room(0):
@@ -91,9 +94,11 @@ async def test_each_account_asks_for_all_that_it_may_and_for_nothing_else(tmp_pa
     (policy,) = (await objects().read("networkpolicies", "--selector=perstack.ai/job=rights"))["items"]
     changed = json.dumps({"spec": {"ingress": [{"from": [{"podSelector": {"matchLabels": {"no": "body"}}}]}]}})
     await objects().kubectl("patch", "networkpolicy", policy["metadata"]["name"], "--type=merge", f"--patch={changed}")
+    (volume_of("rights") / "ws" / "ask").touch()
+    await until_asked(COORDINATOR_ACCOUNT, "networking.k8s.io", "networkpolicies", "update")
     coordinator = "--selector=perstack.ai/job=rights,perstack.ai/part=coordinator"
     await objects().kubectl("delete", "pods", coordinator, "--wait=false")
-    (volume_of("rights") / "ws" / "go").touch()
+    (volume_of("rights") / "ws" / "answer").touch()
     result = await ended(process)
     assert result.code == 0, result.stderr
     assert (await made.command("watch", "--user", "rights", "rights")).code == 0
