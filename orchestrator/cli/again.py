@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
 from typer.models import OptionInfo
 
@@ -21,6 +21,21 @@ def again(options: RunOptions, environ: Mapping[str, str], *command: str) -> str
     verb, *rest = command
     words = typed(options, _OF_ONE_TURN, environ, rest)
     return shlex.join(["perstack-orch", verb, *words, *rest])
+
+
+class _InCluster(Protocol):
+    @property
+    def namespace(self) -> str | None: ...
+    @property
+    def installation(self) -> str | None: ...
+
+
+def whereabouts(
+    options: _InCluster, user: str | None, environ: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, ...]:
+    """Write the options that say where in a cluster the jobs of `user` are, as they are typed."""
+    where = RunOptions(user=user, namespace=options.namespace, installation=options.installation)
+    return tuple(typed(where, (), environ))
 
 
 def typed(

@@ -107,7 +107,7 @@ def _options(options: RunOptions, asked: JobRequest) -> RunOptions:
     prices = _FILES / PRICES
     return replace(
         options,
-        **given | {"user": None, "answers": False},
+        **given | {"user": None, "namespace": None, "installation": None, "answers": False},
         backend="kubernetes",
         config=str(_FILES / CONFIG),
         storage=str(_CLAIM / RECORDS),

@@ -15,6 +15,7 @@ from orchestrator.backends.kubernetes_lease import Fence, FencedError, fenced
 from orchestrator.backends.kubernetes_own import Own, is_wanted
 from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.backends.naming import coordinator_labels, lease_name
+from orchestrator.cli.again import whereabouts
 from orchestrator.cli.cluster import UNENFORCED
 from orchestrator.cli.log import Log
 from orchestrator.cli.run import exit_code
@@ -221,7 +222,7 @@ class Coordinator:
                 raise
             for recorded in events.rest() if events else ():
                 await self._tell(recorded, stdout)
-            resume = command_about(self.asked.user, "resume", job.id)
+            resume = command_about(whereabouts(self.asked, self.asked.user), "resume", job.id)
             return Ended(code=_CANCELLED, error=f"job {job.id!r} was cancelled; go on with it by {resume}")
         return self._concluded(events.outcome)
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from orchestrator.backends.kubernetes_access import find_access
 from orchestrator.backends.kubernetes_api import Api
 from orchestrator.backends.kubernetes_installation import find_installation
+from orchestrator.cli.again import whereabouts
 from orchestrator.cli.history import LogOptions
 from orchestrator.cli.options import ClusterOptions
 from orchestrator.coordination.submission import Place
@@ -25,6 +26,7 @@ async def opened_place(
     api = Api(access)
     try:
         namespace = options.namespace or access.namespace
-        yield Place(api, await find_installation(api, namespace, options.installation), user)
+        installation = await find_installation(api, namespace, options.installation)
+        yield Place(api, installation, user, whereabouts(options, user, environ))
     finally:
         api.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.backends.kubernetes_setting import Owner
-from orchestrator.cli.again import again
+from orchestrator.cli.again import again, whereabouts
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.render import plain
 from orchestrator.cli.run import advice, report_of
@@ -16,7 +16,7 @@ from orchestrator.cli.signals import NOBODY_READS, stoppable
 from orchestrator.cli.stdout import Stdout
 from orchestrator.coordination.following import Following
 from orchestrator.coordination.messages import Began, Ended, Remark
-from orchestrator.coordination.submission import Place
+from orchestrator.coordination.submission import Place, command_about
 from orchestrator.store import Recorded
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ class Watching:
 
     def _plain_command(self, verb: str) -> str:
         """Write a command that knows of nothing but where the job is."""
-        options = self.options
-        where = RunOptions(user=options.user, namespace=options.namespace, installation=options.installation)
-        return again(where, self.environ, verb, self.job_id)
+        return command_about(whereabouts(self.options, self.options.user, self.environ), verb, self.job_id)
 
     @contextmanager
     def reported(self, *, verbose: bool) -> Iterator["Terminal | Log"]:

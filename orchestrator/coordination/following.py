@@ -133,7 +133,7 @@ class Following:
     def _follow(self, uid: str) -> Follow:
         coordinator = self.coordinator.uid if self.coordinator else ""
         said = self._said.get(uid, 0)
-        return Follow(job_id=self.job_id, user=self.place.user, uid=coordinator, after=self.after, said=said)
+        return Follow(job_id=self.job_id, where=self.place.where, uid=coordinator, after=self.after, said=said)
 
     def _understood(self, message: Message | bytes, uid: str) -> Told | None:
         match message:
@@ -174,7 +174,7 @@ class Following:
         return f"the coordinator waits: {waits.message}"
 
     def _still_there(self) -> str:
-        return f"its Job is still there, until {command_about(self.place.user, 'cancel', self.job_id)}"
+        return f"its Job is still there, until {command_about(self.place.where, 'cancel', self.job_id)}"
 
     def _wait(self, trouble: str) -> None:
         """Say what takes long, once, and give up where it takes too long.

@@ -27,12 +27,13 @@ FINAL = frozenset({0, 1, 2, 4})
 class Follow(Frozen):
     """Asks for the job's events after a position, without one for all that the coordinator's Job `uid` added.
 
-    `user` is whose job it is. `said` is the number of the last remark that is known already. With `command` it asks
-    whoever reads records for what that command about them writes, its lines as if they were events.
+    `where` are the options that say where it is, as a person types them. `said` is the number of the last remark that
+    is known already. With `command` it asks whoever reads records for what that command about them writes, its lines
+    as if they were events.
     """
 
     job_id: str = ""
-    user: str | None = None
+    where: tuple[str, ...] = ()
     uid: str = ""
     after: int | None = None
     said: int = 0

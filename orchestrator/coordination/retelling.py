@@ -67,7 +67,7 @@ def _broadcast(store: Store, follow: Follow) -> Broadcast:
     began = notebook.read(store, job_id, follow.uid) or notebook.latest(store, job_id)
     ended = None if began is None else began.ended
     if ended is None:
-        resume = command_about(follow.user, "resume", job_id)
+        resume = command_about(follow.where, "resume", job_id)
         said = f"nobody works on job {job_id!r}, which is {record.status}: go on with {resume}"
         ended = Ended(code=OrchestratorError.exit_code, error=said)
 

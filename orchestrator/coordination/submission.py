@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -49,20 +49,20 @@ def instance_on(namespace: str, claim: str) -> str:
     return identify("store", namespace, claim, RECORDS)
 
 
-def command_about(user: str | None, verb: str, job_id: str) -> str:
-    """Write a command about a job of a user, as a person types it."""
+def command_about(where: Sequence[str], verb: str, job_id: str) -> str:
+    """Write a command about a job as a person types it; `where` are the options that say where it is."""
     words = (verb, "--backend", "kubernetes") if verb == "resume" else (verb,)
-    whose = () if user is None else ("--user", user)
-    return shlex.join(("perstack-orch", *words, *whose, job_id))
+    return shlex.join(("perstack-orch", *words, *where, job_id))
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one user's jobs are in a cluster."""
+    """Where one user's jobs are in a cluster; `where` are the options that lead there, as a person types them."""
 
     api: Api
     installation: Installation
     user: str | None
+    where: tuple[str, ...]
 
     @property
     def namespace(self) -> str:
@@ -160,7 +160,7 @@ class Place:
     def _taken(self, job_id: str) -> ConfigError:
         return ConfigError(
             f"a coordinator works on job {job_id!r} in the namespace {self.namespace} already: see it with"
-            f" {command_about(self.user, 'watch', job_id)}"
+            f" {command_about(self.where, 'watch', job_id)}"
         )
 
 

@@ -31,6 +31,7 @@ class JobRequest(Frozen, forbid_unknown_fields=True):
     Without `job_id` it follows from the coordinator's own Job, as for one that a schedule makes. `go_on` is whether a
     job of that id is to be gone on with: with `query` if there is one, which with `answers` answers a question of the
     Expert; else what was cut off is finished. A coordinator that is begun again finishes what was cut off in any case.
+    `namespace` and `installation` are there where they were named, so that commands can be told which find the job.
     `timeout_ms` is milliseconds for one generation; other limits are seconds.
     """
 
@@ -38,6 +39,8 @@ class JobRequest(Frozen, forbid_unknown_fields=True):
     query: str | None = None
     job_id: str | None = None
     user: str | None = None
+    namespace: str | None = None
+    installation: str | None = None
     go_on: bool = False
     answers: bool = False
     resume_from: str | None = None

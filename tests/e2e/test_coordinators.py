@@ -116,13 +116,13 @@ async def test_a_coordinator_that_cannot_start_again_is_given_up(laptop: Make) -
 
 async def test_two_coordinators_never_work_on_one_job(laptop: Make) -> None:
     """The command refuses to make a second; one that is made by hand waits for the first, and changes nothing."""
-    made = laptop(ONE, SLOW)
-    process = await made.start(*RUN, "--user", "two", "--job-id", "two", "one", "go")
+    made, where = laptop(ONE, SLOW), ("--namespace", objects().name, "--user", "two")
+    process = await made.start(*RUN, *where, "--job-id", "two", "one", "go")
     shown = await read_until(process, "callTools")
-    refused = await made.command("resume", "--backend", "kubernetes", "--user", "two", "two")
+    refused = await made.command("resume", "--backend", "kubernetes", *where, "two")
     assert (refused.code, refused.stdout) == (2, b"")
     assert "a coordinator works on job 'two'" in refused.stderr
-    assert "perstack-orch watch --user two two" in refused.stderr
+    assert f"perstack-orch watch {' '.join(where)} two" in refused.stderr
     first = (await coordinator_of("two"))["metadata"]["labels"]["batch.kubernetes.io/job-name"]
     job = await objects().read("job", first)
     name = f"{first}-2"

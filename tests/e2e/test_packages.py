@@ -163,7 +163,7 @@ async def test_b12_install_writes_the_lock(project: Make, storage: Path) -> None
 
 async def test_e12_a_locked_skill_starts_beside_the_first_model_call(project: Make, storage: Path) -> None:
     """The model is offered the locked tools at once; a server starts meanwhile, and a lazy one when it is called."""
-    echo = use(("echo", {"message": "hello-42"})) | {"delayMs": 20_000}
+    echo = use(("echo", {"message": "hello-42"})) | {"delayMs": 6_000}
     solo = project(EVERYTHING + TIME + "lazyInit = true\n", {"solo": [echo, say("done")]})
     made = await solo.command("install", "--backend", solo.backend, "--storage", str(storage))
     assert made.code == 0, made.stderr

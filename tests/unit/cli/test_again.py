@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.cli.again import again
+from orchestrator.cli.again import again, whereabouts
 from orchestrator.cli.options import RunOptions
 
 RESUME = ("resume", "j")
@@ -43,3 +43,11 @@ def test_what_was_said_is_said_again(
 ) -> None:
     """Options as they were given, quoted for a shell; not what concerned one turn, nor what is said anyway."""
     assert again(options, environ, *command) == expected
+
+
+def test_where_a_job_of_a_cluster_is() -> None:
+    """Whose it is, and the namespace and installation if they were named; not what the environment says."""
+    options = RunOptions(namespace="n", installation="i", env=("A",), storage="s")
+    assert whereabouts(options, "u 1") == ("--namespace", "n", "--installation", "i", "--user", "u 1")
+    assert whereabouts(options, "u", {"PERSTACK_USER": "u"}) == ("--namespace", "n", "--installation", "i")
+    assert whereabouts(RunOptions(), None) == ()

@@ -58,7 +58,7 @@ async def test_what_a_coordinator_added_and_how_it_ended(tmp_path: Path) -> None
 async def test_a_job_that_was_cut_off_says_how_to_go_on(tmp_path: Path) -> None:
     """No coordinator has noted an end."""
     store, lines = await made(tmp_path, 1)
-    *rest, ended = await told(store, Follow(job_id="j", user="u 1", after=0))
+    *rest, ended = await told(store, Follow(job_id="j", where=("--user", "u 1"), after=0))
     assert rest == [BEGAN, *lines]
     assert isinstance(ended, Ended)
     assert (ended.code, ended.outcome) == (3, None)
