@@ -240,14 +240,16 @@ class Pool:
             ended.cancel()
 
     async def _leave(self, opened: Opened) -> None:
-        """Let a Sandbox whose Run is over end by itself, which it does at once unless it is broken."""
+        """Let a Sandbox that has done its Run end by itself, which it does at once unless it is broken."""
+        last = opened.session.checkpoint
+        if last is None or not is_stopped(last):
+            return
         try:
             async with asyncio.timeout(_EXIT_SECONDS):
                 ended = await exit_of(opened.sandbox)
         except TimeoutError:
             return
-        last = opened.session.checkpoint
-        if last is not None and is_stopped(last) and ended.code:
+        if ended.code:
             # The Run is as its last event says all the same (reliability 3.4).
             how = f"({ended.reason}, exit code {ended.code}): {ended.last_words or 'it gave no reason'}"
             self._place.note(f"Sandbox {opened.sandbox.name} had done its Run and then failed {how}")
