@@ -19,6 +19,7 @@ _NAMES = {
     429: "RateLimitError",
 }
 _BAD_REQUEST = 400
+_NOT_FOUND = 404
 _TOO_LONG = (
     # Anthropic, of the conversation alone, and of it with the longest reply
     "prompt is too long",
@@ -50,14 +51,20 @@ def refused(
     """
     if status == _BAD_REQUEST and is_too_long(said or "", code):
         return context_window_exceeded(f"the model's API answered {status}: {said or code}").with_(status_code=status)
-    hint = f"; check {key}" if key and status in {401, 403} else ""
     return Failure(
         name=_NAMES.get(status) or ("InternalServerError" if status >= _SERVER_ERROR else "APIError"),
-        message=f"the model's API answered {status}: {said or 'no reason given'}{hint}",
+        message=f"the model's API answered {status}: {said or 'no reason given'}{_remedy(status, key)}",
         status_code=status,
         is_retryable=status in _RETRYABLE or status >= _SERVER_ERROR,
         retry_after_ms=retry_after_ms(headers or {}),
     )
+
+
+def _remedy(status: int, key: str | None) -> str:
+    if status == _NOT_FOUND:
+        # Models are withdrawn, also one that is a default here.
+        return "; choose a model that it has with --model, or `model` in perstack.toml"
+    return f"; check {key}" if key and status in {401, 403} else ""
 
 
 def is_too_long(said: str, code: str | None = None) -> bool:

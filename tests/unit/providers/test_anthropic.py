@@ -231,6 +231,15 @@ async def test_tool_input_cut_for_length_tells_so() -> None:
             ),
         ),
         (
+            error(404, "not_found_error", "model: claude-old"),
+            Failure(
+                name="NotFoundError",
+                message="the model's API answered 404: model: claude-old; choose a model that it has with --model, or "
+                "`model` in perstack.toml",
+                status_code=404,
+            ),
+        ),
+        (
             error(429, "rate_limit_error", "slow down", retry_after="7"),
             Failure(
                 name="RateLimitError",
