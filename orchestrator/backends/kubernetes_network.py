@@ -8,13 +8,17 @@ from http import HTTPStatus
 from orchestrator.backends import kubernetes_api, naming
 from orchestrator.backends.http import RefusalError
 from orchestrator.backends.kubernetes_api import Api, Object
-from orchestrator.backends.kubernetes_manifest import network_policy, pod_labels
+from orchestrator.backends.kubernetes_manifest import GRACE_SECONDS, network_policy, pod_labels
 from orchestrator.backends.kubernetes_policies import widening
 from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.backends.kubernetes_state import has_ended
 from orchestrator.errors import BackendUnavailableError
 from orchestrator.sandbox import SandboxSpec
 
+_ENDING_SECONDS = GRACE_SECONDS + 5.0
+"""In which a Pod that is deleted ends, if its node answers."""
+
+_LOOK_SECONDS = 0.25
 _OF_A_JOB = (naming.MANAGED_BY, naming.JOB, naming.INSTANCE)
 
 
@@ -109,12 +113,23 @@ class Network:
         return True
 
     async def _is_idle(self, labels: Mapping[str, str]) -> bool:
-        """Whether nothing of a job runs, or may come to run: without its policy it would have a network."""
+        """Whether nothing of a job runs, or may come to run: without its policy it would have a network.
+
+        Pods whose Job is gone are about to end: whoever deleted it may have been killed since, and nobody else comes
+        back for the policy.
+        """
         wanted = {key: labels[key] for key in _OF_A_JOB if key in labels}
-        async with self.api.asked("list what is left of a job"):
-            jobs = await self.api.listed(kubernetes_api.jobs(self.setting.namespace), wanted)
-            pods = await self.api.listed(kubernetes_api.pods(self.setting.namespace), wanted)
-        return not jobs and all(has_ended(pod) for pod in pods)
+        clock = asyncio.get_running_loop().time
+        until = clock() + _ENDING_SECONDS
+        while True:
+            async with self.api.asked("list what is left of a job"):
+                jobs = await self.api.listed(kubernetes_api.jobs(self.setting.namespace), wanted)
+                pods = await self.api.listed(kubernetes_api.pods(self.setting.namespace), wanted)
+            if jobs or all(has_ended(pod) for pod in pods):
+                return not jobs
+            if clock() > until:
+                return False
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _meaning(policy: Object) -> Object:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import pytest
 
 from orchestrator.wire.platform_event import DockerContainerStatus
 from orchestrator.wire.state_event import CompleteRun, StopRunByError
+from tests.support import cluster
 from tests.support.cluster import Manifest
 from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of, present, seen
+from tests.support.production import processes_of, read_until
 from tests.support.project import ONE, SECONDS, TEAM, Make, Project, ask, ended, say, use
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.parametrize("backend", ["kubernetes"])]
@@ -47,6 +51,24 @@ async def test_as_many_jobs_are_warm_as_may_be_needed(project: Make, prewarm: st
     own = {state["metadata"]["name"] for state in states if made.instance in json.dumps(state["metadata"]["labels"])}
     assert len(own) == expected
     left = await objects().read("jobs", f"--selector=perstack.ai/instance={made.instance}")
+    assert left["items"] == []
+
+
+@pytest.mark.skipif(not cluster.is_ours(), reason="the processes of a cluster that was named are not here")
+async def test_what_a_killed_orchestrator_was_removing_keeps_no_policy(project: Make) -> None:
+    """Its Pods still end, and nobody comes back for their policy: who clears up waits for them."""
+    made = project(ONE, {"one": [use(command(WORKING)), say("done")]})
+    process = await made.start("run", "--backend", "kubernetes", "--job-id", "j", "one", "go")
+    await read_until(process, "callTools")
+    process.kill()
+    await process.wait()
+    (pod,) = (await objects().read("pods", f"--selector=perstack.ai/instance={made.instance}"))["items"]
+    for each in processes_of(pod, b"orchestrator.runtime"):
+        os.kill(each, signal.SIGSTOP)
+    await delete_job(made)
+    cleared = await made.command("prune", "--all", "--backend", "kubernetes")
+    assert (cleared.code, cleared.stdout) == (0, b""), cleared.stderr
+    left = await objects().read("networkpolicies", f"--selector=perstack.ai/instance={made.instance}")
     assert left["items"] == []
 
 

@@ -141,13 +141,13 @@ async def coordinator_of(job: str) -> Manifest:
     return next(pod for pod in found if pod["status"].get("phase") == "Running")
 
 
-def processes_of(pod: Manifest) -> list[int]:
-    """The processes of a Pod that run our command, on its node, which is this machine."""
+def processes_of(pod: Manifest, program: bytes = b"perstack-orch") -> list[int]:
+    """The processes of a Pod that run a program of ours, on its node, which is this machine."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if pod["metadata"]["uid"] in (process / "cgroup").read_text():
-                found += [int(process.name)] if b"perstack-orch" in (process / "cmdline").read_bytes() else []
+                found += [int(process.name)] if program in (process / "cmdline").read_bytes() else []
     return found
 
 
