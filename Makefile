@@ -74,8 +74,8 @@ bench: engine image ## Measure against bare containers; writes bench/RESULTS.md 
 	@dev/setup bench
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 
-soak: setup image ## Let everything go wrong, often, and count what is lost; writes bench/RELIABILITY.md (an hour)
-	@$(BIN)/python -m bench.soak $(if $(SEED),--seed $(SEED)) $(if $(SHARE),--share $(SHARE))
+soak: setup image ## Let everything go wrong, often, and count what is lost; writes bench/RELIABILITY.md (an hour; ONLY="cuts": those alone)
+	@$(BIN)/python -m bench.soak $(if $(SEED),--seed $(SEED)) $(if $(SHARE),--share $(SHARE)) $(if $(ONLY),--only $(ONLY))
 
 clean: ## Remove what was made here: environment, caches, the demo's files
 	@rm -rf .venv .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

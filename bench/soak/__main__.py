@@ -5,14 +5,11 @@ Nothing may be lost, repeated or left behind: the exit code is 1 if anything was
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,13 +18,13 @@ from bench.projects import scratch
 from bench.soak.cuts import cuts
 from bench.soak.flow import measured
 from bench.soak.kills import Kills, at_moments, at_steps
+from bench.soak.report import Row, keep, write
 from bench.soak.restart import restart
 from orchestrator.store import Store
 from orchestrator.wire.job import JobRecord
 from orchestrator.wire.stream_event import StreamRunResult
 from tests.support import cluster
 
-HERE = Path(__file__).parent
 EVENTS = 10_000
 CORES = 1.0
 _IN_TIME = 0.9
@@ -35,22 +32,17 @@ _IN_TIME = 0.9
 
 MEGABYTES = 300
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line of the report: what was done, what came of it, and whether that is as it must be."""
-
-    what: str
-    came: str
-    good: bool
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"| {self.what} | {self.came} | {'yes' if self.good else '**NO**'} | {self.seconds:.0f} s |"
-
-
 Told = tuple[str, str, bool]
 Measure = Callable[[], Awaitable[Told]]
+NAMES = (
+    "cuts",
+    *(f"{kills}-{backend}" for kills in ("steps", "moments") for backend in ("process", "docker", "kubernetes")),
+    "restart-sigterm",
+    "restart-sigkill",
+    "flow-fast",
+    "flow-many",
+    "replay",
+)
 
 
 def main() -> int:
@@ -58,24 +50,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--share", type=float, default=1.0, help="how much of everything to do, up to 1")
+    parser.add_argument("--only", nargs="*", choices=NAMES, help="do these anew, and keep what others found")
     wanted = parser.parse_args()
     print(f"seed {wanted.seed}")
-    rows = asyncio.run(_rows(wanted.seed, wanted.share))
-    report = render(rows, wanted.seed, wanted.share)
+    rows = asyncio.run(_rows(wanted.only or NAMES, wanted.seed, wanted.share))
     if wanted.share == 1:
-        (HERE.parent / "RELIABILITY.md").write_text(report)
+        write(NAMES)
     return 0 if all(row.good for row in rows) else 1
 
 
-async def _rows(seed: int, share: float) -> list[Row]:
-    chance = random.Random(seed)  # noqa: S311 - a seed that is printed
+async def _rows(names: Sequence[str], seed: int, share: float) -> list[Row]:
+    if not cluster.answers():
+        print("NO KUBERNETES CLUSTER ANSWERS (MAKE CLUSTER): NOTHING IS KILLED THERE")
+        names = [name for name in names if not name.endswith("kubernetes")]
     rows = []
     with scratch() as directory:
-        for measure in Soak(directory, chance, share).measures():
+        for name in names:
+            # Of its own, so that a part alone does what it did among all.
+            chance = random.Random(f"{name} {seed}")  # noqa: S311 - a seed that is printed
             began = time.monotonic()
-            what, came, good = await measure()
-            rows.append(Row(what, came, good, time.monotonic() - began))
+            what, came, good = await Soak(directory, chance, share).measures()[name]()
+            rows.append(Row(what, came, good, round(time.monotonic() - began, 1), seed))
             print(rows[-1], flush=True)
+            if share == 1:
+                keep(name, rows[-1])
     return rows
 
 
@@ -87,25 +85,22 @@ class Soak:
     chance: random.Random
     share: float
 
-    def measures(self) -> list[Measure]:
-        """List them, in the order of the report; those in a cluster where one answers."""
-        in_cluster = cluster.answers()
-        if not in_cluster:
-            print("NO KUBERNETES CLUSTER ANSWERS (MAKE CLUSTER): NOTHING IS KILLED THERE")
-        return [
-            self.cuts,
-            partial(self.steps, "process", 1),
-            partial(self.steps, "docker", 4),
-            *([partial(self.steps, "kubernetes", 8)] if in_cluster else []),
-            partial(self.moments, "process", 120),
-            partial(self.moments, "docker", 80),
-            *([partial(self.moments, "kubernetes", 40)] if in_cluster else []),
-            partial(self.restart, signal.SIGTERM),
-            partial(self.restart, signal.SIGKILL),
-            partial(self.flow, 1, self._some(50_000), 5000),
-            partial(self.flow, self._some(200), self._some(600), 20),
-            _replay,
-        ]
+    def measures(self) -> dict[str, Measure]:
+        """Give each by its name."""
+        return {
+            "cuts": self.cuts,
+            "steps-process": partial(self.steps, "process", 1),
+            "steps-docker": partial(self.steps, "docker", 4),
+            "steps-kubernetes": partial(self.steps, "kubernetes", 8),
+            "moments-process": partial(self.moments, "process", 120),
+            "moments-docker": partial(self.moments, "docker", 80),
+            "moments-kubernetes": partial(self.moments, "kubernetes", 40),
+            "restart-sigterm": partial(self.restart, signal.SIGTERM),
+            "restart-sigkill": partial(self.restart, signal.SIGKILL),
+            "flow-fast": partial(self.flow, 1, self._some(50_000), 5000),
+            "flow-many": partial(self.flow, self._some(200), self._some(600), 20),
+            "replay": _replay,
+        }
 
     def _some(self, count: int) -> int:
         return max(1, round(count * self.share))
@@ -170,30 +165,6 @@ async def _replay() -> Told:
         count = sum(1 for _ in records.events())
         seconds = time.perf_counter() - began
     return f"{EVENTS} stored events read back", f"{count} events in {seconds:.2f} s", count == EVENTS and seconds <= 1
-
-
-def render(rows: list[Row], seed: int, share: float) -> str:
-    """Write the report."""
-    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
-    return "\n".join(
-        [
-            "# What goes wrong, and what is lost",
-            "",
-            f"Written by `make soak` (seed {seed}, share {share:g}); `make soak SEED={seed}` does the same again.",
-            f"Machine: `{json.dumps(machine)}`.",
-            "",
-            "The job that is killed has three Experts, of which two work at once, each with a tool that counts what it",
-            "did. Afterwards it is resumed, and held to: every event stored once and in order, every Run with one end,",
-            "every tool's work done once, nothing left of Sandboxes, sockets or files.",
-            "",
-            "| what | what came of it | as it must be | took |",
-            "|---|---|---|---|",
-            *map(str, rows),
-            "",
-            "[docs/events.md](../docs/events.md) says what is guaranteed, and where the guarantee ends.",
-            "",
-        ]
-    )
 
 
 if __name__ == "__main__":

@@ -95,7 +95,9 @@ async def check(made: Project, killed: Killed, *, engine_answers: bool) -> list[
     assert [event for event in events if event["position"] in set(shown)] == killed.shown
     assert (made.workspace / "count").read_bytes() == b"once\n" * 2, "a tool's work was done twice, or not at all"
     assert events[-1]["text"] == "both done"
-    assert left_behind(made.directory, engine_answers=engine_answers, in_cluster=made.in_cluster) == set()
+    left = left_behind(made.directory, engine_answers=engine_answers, in_cluster=made.in_cluster)
+    # Told here, for the soak too: it runs without pytest.
+    assert left == set(), f"left behind: {sorted(left)}"
     return events
 
 

@@ -1,0 +1,63 @@
+"""bench/RELIABILITY.md: what each part of the soak found when it ran last, kept in reliability.json."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_BENCH = Path(__file__).parents[1]
+_KEPT = _BENCH / "reliability.json"
+_REPORT = _BENCH / "RELIABILITY.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the report: what was done, what came of it, whether that is as it must be, seconds, and its seed."""
+
+    what: str
+    came: str
+    good: bool
+    seconds: float
+    seed: int
+
+    def __str__(self) -> str:
+        return (
+            f"| {self.what} | {self.came} | {'yes' if self.good else '**NO**'} | {self.seconds:.0f} s | {self.seed} |"
+        )
+
+
+def keep(name: str, row: Row) -> None:
+    """Keep what a part found, instead of what it found before."""
+    kept = _kept() | {name: row}
+    _KEPT.write_text(json.dumps({each: asdict(kept[each]) for each in sorted(kept)}, indent=2) + "\n")
+
+
+def write(names: Iterable[str]) -> None:
+    """Write the report of all that is kept, in the order of `names`."""
+    kept = _kept()
+    rows = [str(kept[name]) for name in names if name in kept]
+    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+    lines = [
+        "# What goes wrong, and what is lost",
+        "",
+        'Written by `make soak`; `make soak SEED=N` does the same again, `ONLY="cuts replay"` those parts alone.',
+        f"Machine: `{json.dumps(machine)}`.",
+        "",
+        "The job that is killed has three Experts, of which two work at once, each with a tool that counts what it",
+        "did. Afterwards it is resumed, and held to: every event stored once and in order, every Run with one end,",
+        "every tool's work done once, nothing left of Sandboxes, sockets or files.",
+        "",
+        "| what | what came of it | as it must be | took | seed |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        "[docs/events.md](../docs/events.md) says what is guaranteed, and where the guarantee ends.",
+        "",
+    ]
+    _REPORT.write_text("\n".join(lines))
+
+
+def _kept() -> dict[str, Row]:
+    return {name: Row(**row) for name, row in json.loads(_KEPT.read_text()).items()} if _KEPT.exists() else {}
