@@ -33,6 +33,7 @@ orchestrator: engine ## Build the image of the orchestrator itself, for Experts 
 
 cluster: ## Make sure that a Kubernetes cluster answers (Debian as root: builds and starts one; minutes, once)
 	@dev/cluster
+	@dev/cluster images
 
 cluster-stop: ## Stop the cluster that was started here; nothing of it is left but its files
 	@dev/cluster stop
