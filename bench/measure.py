@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +95,9 @@ def cpu_seconds() -> float:
 
 
 def peak_megabytes() -> int:
-    """The most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    """The most memory that this process has had.
+
+    Not `ru_maxrss`, which also counts what its parent had when it was forked: getrusage(2).
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) // 1024

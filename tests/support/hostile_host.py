@@ -7,12 +7,12 @@ stdout as JSON, with the most memory that this process ever held.
 import asyncio
 import json
 import os
-import resource
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench.measure import peak_megabytes
 from orchestrator import Config, Store, load_config, make_job, provider_of, run_job
 from orchestrator.backends import docker
 from orchestrator.sandbox import MIB, Limits
@@ -82,7 +82,7 @@ def main() -> None:
         os.chown(directory / "workspace", 65532, 65532)
     stories = asyncio.run(both(directory, sys.stdin.read(), run_seconds))
     told: dict[str, Any] = {name: asdict(story) for name, story in stories.items()}
-    told["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    told["megabytes"] = peak_megabytes()
     sys.stdout.write(json.dumps(told))
 
 
