@@ -1,15 +1,11 @@
 """What was measured, kept by name, so that a part of it can be measured anew; and the report of it all."""
 
-import json
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
+from bench import kept
 from bench.plot import plot
 from bench.section import Section, rows
 
@@ -26,33 +22,26 @@ class Kept:
     rounds: int
 
 
-def kept() -> dict[str, Kept]:
-    """Read what was measured so far."""
-    return msgspec.json.decode(_KEPT.read_bytes(), type=dict[str, Kept]) if _KEPT.exists() else {}
-
-
 def keep(name: str, section: Section, rounds: int) -> None:
     """Put a section in place of what was measured by this name before."""
     day = datetime.now(UTC).date().isoformat()
-    found = kept() | {name: Kept(section, day, rounds)}
-    _KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    kept.keep(_KEPT, name, Kept(section, day, rounds))
 
 
 def write(order: Sequence[str]) -> None:
     """Write RESULTS.md and results.svg from what is kept, in this order."""
-    found = kept()
+    found = kept.read(_KEPT, Kept)
     measured = [found[name] for name in dict.fromkeys(order) if name in found]
     (HERE / "RESULTS.md").write_text(_rendered(measured))
     plot([each.section for each in measured], HERE / "results.svg")
 
 
 def _rendered(measured: list[Kept]) -> str:
-    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
     targets = [target for each in measured for target in each.section.targets]
     said = (
         "Written by `make bench`, in interleaved rounds in one process; medians, ± half the quartile distance; a ratio "
         "is the median of the rounds' own. `make bench ONLY=NAMES` measures parts anew. Machines are shared and noisy: "
-        f"read ratios, not milliseconds. Machine: `{json.dumps(machine)}`."
+        f"read ratios, not milliseconds. {kept.machine()}"
     )
     parts = (
         "# Figures",

@@ -9,7 +9,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,16 +33,6 @@ _IN_TIME = 0.9
 MEGABYTES = 300
 
 Told = tuple[str, str, bool]
-Measure = Callable[[], Awaitable[Told]]
-NAMES = (
-    "cuts",
-    *(f"{kills}-{backend}" for kills in ("steps", "moments") for backend in ("process", "docker", "kubernetes")),
-    "restart-sigterm",
-    "restart-sigkill",
-    "flow-fast",
-    "flow-many",
-    "replay",
-)
 
 
 def main() -> int:
@@ -50,12 +40,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--share", type=float, default=1.0, help="how much of everything to do, up to 1")
-    parser.add_argument("--only", nargs="*", choices=NAMES, help="do these anew, and keep what others found")
+    parser.add_argument("--only", nargs="*", choices=MEASURES, help="do these anew, and keep what others found")
     wanted = parser.parse_args()
     print(f"seed {wanted.seed}")
-    rows = asyncio.run(_rows(wanted.only or NAMES, wanted.seed, wanted.share))
+    rows = asyncio.run(_rows(wanted.only or tuple(MEASURES), wanted.seed, wanted.share))
     if wanted.share == 1:
-        write(NAMES)
+        write(MEASURES)
     return 0 if all(row.good for row in rows) else 1
 
 
@@ -69,7 +59,7 @@ async def _rows(names: Sequence[str], seed: int, share: float) -> list[Row]:
             # Of its own, so that a part alone does what it did among all.
             chance = random.Random(f"{name} {seed}")  # noqa: S311 - a seed that is printed
             began = time.monotonic()
-            what, came, good = await Soak(directory, chance, share).measures()[name]()
+            what, came, good = await MEASURES[name](Soak(directory, chance, share))
             rows.append(Row(what, came, good, round(time.monotonic() - began, 1), seed))
             print(rows[-1], flush=True)
             if share == 1:
@@ -84,23 +74,6 @@ class Soak:
     directory: Path
     chance: random.Random
     share: float
-
-    def measures(self) -> dict[str, Measure]:
-        """Give each by its name."""
-        return {
-            "cuts": self.cuts,
-            "steps-process": partial(self.steps, "process", 1),
-            "steps-docker": partial(self.steps, "docker", 4),
-            "steps-kubernetes": partial(self.steps, "kubernetes", 8),
-            "moments-process": partial(self.moments, "process", 120),
-            "moments-docker": partial(self.moments, "docker", 80),
-            "moments-kubernetes": partial(self.moments, "kubernetes", 40),
-            "restart-sigterm": partial(self.restart, signal.SIGTERM),
-            "restart-sigkill": partial(self.restart, signal.SIGKILL),
-            "flow-fast": partial(self.flow, 1, self._some(50_000), 5000),
-            "flow-many": partial(self.flow, self._some(200), self._some(600), 20),
-            "replay": _replay,
-        }
 
     def _some(self, count: int) -> int:
         return max(1, round(count * self.share))
@@ -133,6 +106,7 @@ class Soak:
 
     async def flow(self, runs: int, count: int, rate: int) -> Told:
         """Many events, or many Runs."""
+        runs, count = self._some(runs), self._some(count)
         told = await asyncio.to_thread(measured, runs, count, rate)
         came = (
             f"{told.collected} of {told.told} events, {told.rate:.0f} a second; "
@@ -142,6 +116,27 @@ class Soak:
         good = told.collected == told.told and in_time and told.core <= CORES and told.megabytes <= MEGABYTES
         return f"{runs} Run{'s' if runs > 1 else ''}, {rate} events a second each", came, good
 
+    async def replay(self) -> Told:
+        """Stored events, read back."""
+        with scratch() as directory:
+            store = Store(directory / "perstack")
+            async with store.create(JobRecord(id="j", coordinator_expert_key="x", started_at=1)) as records:
+                for number in range(1, EVENTS + 1):
+                    event = StreamRunResult(
+                        id=f"e{number}", timestamp=1, job_id="j", run_id="r", attempt=1, seq=number, expert_key="x",
+                        step_number=1, delta="a piece of what it says, of a usual length",
+                    )  # fmt: skip
+                    await records.append(event)
+            began = time.perf_counter()
+            records = store.read("j") or sys.exit("no job")
+            count = sum(1 for _ in records.events())
+            seconds = time.perf_counter() - began
+        return (
+            f"{EVENTS} stored events read back",
+            f"{count} events in {seconds:.2f} s",
+            count == EVENTS and seconds <= 1,
+        )
+
 
 def _killed(what: str, told: Kills) -> Told:
     for wrong in told.wrong:
@@ -150,22 +145,21 @@ def _killed(what: str, told: Kills) -> Told:
     return f"orchestrator {what}", came, not told.wrong
 
 
-async def _replay() -> Told:
-    with scratch() as directory:
-        store = Store(directory / "perstack")
-        async with store.create(JobRecord(id="j", coordinator_expert_key="x", started_at=1)) as records:
-            for number in range(1, EVENTS + 1):
-                event = StreamRunResult(
-                    id=f"e{number}", timestamp=1, job_id="j", run_id="r", attempt=1, seq=number, expert_key="x",
-                    step_number=1, delta="a piece of what it says, of a usual length",
-                )  # fmt: skip
-                await records.append(event)
-        began = time.perf_counter()
-        records = store.read("j") or sys.exit("no job")
-        count = sum(1 for _ in records.events())
-        seconds = time.perf_counter() - began
-    return f"{EVENTS} stored events read back", f"{count} events in {seconds:.2f} s", count == EVENTS and seconds <= 1
-
+MEASURES: Mapping[str, Callable[[Soak], Awaitable[Told]]] = {
+    "cuts": Soak.cuts,
+    "steps-process": partial(Soak.steps, backend="process", every=1),
+    "steps-docker": partial(Soak.steps, backend="docker", every=4),
+    "steps-kubernetes": partial(Soak.steps, backend="kubernetes", every=8),
+    "moments-process": partial(Soak.moments, backend="process", count=120),
+    "moments-docker": partial(Soak.moments, backend="docker", count=80),
+    "moments-kubernetes": partial(Soak.moments, backend="kubernetes", count=40),
+    "restart-sigterm": partial(Soak.restart, how=signal.SIGTERM),
+    "restart-sigkill": partial(Soak.restart, how=signal.SIGKILL),
+    "flow-fast": partial(Soak.flow, runs=1, count=50_000, rate=5000),
+    "flow-many": partial(Soak.flow, runs=200, count=600, rate=20),
+    "replay": Soak.replay,
+}
+"""By the names that --only takes, in the order of the report."""
 
 if __name__ == "__main__":
     sys.exit(main())

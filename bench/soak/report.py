@@ -1,11 +1,11 @@
 """bench/RELIABILITY.md: what each part of the soak found when it ran last, kept in reliability.json."""
 
-import json
-import os
-import platform
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+from bench import kept
+from bench.section import rows
 
 _BENCH = Path(__file__).parents[1]
 _KEPT = _BENCH / "reliability.json"
@@ -30,34 +30,27 @@ class Row:
 
 def keep(name: str, row: Row) -> None:
     """Keep what a part found, instead of what it found before."""
-    kept = _kept() | {name: row}
-    _KEPT.write_text(json.dumps({each: asdict(kept[each]) for each in sorted(kept)}, indent=2) + "\n")
+    kept.keep(_KEPT, name, row)
 
 
 def write(names: Iterable[str]) -> None:
     """Write the report of all that is kept, in the order of `names`."""
-    kept = _kept()
-    rows = [str(kept[name]) for name in names if name in kept]
-    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+    found = kept.read(_KEPT, Row)
+    head = rows(["what", "what came of it", "as it must be", "took", "seed"])
     lines = [
         "# What goes wrong, and what is lost",
         "",
         'Written by `make soak`; `make soak SEED=N` does the same again, `ONLY="cuts replay"` those parts alone.',
-        f"Machine: `{json.dumps(machine)}`.",
+        kept.machine(),
         "",
         "The job that is killed has three Experts, of which two work at once, each with a tool that counts what it",
         "did. Afterwards it is resumed, and held to: every event stored once and in order, every Run with one end,",
         "every tool's work done once, nothing left of Sandboxes, sockets or files.",
         "",
-        "| what | what came of it | as it must be | took | seed |",
-        "|---|---|---|---|---|",
-        *rows,
+        head,
+        *(str(found[name]) for name in names if name in found),
         "",
         "[docs/events.md](../docs/events.md) says what is guaranteed, and where the guarantee ends.",
         "",
     ]
     _REPORT.write_text("\n".join(lines))
-
-
-def _kept() -> dict[str, Row]:
-    return {name: Row(**row) for name, row in json.loads(_KEPT.read_text()).items()} if _KEPT.exists() else {}

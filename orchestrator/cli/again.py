@@ -30,12 +30,16 @@ class _InCluster(Protocol):
     def installation(self) -> str | None: ...
 
 
+def only_where(options: _InCluster, user: str | None) -> RunOptions:
+    """Give options that say nothing but where in a cluster the jobs of `user` are."""
+    return RunOptions(user=user, namespace=options.namespace, installation=options.installation)
+
+
 def whereabouts(
     options: _InCluster, user: str | None, environ: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[str, ...]:
     """Write the options that say where in a cluster the jobs of `user` are, as they are typed."""
-    where = RunOptions(user=user, namespace=options.namespace, installation=options.installation)
-    return tuple(typed(where, (), environ))
+    return tuple(typed(only_where(options, user), (), environ))
 
 
 def typed(

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Mapping
 
 from orchestrator.backends.kubernetes_state import has_failed
-from orchestrator.cli.options import ClusterOptions, RunOptions
+from orchestrator.cli.again import only_where
+from orchestrator.cli.options import ClusterOptions
 from orchestrator.cli.place import opened_place
 from orchestrator.cli.watching import Watching
 from orchestrator.coordination.clearing import clear, gone
@@ -23,8 +24,7 @@ def attend(  # noqa: PLR0913 - options of a command
     """
 
     async def work() -> int:
-        where = RunOptions(user=user, namespace=options.namespace, installation=options.installation)
-        watching = Watching(job_id, where, environ)
+        watching = Watching(job_id, only_where(options, user), environ)
         async with opened_place(options, user, environ) as place:
             await place.check()
             found = await place.coordinators(job_id)

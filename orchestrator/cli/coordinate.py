@@ -43,6 +43,9 @@ from orchestrator.wire.job_request import (
 
 _REQUEST = Decoder(JobRequest)
 _ENVIRONMENT = Decoder(dict[str, str])
+_NOT_LAID = {"job_id", "resume_from", "namespace", "installation"}
+"""What a request says beside how its job is to be run."""
+
 _FILES, _CLAIM = Path(DIRECTORY), Path(CLAIM_DIRECTORY)
 
 
@@ -102,12 +105,12 @@ def _known(asked: JobRequest, job_id: str) -> JobRequest:
 
 def _options(options: RunOptions, asked: JobRequest) -> RunOptions:
     """Lay what was asked for over what the installation says."""
-    names = {field.name for field in fields(RunOptions)} & set(JobRequest.__struct_fields__) - {"job_id", "resume_from"}
+    names = {field.name for field in fields(RunOptions)} & set(JobRequest.__struct_fields__) - _NOT_LAID
     given = {name: value for name in names if (value := getattr(asked, name)) not in (None, ())}
     prices = _FILES / PRICES
     return replace(
         options,
-        **given | {"user": None, "namespace": None, "installation": None, "answers": False},
+        **given | {"user": None, "answers": False},
         backend="kubernetes",
         config=str(_FILES / CONFIG),
         storage=str(_CLAIM / RECORDS),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.backends.kubernetes_setting import Owner
-from orchestrator.cli.again import again, whereabouts
+from orchestrator.cli.again import again
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.render import plain
 from orchestrator.cli.run import advice, report_of
@@ -41,10 +41,6 @@ class Watching:
     def _command(self, *command: str) -> str:
         return again(replace(self.options, backend="kubernetes"), self.environ, *command)
 
-    def _plain_command(self, verb: str) -> str:
-        """Write a command that knows of nothing but where the job is."""
-        return command_about(whereabouts(self.options, self.options.user, self.environ), verb, self.job_id)
-
     @contextmanager
     def reported(self, *, verbose: bool) -> Iterator["Terminal | Log"]:
         """Give where its state is told."""
@@ -68,10 +64,10 @@ class Watching:
                 if stop.number is None:
                     raise
                 await stdout.finish()
-                report.say(self._goes_on())
+                report.say(self._goes_on(place))
                 return stop.exit_code
             except BrokenPipeError:
-                report.say(f"nobody reads stdout any more; {self._goes_on()}")
+                report.say(f"nobody reads stdout any more; {self._goes_on(place)}")
                 return NOBODY_READS
         return self._conclude(ended, report)
 
@@ -102,6 +98,6 @@ class Watching:
             sys.stderr.write(f"perstack-orch: {plain(said, keep=chr(10))}\n")
         return ended.code
 
-    def _goes_on(self) -> str:
-        watch, cancel = self._plain_command("watch"), self._plain_command("cancel")
+    def _goes_on(self, place: Place) -> str:
+        watch, cancel = (command_about(place.where, verb, self.job_id) for verb in ("watch", "cancel"))
         return f"the job goes on in the cluster: see it with {watch}, end it with {cancel}"
