@@ -26,7 +26,7 @@ _UNUSED = {
 def load(source: str | Path, *, strict: bool = False) -> Config:
     """Read a perstack.toml: a path, relative to the current directory, or a URL on raw.githubusercontent.com.
 
-    Unknown keys become notes, or problems if `strict`.
+    Unknown keys become notes; they are listed with the problems if there are any, and are problems if `strict`.
 
     Raises:
         ConfigError: it cannot be had, is not TOML, or is not valid; then every problem is listed with its path.
@@ -51,10 +51,9 @@ def load(source: str | Path, *, strict: bool = False) -> Config:
 def _config(content: bytes, blank: Config, name: str, *, strict: bool) -> Config:
     raw = parse(content, name)
     document, problems, unknown = validate(raw)
-    if strict:
-        problems += unknown
-    if document is None or problems:
-        raise ConfigError(_listed(name, problems))
+    if document is None or (strict and unknown):
+        # Also where they alone would be notes: a key that is missing is often there, misspelt.
+        raise ConfigError(_listed(name, problems + unknown))
     notes = (*(f"{problem}; ignored" for problem in unknown), *_notes(document))
     return replace(blank, notes=notes, **_settled(document))
 

@@ -500,12 +500,14 @@ def test_unknown_keys_are_notes_with_hints(write: Write) -> None:
     assert problems(file, strict=True) == [f"  - {key}" for key in keys]
 
 
-def test_strict_lists_unknown_keys_after_the_problems(write: Write) -> None:
-    """Under strict, what is wrong and what is unknown come in one list."""
-    file = write("modle = 1\nmaxSteps = 0")
-    assert problems(file, strict=True) == [
+@pytest.mark.parametrize("strict", [True, False])
+def test_unknown_keys_are_listed_after_the_problems(write: Write, *, strict: bool) -> None:
+    """What is wrong and what is unknown come in one list: a key that is missing is often there, misspelt."""
+    file = write('maxSteps = 0\n[experts.x]\ninstrucion = "x"')
+    assert problems(file, strict=strict) == [
         "  - maxSteps: must be greater than or equal to 1",
-        "  - modle: unknown key; did you mean model?",
+        "  - experts.x.instruction: is required",
+        "  - experts.x.instrucion: unknown key; did you mean instruction?",
     ]
 
 
