@@ -26,6 +26,7 @@ from bench.waiting import resident
 from orchestrator import Budget, open_backend, provider_of, run_job
 from orchestrator.prewarm import affordable
 from orchestrator.sandbox import Backend
+from tests.support.processes import command_lines
 from tests.support.project import Project
 
 JOBS = 200
@@ -145,12 +146,7 @@ async def _look(seen: list[tuple[int, float]]) -> None:
 
 
 def _sandboxes() -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if b"orchestrator.runtime\0--deadline" in path.read_bytes():
-                found.append(int(path.parent.name))
-    return found
+    return [process for process, command in command_lines() if b"orchestrator.runtime\0--deadline" in command]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 from orchestrator.state import directory_of
 from orchestrator.wire.link import GATE_NAME, SOCKET_NAME
 from tests.support import cluster, engine
+from tests.support.processes import command_lines
 from tests.support.project import ONE, PYTHON, SECONDS, TEAM, Make, Project, Result, ask, say, use
 
 WORKING = "import time; open('count', 'a').write('once\\n'); time.sleep(4); open('count', 'a').write('done\\n')"
@@ -199,11 +200,7 @@ def _kill_sandboxes(made: Project) -> None:
         cluster.force_delete(made.instance)
         return
     prefix = str(made.states).encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
+    for process, command in command_lines():
         if prefix in command:
             with suppress(ProcessLookupError):  # It may have gone since, with its group.
-                os.killpg(int(process.name), signal.SIGKILL)
+                os.killpg(process, signal.SIGKILL)

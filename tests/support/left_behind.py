@@ -5,6 +5,7 @@ from pathlib import Path
 from orchestrator.request import instance_of
 from orchestrator.state import state_prefix
 from tests.support import cluster, engine, production
+from tests.support.processes import command_lines
 
 
 def left_behind(root: Path, *, engine_answers: bool, in_cluster: bool) -> set[str]:
@@ -18,13 +19,9 @@ def left_behind(root: Path, *, engine_answers: bool, in_cluster: bool) -> set[st
     prefixes = [f"/tmp/{state_prefix(instance)}" for instance in instances]
     found = {str(path) for path in Path("/tmp").glob("perstack-*") if str(path).startswith(tuple(prefixes))}
     marks = [mark.encode() for mark in (*prefixes, f"{root}/")]
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
+    for process, command in command_lines():
         if b"orchestrator.runtime" in command and any(mark in command for mark in marks):
-            found.add(f"process {process.name}: {command.decode(errors='replace')}")
+            found.add(f"process {process}: {command.decode(errors='replace')}")
     if engine_answers:
         found |= {f"container {name}" for instance in instances for name in engine.containers(instance)}
     return found | (cluster.left() | production.sandboxes_left() if in_cluster else set())

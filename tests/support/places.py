@@ -15,6 +15,7 @@ from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.broker.gate import make_gate
 from orchestrator.sandbox import MIB, Backend, Limits, Sandbox, SandboxSpec, User
 from tests.support import cluster, engine
+from tests.support.processes import command_lines
 
 FAR_FUTURE = 4_000_000_000
 PYTHON = "/opt/perstack/bin/python"
@@ -94,7 +95,7 @@ class Place:
         if self.setting is not None:
             return cluster.sandboxes(self.setting.namespace, self.instance)
         state = f"{self.root}/".encode()
-        return [entry.name for entry in Path("/proc").glob("[0-9]*") if state in _command_line(entry)]
+        return [str(process) for process, command in command_lines() if state in command]
 
 
 @asynccontextmanager
@@ -123,10 +124,3 @@ async def process_place(root: Path) -> AsyncIterator[Place]:
     """Give this machine's processes, recorded in a directory of the test."""
     user = User(os.geteuid(), os.getegid())
     yield Place("process", sys.executable, "none", user, root, {"XDG_RUNTIME_DIR": str(root)})
-
-
-def _command_line(entry: Path) -> bytes:
-    try:
-        return (entry / "cmdline").read_bytes()
-    except OSError:
-        return b""

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from orchestrator.backends.kubernetes_coordinator import claim_manifest
 from orchestrator.coordination.submission import claim_of, instance_on
 from tests.support import chart, cluster
 from tests.support.cluster import Manifest, Namespace
+from tests.support.processes import command_lines
 from tests.support.project import SECONDS, Project, Result
 from tests.support.tenant import Tenant, await_policies
 
@@ -143,12 +144,15 @@ async def coordinator_of(job: str) -> Manifest:
 
 def processes_of(pod: Manifest, program: bytes = b"perstack-orch") -> list[int]:
     """The processes of a Pod that run a program of ours, on its node, which is this machine."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if pod["metadata"]["uid"] in (process / "cgroup").read_text():
-                found += [int(process.name)] if program in (process / "cmdline").read_bytes() else []
-    return found
+    uid = pod["metadata"]["uid"]
+    return [number for number, command in command_lines() if program in command and uid in _cgroup(number)]
+
+
+def _cgroup(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cgroup").read_text()
+    except OSError:
+        return ""
 
 
 def kubeconfig() -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import engine
+from tests.support.processes import command_lines
 
 SECONDS = 60
 
@@ -108,8 +109,8 @@ def _remove(found: SecondEngine) -> None:
 
 def _end_shims(found: SecondEngine) -> None:
     """End what a daemon that was killed in the middle of a start has forgotten: a shim, and the container's process."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if f"-address\0{found.root}/".encode() in (process / "cmdline").read_bytes():
-                subprocess.run(["pkill", "-KILL", "-P", process.name], check=False)  # noqa: S607 - its child
-                os.kill(int(process.name), signal.SIGKILL)
+    for process, command in command_lines():
+        if f"-address\0{found.root}/".encode() in command:
+            subprocess.run(["pkill", "-KILL", "-P", str(process)], check=False)  # noqa: S607 - its child
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)

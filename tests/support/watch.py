@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support import engine
+from tests.support.processes import command_lines
 
 _SOON = 60
 """Seconds."""
@@ -48,21 +49,15 @@ async def watching(*prefixes: str, instance: str | None) -> AsyncIterator[Seen]:
 
 async def _look(seen: Seen, prefixes: tuple[str, ...], stop: asyncio.Event) -> None:
     while not stop.is_set():
-        for number, argv in _processes():
+        for number, argv in command_lines():
             # A process is another one after it became another program, and none while it does.
-            if argv and (number, argv) not in seen.processes:
+            if argv and number != os.getpid() and (number, argv) not in seen.processes:
                 environ = _content(Path("/proc", str(number), "environ"))
                 if _content(Path("/proc", str(number), "cmdline")) == argv:
                     seen.processes[number, argv] = environ
         for path in [file for prefix in prefixes for file in _files(prefix)]:
             seen.files[path] = _content(path)
         await asyncio.sleep(_PAUSE_SECONDS)
-
-
-def _processes() -> Iterator[tuple[int, bytes]]:
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            yield int(entry.name), _content(Path(entry, "cmdline"))
 
 
 def _files(prefix: str) -> Iterator[Path]:
