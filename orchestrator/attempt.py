@@ -10,6 +10,7 @@ from orchestrator.backends.naming import sandbox_name
 from orchestrator.broker.assignment import Past
 from orchestrator.broker.session import Session
 from orchestrator.collect import Collected, Collector, Origin, Sequence, collecting
+from orchestrator.errors import WireError
 from orchestrator.keys import session_key
 from orchestrator.launching import Opened, Place, exit_of
 from orchestrator.outcome import Again, Broken, conclude, conclude_late, is_committed
@@ -58,7 +59,12 @@ class Attempts:
             # First it is written down which Sandbox has the Run: should we be killed, it is found by that.
             await self.place.records.keep_setting(planned.setting, opened.ordinal)
             key = self._session_key(planned.run, opened.ordinal)
-            await opened.session.assign(planned.run, planned.authority, past, key)
+            try:
+                await opened.session.assign(planned.run, planned.authority, past, key)
+            except WireError as error:
+                # So long a conversation is this Run's trouble and nobody else's.
+                broken = RunError(name="WireError", message=f"the Run cannot be handed over: {error}")
+                return Ended(Broken(broken), None, 0)
             ended = await self._follow(planned, opened, fan_out)
         return await _settled(ended, opened)
 
@@ -119,6 +125,9 @@ class Attempts:
     async def _conclude(self, planned: Plan, opened: Opened, gone: Exit | None) -> Checkpoint | Again | Broken:
         """Decide where no terminal event came; without `gone` the Run took too long."""
         run, session = planned.run, opened.session
+        # Its last checkpoint may still be on its way to the disk.
+        session.revoke()
+        await session.ended()
         if gone is None:
             verdict = conclude_late(self.place.job.run_seconds or 0, session.checkpoint)
         else:

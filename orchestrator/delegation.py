@@ -18,6 +18,9 @@ MAX_DEPTH = 8
 MAX_FAN_OUT = 32
 """How many delegates one reply may call."""
 
+RESULT_CHARACTERS = 1024 * 1024
+"""What a coordinator is told of a delegate's last words: those of all delegates of one reply fit its next Run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Child:
@@ -123,6 +126,8 @@ def _answer(ending: Ending) -> tuple[str, bool]:
     text = last_text(checkpoint)
     if text is None:
         return f"Delegate {name} failed: its last message is not its own.", True
+    if len(text) > RESULT_CHARACTERS:
+        text = f"{text[:RESULT_CHARACTERS]} [cut: {len(text)} characters in all]"
     return text, False
 
 

@@ -56,7 +56,7 @@ def conclude(ended: Exit, violation: str | None, acknowledged: Checkpoint | None
     One that had handed over its last checkpoint has done its work, and only the event about it is missing. One that was
     lost, evicted or cut off may try again; `violation` is the rule that its link or its spool broke, if any.
     """
-    if acknowledged is not None and is_stopped(acknowledged):
+    if acknowledged is not None and acknowledged.is_stopped:
         return acknowledged
     if violation is not None:
         return Broken(RunError(name="WireError", message=f"the Sandbox broke a rule and was cut off: {violation}"))
@@ -70,7 +70,7 @@ def conclude(ended: Exit, violation: str | None, acknowledged: Checkpoint | None
 
 def conclude_late(seconds: float, acknowledged: Checkpoint | None) -> Checkpoint | Again | Broken:
     """Decide about a Run that took longer than `seconds`."""
-    if acknowledged is not None and is_stopped(acknowledged):
+    if acknowledged is not None and acknowledged.is_stopped:
         return acknowledged
     return Broken(RunError(name="Deadline", message=f"the Run reached its limit of {seconds:g} s"))
 
@@ -85,14 +85,9 @@ def broken(start: Checkpoint, error: RunError, attempt: int) -> Checkpoint:
     )
 
 
-def is_stopped(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint is the last of its Run."""
-    return checkpoint.status not in {Status.INIT, Status.PROCEEDING}
-
-
 def is_committed(event: TerminalEvent, acknowledged: Checkpoint | None) -> bool:
     """Whether the checkpoint that a terminal event names was handed over before it, as it must be."""
-    if acknowledged is None or not is_stopped(acknowledged):
+    if acknowledged is None or not acknowledged.is_stopped:
         return False
     return (acknowledged.id, acknowledged.status) == (event.checkpoint.id, event.checkpoint.status)
 

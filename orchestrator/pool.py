@@ -14,7 +14,7 @@ from orchestrator.backends.naming import sandbox_name
 from orchestrator.broker.session import Session
 from orchestrator.errors import SandboxLostError
 from orchestrator.launching import Opened, Place, exit_of, found, launched
-from orchestrator.outcome import MAX_ATTEMPTS, is_stopped
+from orchestrator.outcome import MAX_ATTEMPTS
 from orchestrator.prewarm import UNUSED_SECONDS, Budget
 from orchestrator.sandbox import Sandbox
 from orchestrator.spool import Spool
@@ -242,7 +242,7 @@ class Pool:
     async def _leave(self, opened: Opened) -> None:
         """Let a Sandbox that has done its Run end by itself, which it does at once unless it is broken."""
         last = opened.session.checkpoint
-        if last is None or not is_stopped(last):
+        if last is None or not last.is_stopped:
             return
         try:
             async with asyncio.timeout(_EXIT_SECONDS):

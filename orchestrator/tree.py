@@ -9,7 +9,7 @@ from orchestrator.broker.assignment import Past
 from orchestrator.collect import Collected
 from orchestrator.delegation import Child, Ending, children, resume
 from orchestrator.launching import Place
-from orchestrator.outcome import MAX_ATTEMPTS, Again, Broken, broken, is_stopped
+from orchestrator.outcome import MAX_ATTEMPTS, Again, Broken, broken
 from orchestrator.plan import Plan, plan
 from orchestrator.state import ordinals
 from orchestrator.telling import terminal_event
@@ -64,7 +64,7 @@ class Tree:
         planned = plan(place.job, start, self.attempts.key, place.clock())
         run_id = planned.run.run_id
         used, earlier = records.sandboxes(run_id), records.earlier(run_id)
-        if earlier is not None and is_stopped(earlier) and records.is_told(run_id, len(used)):
+        if earlier is not None and earlier.is_stopped and records.is_told(run_id, len(used)):
             return _Worked(earlier, records.calls_made(run_id))
         ended = await self._left_over(planned, start, used)
         number = len(used)
@@ -91,7 +91,7 @@ class Tree:
         if used[-1] in ordinals(place.directory):
             async with self.slots:
                 return await self.attempts.take_up(last, self._past(start, earlier), used[-1], self.widest)
-        if earlier is None or not is_stopped(earlier):
+        if earlier is None or not earlier.is_stopped:
             return None
         await place.publish(Collected.made_here(terminal_event(last.run, earlier, place.clock())))
         return Ended(earlier, earlier, records.calls_made(run_id))

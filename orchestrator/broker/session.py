@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 from orchestrator.broker.assignment import Assignment, Attend, Past, Work, run_id
 from orchestrator.broker.authority import Authority
-from orchestrator.broker.claims import BrokenRuleError, as_known, false_claim
+from orchestrator.broker.calls import Calls
 from orchestrator.broker.egress import Access
 from orchestrator.broker.gateway import Gateway, Means
-from orchestrator.broker.generating import generate
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.proxy import Network
 from orchestrator.broker.relay import Traffic
@@ -23,7 +22,6 @@ from orchestrator.keys import KEY_BYTES
 from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.facts import Facts
-from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import ToolDefinition
 from orchestrator.wire.install import Install
 from orchestrator.wire.run import Run
@@ -34,7 +32,6 @@ from orchestrator.wire.usage import Usage
 _OPENING_BYTES = 64 * 1024
 _OPENING_SECONDS = 10
 _CONNECTIONS = 256
-_CALLS_AT_ONCE = 16
 
 T = TypeVar("T")
 
@@ -67,15 +64,24 @@ class Session:
         self._attend: Attend | None = None
         self._untouched: Callable[[], bool] = lambda: False
         self._revoked = False
-        self._keeping = asyncio.Lock()
+        self._calls = Calls(common.ledger, common.tasks, self.start)
         self.facts: Facts | None = None
         """What the Sandbox found around itself, told before it had anything of an Expert's to run."""
-        self.checkpoint: Checkpoint | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
         """The latest checkpoint that was acknowledged."""
-        self.tools: Mapping[str, tuple[ToolDefinition, ...]] | None = None
+        return self._calls.checkpoint
+
+    @property
+    def tools(self) -> Mapping[str, tuple[ToolDefinition, ...]] | None:
         """What an inspection found."""
-        self.violation: str | None = None
+        return self._calls.tools
+
+    @property
+    def violation(self) -> str | None:
         """The first rule that the container broke; from then on it is refused everything."""
+        return self._calls.violation
 
     @property
     def usage(self) -> Usage:
@@ -143,7 +149,7 @@ class Session:
         gateway = Gateway(self._common.means(self), run_id(work), authority, past.answered)
         tunnels = Tunnels(run_id(work), authority, self._common.network, self._common.report)
         self._assignment = Assignment(work, authority, frame, gateway, tunnels, past.usage)
-        self.checkpoint = past.checkpoint
+        self._calls.given, self._calls.checkpoint = self._assignment, past.checkpoint
         return frame
 
     async def _send(self, frame: link.Assigned) -> None:
@@ -164,10 +170,11 @@ class Session:
         """Wait, after `revoke`, until nothing of this session is left."""
         while self._running:
             await asyncio.wait(self._running)
+        await self._calls.kept()
 
     def expel(self, violation: str) -> None:
         """Cut a Sandbox off that was found where it must not be, and let it in no more."""
-        self.violation = self.violation or violation
+        self._calls.violation = self.violation or violation
         self.revoke()
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -245,46 +252,7 @@ class Session:
             await stream.send(link.Opened())
         elif self._assignment is not None:
             await stream.send(self._assignment.frame)
-        slots = asyncio.Semaphore(_CALLS_AT_ONCE)
-        while True:
-            await slots.acquire()
-            call = await link.read_frame(stream.reader, link.CALL)
-            self.start(self._answer(stream, call)).add_done_callback(lambda _: slots.release())
-
-    async def _answer(self, stream: Stream, call: link.Call) -> None:
-        try:
-            answer = await self._do(stream, call)
-        except BrokenRuleError as error:
-            self.violation = str(error)
-            answer = link.Refused(id=call.id, reason=self.violation)
-        await stream.send(answer)
-
-    async def _do(self, stream: Stream, call: link.Call) -> Frozen:
-        given = self._assignment
-        if self.violation is not None or given is None:
-            raise BrokenRuleError(self.violation or "a call came before the Run was given")
-        if not isinstance(given.work, Run) or isinstance(call, link.KeepTools) != given.inspects:
-            message = f"the call {call.type!r} is not for what this Sandbox was given to do"
-            raise BrokenRuleError(message)
-        match call:
-            case link.Generate():
-                return await generate(stream, call, given.gateway)
-            case link.KeepResult():
-                await self._common.ledger.keep_result(given.run_id, call.result)
-            case link.KeepTools():
-                self.tools = call.tools
-            case link.KeepCheckpoint():
-                await self._keep_checkpoint(call.checkpoint, given.work, given)
-        return link.Kept(id=call.id)
-
-    async def _keep_checkpoint(self, checkpoint: Checkpoint, run: Run, given: Assignment) -> None:
-        async with self._keeping:
-            rule = false_claim(checkpoint, run, given.authority, self.checkpoint or run.checkpoint)
-            if rule is not None:
-                raise BrokenRuleError(rule)
-            known = as_known(checkpoint, run, given.usage)
-            await self._common.ledger.keep_checkpoint(known)
-            self.checkpoint = known
+        await self._calls.serve(stream)
 
 
 def _fresh_key() -> str:

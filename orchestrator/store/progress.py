@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from orchestrator.wire.checkpoint import Checkpoint, Status
+from orchestrator.wire.checkpoint import Checkpoint
 
 
 def last_of_each_run(checkpoints: Iterable[Checkpoint]) -> dict[str, Checkpoint]:
@@ -17,4 +17,4 @@ def last_of_each_run(checkpoints: Iterable[Checkpoint]) -> dict[str, Checkpoint]
 
 def _reached(checkpoint: Checkpoint) -> tuple[int, bool]:
     """Of two checkpoints of one step the one that ends the Run is later."""
-    return checkpoint.step_number, checkpoint.status not in {Status.INIT, Status.PROCEEDING}
+    return checkpoint.step_number, checkpoint.is_stopped

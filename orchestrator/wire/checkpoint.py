@@ -83,10 +83,15 @@ class Checkpoint(CheckpointHead):
     messages: tuple[Message, ...]
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether it is the last of its Run."""
+        return self.status not in {Status.INIT, Status.PROCEEDING}
+
+    @property
     def following(self) -> "Checkpoint":
         """Where the next step begins: the same content under a new id (spec 3.2, `nextCheckpoint`)."""
         number = self.step_number + 1
-        return self.with_(id=identify(self.run_id, "step", number), step_number=number)
+        return self.with_(id=step_id(self.run_id, number), step_number=number)
 
     @property
     def generations(self) -> int:
@@ -120,3 +125,8 @@ class Step(Frozen):
     usage: Usage = Usage()
     started_at: int
     finished_at: int | None = None
+
+
+def step_id(run_id: str, number: int) -> str:
+    """The id of a Run's checkpoint of a step, but for the step it starts with."""
+    return identify(run_id, "step", number)

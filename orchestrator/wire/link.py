@@ -201,13 +201,21 @@ async def read_frame(reader: asyncio.StreamReader, decoder: Decoder[T], limit: i
         WireError: it is too large or not of this shape.
         asyncio.IncompleteReadError: the other end is gone.
     """
+    value, _ = await read_sized_frame(reader, decoder, limit)
+    return value
+
+
+async def read_sized_frame(
+    reader: asyncio.StreamReader, decoder: Decoder[T], limit: int = FRAME_BYTES
+) -> tuple[T, int]:
+    """The same, with its size in bytes."""
     size = int.from_bytes(await reader.readexactly(_PREFIX))
     if size > limit:
         message = f"a frame of {size} bytes is over the limit of {limit}"
         raise WireError(message)
     body = await reader.readexactly(size)
     try:
-        return read_json(decoder, body)
+        return read_json(decoder, body), size
     except WireError as error:
         message = f"a frame is not what was agreed: {error}"
         raise WireError(message) from error

@@ -16,7 +16,7 @@ from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
 from orchestrator.providers import ModelRequest, OnDelta, Provider, ProviderSetting, open_provider
 from orchestrator.sandbox import User
-from orchestrator.wire.checkpoint import Checkpoint, DelegateTo, Status
+from orchestrator.wire.checkpoint import Checkpoint, DelegateTo, Status, step_id
 from orchestrator.wire.expert import Expert, ExpertId
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply
 from orchestrator.wire.link import Assigned, Attach, Generate
@@ -30,9 +30,9 @@ BEFORE = Usage(input_tokens=1, output_tokens=1, total_tokens=2)
 
 
 def a_checkpoint(**changes: Any) -> Checkpoint:
-    """A checkpoint of the Run below."""
-    return Checkpoint(
-        id="c1",
+    """A checkpoint of the Run below, by default of the step it starts with."""
+    first = Checkpoint(
+        id="c0",
         job_id="job",
         run_id="run",
         status=Status.PROCEEDING,
@@ -40,14 +40,17 @@ def a_checkpoint(**changes: Any) -> Checkpoint:
         messages=(),
         expert=COACH,
         usage=BEFORE,
-    ).with_(**changes)
+    )
+    number = changes.get("step_number", first.step_number)
+    own = first if number == first.step_number else first.with_(id=step_id("run", number))
+    return own.with_(**changes)
 
 
 RUN = Run(
     job_id="job",
     run_id="run",
     expert=Expert(key="coach", name="coach", instruction="Coach."),
-    checkpoint=a_checkpoint(id="c0"),
+    checkpoint=a_checkpoint(),
     model="m",
     max_steps=10,
     max_retries=2,
@@ -64,6 +67,10 @@ AUTHORITY = Authority(
     max_generations=5,
     hosts={"credential": SkillHosts("web", ("api.example.com", "*.example.org"))},
 )
+
+
+USED = Usage(input_tokens=5, output_tokens=2, total_tokens=7)
+"""What each call of the model takes."""
 
 
 def delegation(key: str) -> DelegateTo:
@@ -173,10 +180,10 @@ class World:
             yield session
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[tuple[Session, Guest, str]]:
+    async def running(self, run: Run = RUN) -> AsyncIterator[tuple[Session, Guest, str]]:
         """A session whose Sandbox has its Run: the session, the Sandbox's link, the session key."""
         async with self.session() as session, await Guest.connect(self.door) as guest:
             guest.send(Attach())
             await session.ready()
-            await session.assign(RUN, self.authority)
+            await session.assign(run, self.authority)
             yield session, guest, (await guest.read(Assigned)).session_key

@@ -11,7 +11,6 @@ from orchestrator.broker.assignment import Past
 from orchestrator.errors import BackendError, ConfigError, StoreError
 from orchestrator.providers import ProviderSetting, open_provider
 from orchestrator.sandbox import User
-from orchestrator.wire.checkpoint import DelegatedBy
 from orchestrator.wire.generation import Failure, Reply
 from orchestrator.wire.link import (
     GATE_NAME,
@@ -21,18 +20,12 @@ from orchestrator.wire.link import (
     Failed,
     Generated,
     KeepCheckpoint,
-    KeepResult,
-    Kept,
     Reattach,
     Refused,
     Tunnel,
 )
-from orchestrator.wire.message import TextPart, ToolResult
-from orchestrator.wire.usage import Usage
-from tests.support.broker_world import AUTHORITY, BEFORE, COACH, RUN, World, a_checkpoint, delegation, generate
+from tests.support.broker_world import AUTHORITY, BEFORE, RUN, USED, World, a_checkpoint, generate
 from tests.support.guest import SECONDS, Guest
-
-USED = Usage(input_tokens=5, output_tokens=2, total_tokens=7)
 
 
 async def test_socket_belongs_to_the_sandbox_and_goes_with_the_session(world: World) -> None:
@@ -267,65 +260,6 @@ async def test_two_model_calls_at_once_break_a_rule(world: World) -> None:
         reason = "model call '1/1' came while '1/0' was not answered yet"
         assert await guest.ask(generate(1)) == Refused(id="1/1", reason=reason)
         assert session.violation == reason
-
-
-async def test_checkpoint_is_kept_with_the_hosts_figures(world: World) -> None:
-    """Usage is counted here and who delegated is known here, whatever the container says."""
-    boast = Usage(input_tokens=0, output_tokens=0)
-    forged = DelegatedBy(expert=COACH, tool_call_id="t", tool_name="x", checkpoint_id="c", run_id="r")
-    async with world.running() as (session, guest, _):
-        await guest.ask(generate())
-        claimed = a_checkpoint(step_number=4, usage=boast, delegated_by=forged, delegate_to=(delegation("trainer"),))
-        assert await guest.ask(KeepCheckpoint(id="k", checkpoint=claimed)) == Kept(id="k")
-        known = claimed.with_(usage=BEFORE + USED, delegated_by=None)
-        assert (world.books.checkpoints, session.checkpoint) == ([known], known)
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"job_id": "other"}, "the checkpoint says jobId 'other', but this Run's is 'job'"),
-        ({"run_id": "other"}, "the checkpoint says runId 'other', but this Run's is 'run'"),
-        (
-            {"expert": COACH.with_(key="boss")},
-            "the checkpoint says expert.key 'boss', but this Run's is 'coach'",
-        ),
-        ({"delegate_to": (delegation("root"),)}, "Expert 'coach' may not delegate to 'root'"),
-        ({"delegate_to": (delegation("trainer"),) * 2}, "the checkpoint delegates the tool call 't1' twice"),
-        ({"step_number": 2}, "step 2 comes after step 3"),
-    ],
-)
-async def test_false_claims_break_a_rule(world: World, changes: dict[str, Any], reason: str) -> None:
-    """A checkpoint that is not this Run's is refused, not kept, and so is everything after it."""
-    async with world.running() as (session, guest, _):
-        claimed = KeepCheckpoint(id="k", checkpoint=a_checkpoint(**changes))
-        assert await guest.ask(claimed) == Refused(id="k", reason=reason)
-        assert session.violation == reason
-        assert await guest.ask(generate()) == Refused(id="1/0", reason=reason)
-    assert (world.books.checkpoints, world.model_calls) == ([], [])
-
-
-async def test_steps_never_go_back(world: World) -> None:
-    """A checkpoint is held against the one before it."""
-    async with world.running() as (_, guest, _):
-        assert await guest.ask(KeepCheckpoint(id="a", checkpoint=a_checkpoint(step_number=5))) == Kept(id="a")
-        answer = await guest.ask(KeepCheckpoint(id="b", checkpoint=a_checkpoint(step_number=4)))
-        assert answer == Refused(id="b", reason="step 4 comes after step 5")
-
-
-async def test_result_is_kept(world: World) -> None:
-    """A tool's result is in the ledger when it is acknowledged."""
-    result = ToolResult(id="t", skill_name="s", tool_name="n", result=(TextPart(id="p", text="done"),))
-    async with world.running() as (_, guest, _):
-        assert await guest.ask(KeepResult(id="r", result=result)) == Kept(id="r")
-    assert world.books.results == [("run", result)]
-
-
-async def test_a_call_without_a_run_breaks_a_rule(world: World) -> None:
-    """Before it has its Run a Sandbox can do nothing."""
-    async with world.session(), await Guest.connect(world.door) as guest:
-        guest.send(Attach())
-        assert await guest.ask(generate()) == Refused(id="1/0", reason="a call came before the Run was given")
 
 
 async def test_revoking_ends_everything(world: World) -> None:
