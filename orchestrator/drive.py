@@ -24,7 +24,7 @@ from orchestrator.entering import opened_door
 from orchestrator.errors import OrchestratorError
 from orchestrator.job_events import JobEvents
 from orchestrator.launching import Place
-from orchestrator.outcome import Outcome, is_stopped, job_status
+from orchestrator.outcome import Outcome, job_status
 from orchestrator.plan import Job
 from orchestrator.pool import Pool
 from orchestrator.prewarm import Budget, at_start

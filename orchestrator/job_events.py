@@ -8,8 +8,9 @@ from orchestrator.clock import now
 from orchestrator.outcome import Outcome
 from orchestrator.receipt import Hop, Receipt
 from orchestrator.store import Recorded
+from orchestrator.wire.event import TerminalEvent
 
-_QUEUE = 1024
+_WAITING = 1024
 """Events that wait for whoever iterates; then the collectors wait too."""
 
 
@@ -20,7 +21,10 @@ class JobEvents:
     """
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Recorded | None] = asyncio.Queue(_QUEUE)
+        # Without a bound: what is stored takes its place at once, or another's event overtakes it, or a cancelled
+        # collector takes it along.
+        self._queue: asyncio.Queue[Recorded | None] = asyncio.Queue()
+        self._room = asyncio.Event()
         self._error: BaseException | None = None
         self.outcome: Outcome | None = None
         self.began = now()
@@ -49,6 +53,8 @@ class JobEvents:
             OrchestratorError: the platform failed.
         """
         recorded = await self._queue.get()
+        if self._queue.qsize() < _WAITING:
+            self._room.set()
         if recorded is not None:
             return recorded
         self._queue.put_nowait(None)
@@ -57,12 +63,15 @@ class JobEvents:
         raise StopAsyncIteration
 
     async def put(self, recorded: Recorded) -> None:
-        """Add an event; waits while nobody reads."""
+        """Add an event; then waits while many wait and nobody reads, but for a Run that is over."""
         if (hop := self._receipt.hop(recorded.event)) is not None:
             self._hops.append(hop)
         self._receipt = self._receipt.with_event(recorded.event)
         self.told.set()
-        await self._queue.put(recorded)
+        self._queue.put_nowait(recorded)
+        if self._queue.qsize() >= _WAITING and not isinstance(recorded.event, TerminalEvent):
+            self._room.clear()
+            await self._room.wait()
 
     def rest(self) -> Iterator[Recorded]:
         """Give what is stored and was not taken yet, once the job is over or was left."""
@@ -71,7 +80,7 @@ class JobEvents:
             if recorded is not None:
                 yield recorded
 
-    async def close(self, outcome: Outcome | None, error: BaseException | None) -> None:
+    def close(self, outcome: Outcome | None, error: BaseException | None) -> None:
         """End the stream."""
         self.outcome, self._error = outcome, error
-        await self._queue.put(None)
+        self._queue.put_nowait(None)
