@@ -6,6 +6,7 @@ another job, Run or attempt, and whatever follows the terminal event, are refuse
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -25,6 +26,9 @@ cannot be followed yet, longer after each look in vain."""
 
 _WAITING = 64
 """Lines that wait for whoever takes the events; then stdout waits too."""
+
+_AT_ONCE = 256
+"""Lines that are taken from the spool before others have their turn, and before more are held."""
 
 _SHOWN = 200
 
@@ -83,15 +87,6 @@ class Sequence:
         return Collected(event, line)
 
 
-def drain(spool: Spool, sequence: Sequence) -> Iterator[Collected]:
-    """Give what the spool has beyond the events accepted so far."""
-    for line in spool.lines():
-        collected = sequence.accept(line)
-        if collected is not None:
-            yield collected
-    sequence.gap = False
-
-
 class Collector:
     """The events of one attempt, from both paths. Iteration ends after the terminal event, or once all is over."""
 
@@ -100,6 +95,7 @@ class Collector:
         self._sequence = sequence
         self._arrived: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
         self._ready: deque[Collected] = deque()
+        self._draining: Iterator[bytes] | None = None
         self._deaf = True
         self._vain = 0
         self._stopped = False
@@ -113,10 +109,11 @@ class Collector:
     async def __anext__(self) -> Collected:
         """Give the next event."""
         while not self._ready:
-            if self._over or self._sequence.ended:
+            if (self._over and self._draining is None) or self._sequence.ended:
                 raise StopAsyncIteration
-            # Whether this look is the last is known before it: what was written until then is found.
-            self._over = self._stopped
+            if self._draining is None:
+                # Whether this look is the last is known before it: what was written until then is found.
+                self._over = self._stopped
             await self._advance()
         return self._ready.popleft()
 
@@ -140,13 +137,26 @@ class Collector:
         self.stop()
 
     async def _advance(self) -> None:
+        if self._draining is not None:
+            await asyncio.sleep(0)
+            self._drain(self._draining)
+            return
         line = None if self._over else await self._next_line()
         collected = None if line is None else self._sequence.accept(line)
         if collected is not None:
             self._ready.append(collected)
         elif line is None or self._sequence.gap:
-            self._ready.extend(drain(self._spool, self._sequence))
-            self._vain = 0 if self._ready else self._vain + 1
+            before = self._sequence.expected
+            self._drain(self._spool.lines())
+            self._vain = 0 if self._sequence.expected > before else self._vain + 1
+
+    def _drain(self, lines: Iterator[bytes]) -> None:
+        """Take what the spool has beyond the events accepted so far, some of it at a time."""
+        some = list(itertools.islice(lines, _AT_ONCE))
+        self._ready.extend(collected for line in some if (collected := self._sequence.accept(line)) is not None)
+        self._draining = lines if len(some) == _AT_ONCE else None
+        if self._draining is None:
+            self._sequence.gap = False
 
     async def _next_line(self) -> bytes | None:
         """Wait for a line; None says that it is time to look into the spool."""

@@ -26,7 +26,7 @@ class Spool:
     most_bytes: int = SPOOL_BYTES
     offset: int = 0
     tampered: str | None = None
-    _rest: bytes = field(default=b"", repr=False)
+    _begun: bytearray = field(default_factory=bytearray, repr=False)
 
     @property
     def is_empty(self) -> bool:
@@ -34,7 +34,10 @@ class Spool:
         return self.tampered is None and os.fstat(self.fd).st_size == 0
 
     def lines(self) -> Iterator[bytes]:
-        """Give the lines written since the last call, without newlines. A torn last line waits for its newline."""
+        """Give the lines written since the last call, without newlines. A torn last line waits for its newline.
+
+        Whoever takes some of them takes the rest before asking again.
+        """
         size = os.fstat(self.fd).st_size
         if size < self.offset:
             self.tampered = f"the event spool shrank from {self.offset} to {size} bytes"
@@ -47,9 +50,13 @@ class Spool:
                 self.tampered = f"the event spool is over {amount(self.most_bytes)}"
                 return
             self.offset += len(chunk)
-            *whole, self._rest = (self._rest + chunk).split(b"\n")
+            *whole, begun = chunk.split(b"\n")
+            if whole:
+                whole[0] = bytes(self._begun) + whole[0]
+                self._begun = bytearray()
+            self._begun += begun
             yield from whole
-            if len(self._rest) > self.line_bytes:
+            if len(self._begun) > self.line_bytes:
                 self.tampered = f"a line of the event spool is over {self.line_bytes} bytes"
 
 

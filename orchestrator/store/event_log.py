@@ -216,14 +216,17 @@ def _mend(path: Path, *, of_attempt: bool) -> Last:
 
 def _from_the_end(fd: int, size: int) -> Iterator[bytes]:
     """The lines of a file, the last first; what follows the last newline comes before them, also if that is nothing."""
-    rest, start = b"", size
+    parts, start = list[bytes](), size
     while start > 0:
         step = min(_TAIL, start)
         start -= step
-        rest = os.pread(fd, step, start) + rest
-        rest, *whole = rest.split(b"\n")
-        yield from reversed(whole)
-    yield rest
+        first, *others = os.pread(fd, step, start).split(b"\n")
+        if others:
+            others[-1] += b"".join(reversed(parts))
+            parts = []
+        parts.append(first)
+        yield from reversed(others)
+    yield b"".join(reversed(parts))
 
 
 def _last(path: Path, line: bytes) -> Last:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.collect import Collected, Origin, Sequence, collecting, drain
+from orchestrator.collect import Collected, Origin, Sequence, collecting
 from orchestrator.sandbox import Exit, Reason
 from orchestrator.spool import Spool
 from orchestrator.wire.any_event import AnyEvent
@@ -246,16 +246,53 @@ def test_a_spool_beyond_its_bound_is_tampered(spool_file: tuple[Path, Spool]) ->
     assert spool.tampered == f"the event spool is over {len(line) + 1} bytes"
 
 
-def test_drain_gives_what_came_after_stdout_closed(spool_file: tuple[Path, Spool]) -> None:
-    """Events written after stdout was closed stand in the spool and are found."""
+async def test_a_long_spool_is_taken_some_of_it_at_a_time(
+    spool_file: tuple[Path, Spool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is all of it held in memory, nor does anybody else wait until it is read."""
     path, spool = spool_file
-    notes: list[str] = []
-    sequence = Sequence(ORIGIN, notes.append)
-    path.write_bytes(_event(1) + b"\n")
-    assert [collected.line for collected in drain(spool, sequence)] == [_event(1)]
+    many = [_event(seq) for seq in range(1, 5001)]
+    path.write_bytes(b"\n".join(many) + b"\n")
+    taken = 0
+
+    def counted(of: Spool) -> Iterator[bytes]:
+        nonlocal taken
+        for line in whole(of):
+            taken += 1
+            yield line
+
+    whole = Spool.lines
+    monkeypatch.setattr(Spool, "lines", counted)
+    turns, most = 0, 0
+
+    async def somebody_else() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(somebody_else())
+    found = []
+    async with collecting(_stream([]), _over, spool, Sequence(ORIGIN, list[str]().append)) as collector:
+        async for collected in collector:
+            found.append(collected.line)
+            most = max(most, taken - len(found))
+    other.cancel()
+    assert found == many
+    assert most <= 256
+    assert turns >= 5000 / 256
+
+
+def test_a_line_longer_than_what_is_read_at_once_is_whole(spool_file: tuple[Path, Spool]) -> None:
+    """However it is cut by reading, and by its writer."""
+    path, whole = spool_file
+    spool = Spool(whole.fd, 1 << 22)
+    path.write_bytes(b"a\n" + b"x" * (1 << 20))
+    assert list(spool.lines()) == [b"a"]
     with path.open("ab") as file:
-        file.write(_event(2) + b"\n")
-    assert [collected.line for collected in drain(spool, sequence)] == [_event(2)]
+        file.write(b"y" * (1 << 20) + b"\nb\n\nc")
+    assert list(spool.lines()) == [b"x" * (1 << 20) + b"y" * (1 << 20), b"b", b""]
+    assert spool.tampered is None
 
 
 def test_collected_made_here_reads_back() -> None:
