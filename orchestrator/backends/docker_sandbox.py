@@ -39,6 +39,7 @@ class DockerSandbox:
         self._engine = engine
         self._line_bytes = line_bytes
         self._container = container
+        self._asked_for = False
         self._leaving = False
         self._cut = False
         self._exit: Exit | None = None
@@ -51,10 +52,15 @@ class DockerSandbox:
 
     async def create(self, body: Mapping[str, Any]) -> None:
         """Create the container, not started. One that an engine made that left before it said so is taken."""
+        self._asked_for = True
         try:
             self._container = await patiently(lambda: self._engine.create(self._name, body))
         except BrokenError:
             self._container = await self._made_after_all() or await self._engine.create(self._name, body)
+        except RefusalError:
+            # What has the name now, if anything, is not ours.
+            self._asked_for = False
+            raise
 
     async def start(self) -> None:
         """Start the container, unless it is started already. What an engine that is ending fails at is tried again.
@@ -115,10 +121,14 @@ class DockerSandbox:
         Raises:
             BackendError: it may still be there.
         """
-        if self._container is None:
+        if self._container is None and not self._asked_for:
             return
         self._leaving = True
         async with self._engine.asked(f"remove the Sandbox {self._name}", GRACE_SECONDS + ANSWER_SECONDS):
+            # An engine that took too long to answer may have made it all the same.
+            self._container = self._container or await self._made_after_all()
+            if self._container is None:
+                return
             # An engine that is just being restarted is waited for: it would find the container again.
             await patiently(self._taken_away, again=True)
 
@@ -208,7 +218,8 @@ def exit_of(state: Mapping[str, Any], *, leaving: bool, stderr: str) -> Exit:
     code = state["ExitCode"]
     if code == 0:
         return Exit(0, Reason.COMPLETED)
-    if state["OOMKilled"]:
+    if state["OOMKilled"] and code in _KILLED:
+        # It is set for whichever process in the container was killed; that may have been a tool's.
         return Exit(code, Reason.OUT_OF_MEMORY, stderr)
     if leaving:
         return Exit(code, Reason.CANCELLED, stderr)

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.backends import docker
 from orchestrator.errors import BackendUnavailableError, ImageNotFoundError, SandboxLostError
 from orchestrator.sandbox import MIB, Limits, Reason, Sandbox
+from tests.support.engine_proxy import engine_proxy
 from tests.support.inspected import command_line, inspect
 from tests.support.places import Place, docker_place
 
@@ -44,6 +45,22 @@ for act in (lambda: open('/workspace/perstack.toml', 'a'), lambda: os.unlink('/w
         lines = [line async for line in sandbox.lines()]
     assert lines == [b"canary ''", *[b"refused"] * 4]
     assert (spec.workspace / ".env").read_text() == "canary"
+
+
+async def test_a_container_that_was_made_unheard_is_removed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that makes a container and does not say so in time leaves none behind."""
+    monkeypatch.setattr(docker, "ANSWER_SECONDS", 1.0)
+    spec = place.spec()
+    async with engine_proxy(place.root) as engine_:
+        behind = replace(place, environ=dict(place.environ) | {"DOCKER_HOST": engine_.address})
+        async with behind.connect(SLEEP) as backend:
+            engine_.withholds = True
+            with pytest.raises(BackendUnavailableError, match=f"did not create the Sandbox {spec.name} within 1 s"):
+                async with backend.launch(spec):
+                    pass
+    removals = [line for line in engine_.asked if line.startswith("DELETE")]
+    assert len(removals) == 1
+    assert place.left() == []
 
 
 async def test_too_much_memory_is_told_as_such(place: Place) -> None:

@@ -21,10 +21,14 @@ _BROKEN = (OSError, asyncio.IncompleteReadError)
 
 @dataclass
 class EngineProxy:
-    """Where to reach the engine, what it was asked, as `METHOD TARGET`, and the targets of changed requests."""
+    """Where to reach the engine, what it was asked, as `METHOD TARGET`, and the targets of changed requests.
+
+    One that `withholds` makes containers and never says so.
+    """
 
     address: str
     shares: bool
+    withholds: bool = False
     asked: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
 
@@ -34,13 +38,15 @@ class EngineProxy:
         try:
             async with asyncio.TaskGroup() as tasks:
                 answers = tasks.create_task(_relay(engine_reader, writer))
-                await self._requests(reader, engine_writer)
+                await self._requests(reader, engine_writer, answers)
                 answers.cancel()
         finally:
             engine_writer.close()
             writer.close()
 
-    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: asyncio.Task[None]
+    ) -> None:
         with suppress(*_BROKEN):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -49,6 +55,8 @@ class EngineProxy:
                 if not self.shares and _is_create(head):
                     self.changed.append(head.split(b" ")[1].decode())
                     head, body = _replaced(head, body)
+                if self.withholds and _is_create(head):
+                    answers.cancel()
                 writer.write(head + body)
                 await writer.drain()
 

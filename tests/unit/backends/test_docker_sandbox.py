@@ -16,6 +16,8 @@ from orchestrator.sandbox import Exit, Reason
         ({"ExitCode": 137, "OOMKilled": False}, True, Exit(137, Reason.CANCELLED, "words")),
         ({"ExitCode": 137, "OOMKilled": False}, False, Exit(137, Reason.LOST, "its container was killed from outside")),
         ({"ExitCode": 75, "OOMKilled": False}, False, Exit(75, Reason.ERROR, "words")),
+        # A tool was killed, which is no reason why the Sandbox ended.
+        ({"ExitCode": 75, "OOMKilled": True}, False, Exit(75, Reason.ERROR, "words")),
         ({"ExitCode": 143, "OOMKilled": False}, True, Exit(143, Reason.CANCELLED, "words")),
     ],
 )
