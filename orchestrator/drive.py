@@ -93,7 +93,7 @@ class Drive:
         except Exception as error:  # noqa: BLE001 - whoever iterates gets it, and waits for no more
             # What failed before says more: where the disk is full, it mostly failed for that.
             ending = replace(ending, outcome=None, error=ending.error or error)
-        await self.events.close(ending.outcome, ending.error)
+        self.events.close(ending.outcome, ending.error)
         return ending.record
 
     async def _ending(self, record: JobRecord, agenda: Agenda) -> _Ending:
@@ -141,7 +141,8 @@ class Drive:
         return directory_of(self.job.instance, self.job.id, self.job.state_root)
 
     async def _begin(self, start: Start, *, again: bool) -> Checkpoint:
-        if start not in self.records.starts():
+        is_new = start not in self.records.starts()
+        if is_new:
             await self.records.keep_start(start)
         job = self.job
         with job_directory(job.instance, job.id, again=again, root=job.state_root) as directory:
@@ -160,12 +161,14 @@ class Drive:
                 ) as broker:
                     tasks.create_task(broker.prepare())
                     tasks.create_task(self._sweep())
-                    return await self._work(start, directory, broker, again=again)
+                    return await self._work(start, directory, broker, again=again, is_new=is_new)
 
-    async def _work(self, start: Start, directory: Path, broker: Broker, *, again: bool) -> Checkpoint:
+    async def _work(self, start: Start, directory: Path, broker: Broker, *, again: bool, is_new: bool) -> Checkpoint:
         used = self._used(directory) if again else {}
         if again:
-            await self._remove_all_but({ordinal for ordinal, wanted in used.items() if wanted}, directory)
+            # Where the user went back, what still works on the Runs left behind would change the files of the new.
+            wanted = set() if is_new else {ordinal for ordinal, wanted in used.items() if wanted}
+            await self._remove_all_but(wanted, directory)
         numbers = itertools.count(max(used, default=0) + 1)
         place = Place(self.job, self.backend, broker, self.records, directory, self._publish, self.note, now)
         async with asyncio.TaskGroup() as sandboxes:
@@ -190,7 +193,7 @@ class Drive:
             used |= dict.fromkeys(setting.sandboxes, False)
             earlier = self.records.earlier(setting.run_id)
             told = self.records.is_told(setting.run_id, len(setting.sandboxes))
-            if setting.sandboxes and not (earlier is not None and is_stopped(earlier) and told):
+            if setting.sandboxes and not (earlier is not None and earlier.is_stopped and told):
                 used[setting.sandboxes[-1]] = True
         return used
 

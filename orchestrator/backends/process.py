@@ -87,7 +87,7 @@ class ProcessBackend:
     async def prune(
         self, labels: Mapping[str, str], spare: Callable[[Mapping[str, str]], bool] = lambda _: False
     ) -> tuple[str, ...]:
-        """Kill every Sandbox that carries all `labels` and that `spare` does not keep.
+        """End every Sandbox that carries all `labels` and that `spare` does not keep.
 
         Raises:
             BackendError: one does not end.
@@ -100,7 +100,7 @@ class ProcessBackend:
         for record in found:
             if record.alive:
                 with contextlib.suppress(SandboxLostError):  # it ended just now
-                    await shielded(_killed(ProcessSandbox(record.name, record.pid, self._line_bytes)))
+                    await shielded(_ended(ProcessSandbox(record.name, record.pid, self._line_bytes)))
             self._records.forget(record.name)
         return tuple(sorted(record.name for record in found))
 
@@ -132,9 +132,10 @@ async def connect(
     yield ProcessBackend(environ, line_bytes=line_bytes, command=command)
 
 
-async def _killed(sandbox: ProcessSandbox) -> None:
+async def _ended(sandbox: ProcessSandbox) -> None:
     await sandbox.open()
-    await sandbox.kill()
+    # Not by SIGKILL at once: its tools have sessions of their own, and only the runtime knows them.
+    await sandbox.remove()
 
 
 def _records_directory(environ: Mapping[str, str]) -> Path:

@@ -129,19 +129,6 @@ class ProcessSandbox:
         finally:
             self._close()
 
-    async def kill(self) -> None:
-        """End it and all of its session at once, and close its pipes.
-
-        Raises:
-            BackendError: it does not end.
-        """
-        try:
-            if not self._over.is_set():
-                self._leaving = True
-                await self._kill()
-        finally:
-            self._close()
-
     async def _stop(self, watched: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(watched, signal.SIGTERM)

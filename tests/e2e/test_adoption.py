@@ -27,8 +27,13 @@ def _working(backend: str) -> tuple[str, dict[str, Any]]:
 
 
 async def _killed(made: Project, until: Sequence[tuple[str, str]], *arguments: str) -> list[dict[str, Any]]:
-    """Kill the orchestrator, with no chance to clear up, once it told all of `until`: events by type and Expert."""
-    process = await made.start("run", "--backend", made.backend, "--job-id", "j", *arguments)
+    """Kill the orchestrator of a new job, with no chance to clear up, once it told all of `until`: see below."""
+    return await _killed_at(made, until, "--job-id", "j", *arguments)
+
+
+async def _killed_at(made: Project, until: Sequence[tuple[str, str]], *arguments: str) -> list[dict[str, Any]]:
+    """The same of any job; `until` are events by type and Expert."""
+    process = await made.start("run", "--backend", made.backend, *arguments)
     assert process.stdout is not None
     events: list[dict[str, Any]] = []
     async with asyncio.timeout(SECONDS):
@@ -66,6 +71,18 @@ async def test_a_tool_that_is_at_work_is_not_started_again(project: Make, backen
     assert _attempts(events) == {1}
     assert [event["type"] for event in events].count("startRun") == 1
     assert events[-1]["text"] == "all done"
+
+
+@pytest.mark.everywhere
+async def test_what_the_user_went_back_behind_works_no_more(project: Make, backend: str) -> None:
+    """A Run that an orchestrator left at work is ended where the job goes on from before it: they share their files."""
+    made = project(ONE, {"one": [say("first"), use(_working(backend)), say("done")]})
+    begun = await made.run("one", "begin", "--job-id", "j")
+    end: str = begun.events[-1].checkpoint.id
+    await _killed_at(made, [("callTools", "one")], "--continue-job", "j", "one", "a wrong turn")
+    again = await made.run("one", "another way", "--continue-job", "j", "--resume-from", end)
+    assert again.code == 0, again.stderr
+    assert (made.workspace / "count").read_text() == "once\nonce\ndone\n"
 
 
 @pytest.mark.everywhere
