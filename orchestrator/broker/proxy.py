@@ -3,7 +3,9 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 
 from orchestrator.broker.authority import Authority
@@ -14,6 +16,10 @@ from orchestrator.wire.link import Tunnel
 
 _CONNECT_SECONDS = 10
 
+_LOOKUPS = ThreadPoolExecutor(16, thread_name_prefix="lookup")
+"""Names that skills ask for are looked up in threads of their own: while they wait for servers that do not answer,
+the model's is still found."""
+
 Address = tuple[str, int]
 
 
@@ -23,7 +29,8 @@ async def resolve(host: str, port: int) -> Sequence[Address]:
     Raises:
         OSError: it has none.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, ask)
     return tuple(dict.fromkeys((str(info[4][0]), port) for info in found))
 
 

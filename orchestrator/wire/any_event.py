@@ -1,6 +1,13 @@
 """What every event has, and the two families (spec 3.1)."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from orchestrator.wire.frozen import Tagged
+
+_LATEST = 253_402_300_799_999
+"""The end of the year 9999, the last that dates know: a container says when."""
 
 
 class AnyEvent(Tagged):
@@ -11,7 +18,7 @@ class AnyEvent(Tagged):
     """
 
     id: str
-    timestamp: int
+    timestamp: Annotated[int, Meta(ge=0, le=_LATEST)]
     job_id: str
     run_id: str
     attempt: int | None = None
