@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.state import directory_of
 from orchestrator.wire.link import GATE_NAME, SOCKET_NAME
+from orchestrator.wire.state_event import CompleteRun
 from tests.support import cluster, engine
 from tests.support.processes import command_lines
 from tests.support.project import ONE, PYTHON, SECONDS, TEAM, Make, Project, Result, ask, say, use
@@ -78,7 +79,7 @@ async def test_what_the_user_went_back_behind_works_no_more(project: Make, backe
     """A Run that an orchestrator left at work is ended where the job goes on from before it: they share their files."""
     made = project(ONE, {"one": [say("first"), use(_working(backend)), say("done")]})
     begun = await made.run("one", "begin", "--job-id", "j")
-    end: str = begun.events[-1].checkpoint.id
+    end: str = begun.of(CompleteRun)[0].checkpoint.id
     await _killed_at(made, [("callTools", "one")], "--continue-job", "j", "one", "a wrong turn")
     again = await made.run("one", "another way", "--continue-job", "j", "--resume-from", end)
     assert again.code == 0, again.stderr

@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -174,6 +176,25 @@ async def test_name_that_does_not_resolve_is_refused(world: World) -> None:
 
     world.network = Network(resolve=unknown)
     assert await refused(world) == f"{HOST} cannot be resolved: Name or service not known"
+
+
+async def test_lookups_of_skills_do_not_keep_others_from_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many names wait for servers that do not answer, the model's host is found at once."""
+    answered, known_names = threading.Event(), socket.getaddrinfo
+
+    def slow(host: str, *arguments: Any, **options: Any) -> Any:
+        if host == "slow.example":
+            answered.wait(SECONDS)
+        return known_names("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(100):
+            tasks.create_task(resolve("slow.example", 443))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(SECONDS / 2):
+            assert await asyncio.get_running_loop().getaddrinfo("model.example", 443)
+        answered.set()
 
 
 async def test_host_that_does_not_answer_is_refused(world: World) -> None:

@@ -1,6 +1,7 @@
 """Events as lines."""
 
 import json
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -76,6 +77,14 @@ def test_lines_are_ascii_and_bounded(text: str, times: int) -> None:
     assert line.count(b"\n") == 1
     assert len(line) <= BOUND
     assert decode(line).id == "e"
+
+
+@pytest.mark.parametrize("timestamp", ["-1", "253402300800000", "1" + "0" * 400])
+def test_a_time_that_no_date_can_tell_is_no_event_s(timestamp: str) -> None:
+    """A container says when; whoever reads it may make a date of it, or a difference."""
+    line = encode(_result("")).decode()
+    with pytest.raises(WireError, match="timestamp"):
+        decode(re.sub(r'(?<="timestamp":)\d+', timestamp, line))
 
 
 @pytest.mark.parametrize(
