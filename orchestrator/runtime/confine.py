@@ -37,6 +37,8 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._transports: list[asyncio.BaseTransport] = []
+        # A task of its own: whoever is cancelled while it goes on would leave pipes that nobody closes.
+        self._attaching = self._loop.create_task(self._attach())
 
     @property
     def pid(self) -> int:
@@ -62,8 +64,22 @@ class Child:
         for transport in self._transports:
             transport.close()
 
-    async def attach(self) -> None:
-        """Connect its streams and watch for its end."""
+    async def attached(self) -> None:
+        """Wait until its streams are connected.
+
+        Raises:
+            OSError: they cannot be.
+        """
+        await asyncio.shield(self._attaching)
+
+    async def end(self) -> None:
+        """End it and its group, and let go of its streams."""
+        self.signal(SIGKILL)
+        await asyncio.wait((self._attaching,))
+        await self.wait()
+        self.close()
+
+    async def _attach(self) -> None:
         threading.Thread(target=self._watch, name=f"wait-{self.pid}", daemon=True).start()
         for reader, pipe in ((self.stdout, self._popen.stdout), (self.stderr, self._popen.stderr)):
             if pipe is None:
@@ -135,15 +151,13 @@ class Enclosure:
             raise
         child = Child(popen, line_bytes)
         self._children = [known for known in self._children if not known.ended] + [child]
-        await child.attach()
+        await child.attached()
         return child
 
     async def end(self) -> None:
         """End every process started here, and its group."""
         for child in self._children:
-            child.signal(SIGKILL)
-            await child.wait()
-            child.close()
+            await child.end()
 
 
 @asynccontextmanager
