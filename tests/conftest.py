@@ -7,14 +7,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support import chart, cluster, engine, internet
 
 REQUIRED = "PERSTACK_TEST_REQUIRE"
 """Comma-separated tiers that must run: `docker`, `helm`, `internet`, `kubernetes`."""
 
-settings.register_profile("fuzz", max_examples=5_000, deadline=None)
+settings.register_profile("noisy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("noisy")
+"""How long an example takes says something about the machine."""
+
+settings.register_profile("fuzz", settings.get_profile("noisy"), max_examples=5_000)
 """For `make fuzz`: some minutes of what in a usual run takes a moment."""
 
 _TIERS: Mapping[str, tuple[Callable[[], bool], str]] = {
