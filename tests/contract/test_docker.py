@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.backends import docker
+from orchestrator.backends.docker_address import engine_address
 from orchestrator.errors import BackendUnavailableError, ImageNotFoundError, SandboxLostError
 from orchestrator.sandbox import MIB, Limits, Reason, Sandbox
 from tests.support.engine_proxy import engine_proxy
 from tests.support.inspected import command_line, inspect
-from tests.support.places import Place, docker_place
+from tests.support.places import Place, docker_place, has_control_groups
 
 pytestmark = pytest.mark.docker
 PATIENCE = 60.0
@@ -51,14 +52,14 @@ async def test_a_container_that_was_made_unheard_is_removed(place: Place, monkey
     """An engine that makes a container and does not say so in time leaves none behind."""
     monkeypatch.setattr(docker, "ANSWER_SECONDS", 1.0)
     spec = place.spec()
-    async with engine_proxy(place.root) as engine_:
-        behind = replace(place, environ=dict(place.environ) | {"DOCKER_HOST": engine_.address})
+    async with engine_proxy(place.root, engine=engine_address(place.environ)) as proxy:
+        behind = replace(place, environ=dict(place.environ) | {"DOCKER_HOST": proxy.address})
         async with behind.connect(SLEEP) as backend:
-            engine_.withholds = True
+            proxy.withholds = True
             with pytest.raises(BackendUnavailableError, match=f"did not create the Sandbox {spec.name} within 1 s"):
                 async with backend.launch(spec):
                     pass
-    removals = [line for line in engine_.asked if line.startswith("DELETE")]
+    removals = [line for line in proxy.asked if line.startswith("DELETE")]
     assert len(removals) == 1
     assert place.left() == []
 
@@ -69,10 +70,7 @@ async def test_too_much_memory_is_told_as_such(place: Place) -> None:
     program = "x = bytearray(200 * 1024 * 1024); print(len(x))"
     async with place.connect(program) as backend, backend.launch(spec) as sandbox:
         ended = await sandbox.wait()
-        assert isinstance(backend, docker.DockerBackend)
-        warnings = (await backend.ground()).warnings
-    # A rootless engine may have no control groups: it says so, and `explain` passes it on.
-    bounded = not any("without cgroups" in warning for warning in warnings)
+        bounded = await has_control_groups(backend)
     assert (ended.code, ended.reason) == ((137, Reason.OUT_OF_MEMORY) if bounded else (0, Reason.COMPLETED))
 
 

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-ENGINE = Path("/var/run/docker.sock")
+_ENGINE = "unix:///var/run/docker.sock"
 STATE = "/run/perstack"
 
 _CHUNK = 64 * 1024
@@ -26,6 +27,7 @@ class EngineProxy:
     One that `withholds` makes containers and never says so.
     """
 
+    engine: str
     address: str
     shares: bool
     withholds: bool = False
@@ -34,7 +36,7 @@ class EngineProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Relay one connection until either side ends it."""
-        engine_reader, engine_writer = await asyncio.open_unix_connection(ENGINE)
+        engine_reader, engine_writer = await asyncio.open_unix_connection(urlsplit(self.engine).path)
         try:
             async with asyncio.TaskGroup() as tasks:
                 answers = tasks.create_task(_relay(engine_reader, writer))
@@ -62,10 +64,10 @@ class EngineProxy:
 
 
 @asynccontextmanager
-async def engine_proxy(directory: Path, *, shares: bool = True) -> AsyncIterator[EngineProxy]:
+async def engine_proxy(directory: Path, *, engine: str = _ENGINE, shares: bool = True) -> AsyncIterator[EngineProxy]:
     """Serve the proxy at a socket in `directory`; unless it `shares`, Sandboxes get no state directory of the host."""
     path = directory / "engine.sock"
-    proxy = EngineProxy(f"unix://{path}", shares)
+    proxy = EngineProxy(engine, f"unix://{path}", shares)
     connections: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -98,6 +98,12 @@ class Place:
         return [str(process) for process, command in command_lines() if state in command]
 
 
+async def has_control_groups(backend: Backend) -> bool:
+    """Whether a Docker engine bounds memory and processes; a rootless one that cannot says so."""
+    assert isinstance(backend, docker.DockerBackend)
+    return not any("without cgroups" in warning for warning in (await backend.ground()).warnings)
+
+
 @asynccontextmanager
 async def docker_place(root: Path) -> AsyncIterator[Place]:
     """Give the Docker engine of this machine; Sandboxes run as nobody's number when the tests run as root."""
