@@ -46,9 +46,11 @@ def _false_delegation(checkpoint: Checkpoint, run: Run, authority: Authority) ->
     if (
         checkpoint.status is Status.STOPPED_BY_DELEGATE
         and start.partial_tool_results
+        and run.query is None
         and start.step_number >= run.max_steps
     ):
-        # It would be resumed for ever, each time with model calls of its own.
+        # Answers that nobody but its delegates gave end at the limit: it would be resumed for ever, each time with
+        # model calls of its own.
         return f"at the job's limit of {run.max_steps} steps nothing is delegated any more"
     for delegation in checkpoint.delegate_to or ():
         if delegation.expert.key not in authority.delegates:

@@ -80,11 +80,15 @@ async def test_nothing_follows_the_end(world: World) -> None:
     assert len(world.books.checkpoints) == 1
 
 
-@pytest.mark.parametrize(("answered", "kept"), [(True, False), (False, True)])
-async def test_a_coordinator_past_its_limit_delegates_no_more(world: World, *, answered: bool, kept: bool) -> None:
+@pytest.mark.parametrize(
+    ("answered", "query", "kept"), [(True, None, False), (False, None, True), (True, "go on", True)]
+)
+async def test_a_coordinator_past_its_limit_delegates_no_more(
+    world: World, *, answered: bool, query: str | None, kept: bool
+) -> None:
     """One that goes on with answers would do so for ever; one that is asked anew past the limit has its one step."""
     answers = (ToolResult(id="t", skill_name="s", tool_name="n", result=()),) if answered else None
-    run = RUN.with_(checkpoint=a_checkpoint(partial_tool_results=answers), max_steps=3)
+    run = RUN.with_(checkpoint=a_checkpoint(partial_tool_results=answers), query=query, max_steps=3)
     claimed = a_checkpoint(status=Status.STOPPED_BY_DELEGATE, delegate_to=(delegation("trainer"),))
     async with world.running(run) as (_, guest, _):
         answer = await guest.ask(KeepCheckpoint(id="k", checkpoint=claimed))
