@@ -18,6 +18,9 @@ MAX_DEPTH = 8
 MAX_FAN_OUT = 32
 """How many delegates one reply may call."""
 
+MAX_RUNS = 10_000
+"""How many Runs delegates may begin in one job: by depth and fan-out alone there could be more than anybody can pay."""
+
 RESULT_CHARACTERS = 1024 * 1024
 """What a coordinator is told of a delegate's last words: those of all delegates of one reply fit its next Run."""
 

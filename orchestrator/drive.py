@@ -178,7 +178,8 @@ class Drive:
             if not self.records.sandboxes(start.checkpoint.run_id):
                 pool.begin()
             attempts = Attempts(place, pool, await self.records.key())
-            tree = Tree(place, attempts, asyncio.Semaphore(self.job.slots), self.events.granted)
+            begun = {setting.run_id for setting in self.records.settings()} if again else set[str]()
+            tree = Tree(place, attempts, asyncio.Semaphore(self.job.slots), self.events.granted, begun)
             last = await tree.run_expert(start)
             pool.close()
             self.events.told.set()

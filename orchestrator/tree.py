@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from orchestrator.attempt import Attempts, Ended
 from orchestrator.broker.assignment import Past
 from orchestrator.collect import Collected
-from orchestrator.delegation import Child, Ending, children, resume
+from orchestrator.delegation import MAX_RUNS, Child, Ending, children, resume
 from orchestrator.launching import Place
 from orchestrator.outcome import MAX_ATTEMPTS, Again, Broken, broken
 from orchestrator.plan import Plan, plan
@@ -21,13 +21,15 @@ from orchestrator.wire.run import Start
 class Tree:
     """Works Runs until nothing is left to do. At most as many Sandboxes work at once as there are `slots`.
 
-    `granted` is told the names of variables that a Run gets. `widest` is the most delegates that one reply has called.
+    `granted` is told the names of variables that a Run gets. `begun` are the Runs that the job has had, `widest` is the
+    most delegates that one reply has called.
     """
 
     place: Place
     attempts: Attempts
     slots: asyncio.Semaphore
     granted: Callable[[Iterable[str]], None]
+    begun: set[str]
     widest: int = 1
 
     async def run_expert(self, start: Start, depth: int = 0) -> Checkpoint:
@@ -57,6 +59,10 @@ class Tree:
     async def _child(self, child: Child, depth: int) -> Ending:
         if child.start is None:
             return Ending(child.call, failure=child.refusal)
+        if child.start.run_id not in self.begun and len(self.begun) >= MAX_RUNS:
+            failure = f"the job has had {MAX_RUNS} Runs, which is its limit; do the work without delegating"
+            return Ending(child.call, failure=failure)
+        self.begun.add(child.start.run_id)
         return Ending(child.call, await self.run_expert(Start(checkpoint=child.start, query=child.call.query), depth))
 
     async def _run(self, start: Start) -> "_Worked":

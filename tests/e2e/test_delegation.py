@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from orchestrator import tree
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.message import TextPart, ToolResult
 from orchestrator.wire.platform_event import InitializeRuntime
 from orchestrator.wire.state_event import CompleteRun, FinishAllToolCalls, StartRun, StopRunByDelegate, StopRunByError
+from tests.support.embedded import running
 from tests.support.project import Make, Result, ask, say, use
 
 TEAM = """
@@ -127,6 +129,23 @@ async def test_delegation_deeper_than_allowed_is_an_error_result(project: Make) 
     assert len(result.of(StopRunByDelegate)) == 9
     finished: list[FinishAllToolCalls] = result.of(FinishAllToolCalls)
     assert b"deeper than 8 levels" in finished[0].to_json()
+
+
+async def test_delegates_beyond_the_job_s_limit_are_error_results(
+    project: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many Runs a job has is bounded, or by depth and fan-out there could be more than anybody can pay."""
+    monkeypatch.setattr(tree, "MAX_RUNS", 2)
+    both = use(ask("left", "l"), ask("right", "r"))
+    made = project(TEAM, {"boss": [both, both, say("done")], "left": [say("left half")], "right": [say("right half")]})
+    async with running(made, "boss") as events:
+        seen = [recorded.event async for recorded in events]
+    assert events.outcome is not None
+    assert events.outcome.text == "done"
+    first, second = (event.to_json() for event in seen if isinstance(event, FinishAllToolCalls))
+    assert b"its limit" not in first
+    assert second.count(b"the job has had 2 Runs, which is its limit") == 2
+    assert sum(isinstance(event, CompleteRun) for event in seen) == 3
 
 
 async def test_d1_a_call_without_a_query_is_answered_and_the_run_goes_on(project: Make) -> None:
