@@ -95,7 +95,10 @@ def hidden_in_errors(secrets: Iterable[str]) -> Iterator[None]:
 
 
 class Flow:
-    """Masks text that comes in pieces: what could be the begin of a value waits for the next piece."""
+    """Masks text that comes in pieces: what could be the begin of a value waits for the next piece.
+
+    It waits as it came: one value may begin with another, which must not be replaced in it.
+    """
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._known = _known(tuple(secrets))
@@ -104,16 +107,26 @@ class Flow:
 
     def feed(self, text: str) -> str:
         """Give as much of the text so far as cannot be part of a value any more."""
-        text = self._known.replace(self._waiting + text)
+        text = self._waiting + text
         sizes = range(min(self._longest, len(text)), 0, -1)
-        keep = next((size for size in sizes if text[-size:] in self._begins), 0)
-        self._waiting = text[len(text) - keep :]
-        return text[: len(text) - keep]
+        end = len(text) - next((size for size in sizes if text[-size:] in self._begins), 0)
+        while (earlier := self._cut_in_two(text, end)) is not None:
+            end = earlier
+        self._waiting = text[end:]
+        return self._known.replace(text[:end])
 
     def rest(self) -> str:
         """Give what still waits, at the end of the text."""
         text, self._waiting = self._waiting, ""
-        return text
+        return self._known.replace(text)
+
+    def _cut_in_two(self, text: str, end: int) -> int | None:
+        """Where a form begins that a cut before `end` would go through."""
+        for form in self._known.texts if end < len(text) else ():
+            start = text.find(form, max(0, end - len(form) + 1), end + len(form) - 1)
+            if start >= 0:
+                return start
+        return None
 
 
 @lru_cache(maxsize=8)

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orchestrator.errors import PackageError
-from orchestrator.wire.masking import MARK, Flow, hidden_in_errors, mask
+from orchestrator.wire.masking import MARK, Flow, hidden_in_errors, hide, mask
 from orchestrator.wire.message import TextPart
 
 SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=6, max_size=40).filter(
@@ -119,6 +119,22 @@ def test_a_secret_that_comes_in_pieces_is_masked(secrets: list[str], words: list
     around = "".join(word for word in words if isinstance(word, str))
     for secret in secrets:
         assert secret not in told or secret in MARK or secret in around
+
+
+_ALIKE = ["acme-prod", "acme-prod-9f3c77d2e1", "prod-9f3c", "-acme-pro", "e1-acme"]
+
+
+@given(
+    words=st.lists(st.sampled_from(_ALIKE) | st.sampled_from(["acme-", "prod", "-9f3", " ", "e1", "x"]), max_size=8),
+    cuts=st.lists(st.integers(1, 9), max_size=40),
+)
+def test_pieces_are_masked_as_the_whole_is(words: list[str], cuts: list[int]) -> None:
+    """Also where one value begins with another, ends with its begin, or lies in it."""
+    text = "".join(words)
+    flow, told, rest = Flow(_ALIKE), "", text
+    for size in cuts:
+        told, rest = told + flow.feed(rest[:size]), rest[size:]
+    assert told + flow.feed(rest) + flow.rest() == hide(_ALIKE)(text)
 
 
 def test_what_cannot_be_part_of_a_secret_does_not_wait() -> None:
