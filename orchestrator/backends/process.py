@@ -23,6 +23,8 @@ from orchestrator.wire.line import LINE_BYTES
 from orchestrator.wire.run import EventDetail
 
 _RUNTIME = (sys.executable, "-I", "-m", "orchestrator.runtime")
+_PRUNED_SECONDS = 0.5
+"""Between SIGTERM and SIGKILL for what is pruned, also because somebody is in a hurry."""
 _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -135,7 +137,7 @@ async def connect(
 async def _ended(sandbox: ProcessSandbox) -> None:
     await sandbox.open()
     # Not by SIGKILL at once: its tools have sessions of their own, and only the runtime knows them.
-    await sandbox.remove()
+    await sandbox.remove(_PRUNED_SECONDS)
 
 
 def _records_directory(environ: Mapping[str, str]) -> Path:

@@ -116,8 +116,10 @@ class ProcessSandbox:
             raise SandboxLostError(message)
         return Exit(self._code, Reason.ERROR, self._stderr.text)
 
-    async def remove(self) -> None:
+    async def remove(self, grace: float = GRACE_SECONDS) -> None:
         """Stop the process if it still runs, end all of its session, and close its pipes.
+
+        Between SIGTERM and SIGKILL it has `grace` seconds.
 
         Raises:
             BackendError: it does not end.
@@ -125,15 +127,15 @@ class ProcessSandbox:
         try:
             if self._watched is not None and not self._over.is_set():
                 self._leaving = True
-                await self._stop(self._watched)
+                await self._stop(self._watched, grace)
         finally:
             self._close()
 
-    async def _stop(self, watched: int) -> None:
+    async def _stop(self, watched: int, grace: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(watched, signal.SIGTERM)
         try:
-            async with asyncio.timeout(GRACE_SECONDS):
+            async with asyncio.timeout(grace):
                 await self._over.wait()
         except TimeoutError:
             await self._kill()

@@ -1,5 +1,6 @@
 """The command line. A command's body is imported when it runs, so that `--help` is fast."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from orchestrator.cli import away, explain, history, install, rights, shell, sta
 from orchestrator.cli.help_page import HelpPage
 from orchestrator.cli.options import RunOptions, with_options
 from orchestrator.cli.outside import refuse_to_start_inside
+from orchestrator.cli.unread import ends_unread
 from orchestrator.errors import OrchestratorError
 from orchestrator.version import VERSION
 
@@ -31,6 +33,9 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; give the exit code. Whatever fails, a person gets a sentence."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # An Expert may say what the reader's encoding has no letters for.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = app(args=arguments, prog_name=_NAME, standalone_mode=False)
     except typer.TyperException as error:
@@ -39,10 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED
-    except BrokenPipeError:
-        # Else the interpreter's own flush at its end would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _INTERNAL
     except Exception as error:  # noqa: BLE001 - a traceback helps nobody at a terminal
         return _complain(f"internal error ({type(error).__name__}: {error}); please report it", _INTERNAL)
     return code if isinstance(code, int) else 0
@@ -86,6 +87,7 @@ _WIDE = {"max_content_width": 110}
 
 
 @app.command(cls=HelpPage, context_settings=_WIDE, short_help="Run an Expert; its events go to stdout, for scripts.")
+@ends_unread
 @with_options(RunOptions)
 def run(
     options: RunOptions,
@@ -110,7 +112,7 @@ for _command, _short in (
     (taking_up.resume, "Finish a job that was cut off or cancelled."),
     (taking_up.prune, "Remove Sandboxes that nobody answers for."),
 ):
-    app.command(cls=HelpPage, context_settings=_WIDE, short_help=_short)(_command)
+    app.command(cls=HelpPage, context_settings=_WIDE, short_help=_short)(ends_unread(_command))
 app.command(hidden=True)(rights.rights)
 app.command(hidden=True)(away.coordinate)
 app.command(hidden=True)(away.tell)

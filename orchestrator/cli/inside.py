@@ -13,7 +13,8 @@ from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
 from orchestrator.cli.run import IN_CONTAINER, NO_ISOLATION
-from orchestrator.cli.signals import NOBODY_READS, stoppable
+from orchestrator.cli.signals import stoppable
+from orchestrator.cli.unread import NOBODY_READS
 from orchestrator.errors import BackendError
 from orchestrator.plan import Job
 from orchestrator.shell import Listener, Wish, run_shell
@@ -40,7 +41,7 @@ def shell(options: RunOptions, skill_name: str | None, command: tuple[str, ...],
 
 
 async def _work(options: RunOptions, job: Job, wish: Wish, console: Console, environ: Mapping[str, str]) -> int:
-    with stoppable(console.say, hangs_up=True) as stop:
+    with stoppable(console.say) as stop:
         try:
             cluster = cluster_of(options.backend, options, Path.cwd())
             async with open_backend(options.backend, environ, image=job.image, cluster=cluster) as backend:

@@ -17,9 +17,10 @@ from orchestrator.cli.hurry import hurrying
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
-from orchestrator.cli.signals import NOBODY_READS, stoppable
+from orchestrator.cli.signals import stoppable
 from orchestrator.cli.stdout import Stdout
 from orchestrator.cli.terminal import Terminal
+from orchestrator.cli.unread import NOBODY_READS
 from orchestrator.continuation import GoOn
 from orchestrator.errors import OrchestratorError
 from orchestrator.job import run_job

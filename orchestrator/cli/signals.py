@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SIGNALLED = 128
-NOBODY_READS = _SIGNALLED + signal.SIGPIPE
-"""The exit code of a command whose reader went away."""
 
 
 @dataclass(slots=True)
@@ -36,21 +34,23 @@ def stoppable(
     say: Callable[[str], None],
     stop: Stop | None = None,
     *,
-    hangs_up: bool = False,
     doing: str = "stopping, and removing what runs",
 ) -> Iterator[Stop]:
     """Cancel the current task when a signal asks to stop; `stop.again` is set by further ones.
 
-    What is then said is `doing`. `stop` is where it is noted, for whoever wants to know after the task is gone. What
-    `hangs_up` stops when its terminal is closed too, unless it was started to outlive that.
+    What is then said is `doing`. `stop` is where it is noted, for whoever wants to know after the task is gone.
+    A closed terminal asks to stop, too, unless the command was started to outlive it.
     """
-    closing = hangs_up and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    closing = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     signals = (*_STOPPING, signal.SIGHUP) if closing else _STOPPING
+    terminals = [fd for fd in (1, 2) if os.isatty(fd)]
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     stop = stop or Stop()
 
     def asked(number: int) -> None:
+        if number == signal.SIGHUP:
+            _silence(terminals)
         if stop.number is not None:
             stop.again.set()
             say("stopping at once")
@@ -67,6 +67,14 @@ def stoppable(
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+def _silence(terminals: list[int]) -> None:
+    """Have nobody hear what a terminal that is gone would answer with an error, in the middle of clearing up."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for fd in terminals:
+        os.dup2(nowhere, fd)
+    os.close(nowhere)
 
 
 def mortal() -> None:

@@ -22,6 +22,7 @@ from orchestrator.cli.conversation import (
     prompt,
 )
 from orchestrator.cli.dialogue import ask, ask_meanwhile, choose, tell
+from orchestrator.cli.hurry import hurrying
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
@@ -147,6 +148,7 @@ class _Conversation:
                         announce=screen.say,
                         cluster=cluster_of(self._options.backend, self._options, Path.cwd()),
                     ) as backend,
+                    hurrying(stop, backend, job),
                     run_job(
                         job,
                         backend=backend,

@@ -12,8 +12,9 @@ from orchestrator.cli.again import again
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.render import plain
 from orchestrator.cli.run import advice, report_of
-from orchestrator.cli.signals import NOBODY_READS, stoppable
+from orchestrator.cli.signals import stoppable
 from orchestrator.cli.stdout import Stdout
+from orchestrator.cli.unread import NOBODY_READS
 from orchestrator.coordination.following import Following
 from orchestrator.coordination.messages import Began, Ended, Remark
 from orchestrator.coordination.submission import Place, command_about

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.processes import command_lines
 from tests.support.project import ASKING, COMMAND, FROM_HERE, ONE, PYTHON, TEAM, Make, Project, ask, say, use
 from tests.support.typist import Typist, typist
 
@@ -279,6 +280,19 @@ def test_ctrl_c_stops_the_turn_and_another_the_conversation(project: Make) -> No
         person.see("one: then")
         person.see("what next.* > ")
         assert person.end("\x03") == 130
+
+
+@pytest.mark.parametrize(("command", "sign"), [("run", '"type":"callTools"'), ("start", "calling exec")])
+def test_a_terminal_that_goes_away_takes_the_job_along(project: Make, backend: str, command: str, sign: str) -> None:
+    """Nobody is left who could stop it: the Sandbox is removed, its tools with it, and the job can be resumed."""
+    sleep = {"command": "sleep", "args": ["4711"], "env": {}, "cwd": ".", "stdout": True, "stderr": True}
+    made = project(ONE, {"one": [use(("exec", sleep)), say("done")]})
+    arguments = (*COMMAND, command, "--backend", backend, "--job-id", "gone", "one", "go")
+    with typist(arguments, made.directory, _env()) as person:
+        person.see(sign)
+        assert person.hang_up() == 129
+    assert _status(made, "gone") == "cancelled"
+    assert [number for number, said in command_lines() if said == b"sleep\x004711\x00"] == []
 
 
 @pytest.mark.parametrize("backend", ["process"])

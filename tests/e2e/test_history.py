@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from orchestrator.backends.naming import sandbox_name
 from orchestrator.wire.event import Event
 from orchestrator.wire.state_event import CallTools, CompleteRun, Retry, StartRun
 from tests.support import engine
-from tests.support.project import ONE, Project, Result, ask, ended, say, use
+from tests.support.project import COMMAND, ONE, Project, Result, ask, ended, say, use
 
 TEAM = """
 [experts.boss]
@@ -128,3 +129,27 @@ async def test_the_log_shows_what_ran(tmp_path: Path, backend: str) -> None:
     assert "cost" not in shown
     table = await made.command("log", env={"PERSTACK_STORAGE_PATH": str(made.store)})
     assert (table.code, "half: the left and more" in table.stdout.decode()) == (0, True)
+
+
+@pytest.mark.parametrize("backend", ["process"])
+async def test_who_reads_no_more_ends_the_command_quietly(tmp_path: Path, backend: str) -> None:
+    """As in `| head`: the code is a shell's for that, and not that of an Expert's error."""
+    made = Project.make(tmp_path / "first", backend, ONE, {"one": [say("done")]})
+    assert (await made.run("one", "go")).code == 0
+    for arguments in (("log",), ("log", "--json"), ("explain", "--backend", backend, "one")):
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, *arguments, cwd=made.directory, stdout=writing, stderr=asyncio.subprocess.PIPE
+        )
+        os.close(writing)
+        _, said = await process.communicate()
+        assert (process.returncode, said) == (141, b""), arguments
+
+
+@pytest.mark.parametrize("backend", ["process"])
+async def test_what_the_reader_has_no_letters_for_is_still_shown(tmp_path: Path, backend: str) -> None:
+    """A terminal of another encoding gets a question mark for what it does not know, and no error."""
+    made = Project.make(tmp_path / "first", backend, ONE, {"one": [say("left \u2192 right")]})
+    result = await made.command("start", "--backend", backend, "one", "go", env={"PYTHONIOENCODING": "latin-1"})
+    assert (result.code, b"left ? right" in result.stdout) == (0, True), result.stderr

@@ -18,7 +18,12 @@ from pathlib import Path
 SECONDS = 60
 
 # Makes the pseudoterminal the controlling one, so that Ctrl-C is a signal, as at a desk.
-_IN_CHARGE = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+_IN_CHARGE = """
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @dataclass
@@ -58,6 +63,12 @@ class Typist:
             assert time.monotonic() < deadline, f"the command does not end:\n{self.text}"
         return self.process.wait(SECONDS)
 
+    def hang_up(self) -> int:
+        """Take the terminal away, as the end of a connection does, and give the exit code."""
+        os.close(self.fd)
+        self.fd = -1
+        return self.process.wait(SECONDS)
+
     @property
     def text(self) -> str:
         """All that was shown."""
@@ -90,10 +101,12 @@ def typist(
         cwd=cwd, env=env, stdin=inside, stdout=inside, stderr=inside, start_new_session=True,
     )  # fmt: skip
     os.close(inside)
+    person = Typist(process, fd)
     try:
-        yield Typist(process, fd)
+        yield person
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.wait(SECONDS)
-        os.close(fd)
+        if person.fd >= 0:
+            os.close(fd)
