@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from orchestrator.receipt import Receipt
 from orchestrator.sandbox import Exit, Reason
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status
+from orchestrator.wire.conversation import user_message
 from orchestrator.wire.event import TerminalEvent
 from orchestrator.wire.exit_code import ExitCode
 from orchestrator.wire.identity import identify
 from orchestrator.wire.job import JobStatus
+from orchestrator.wire.run import Run
 
 MAX_ATTEMPTS = 3
 """A Run whose Sandbox was lost begins anew at most twice."""
@@ -75,11 +77,18 @@ def conclude_late(seconds: float, acknowledged: Checkpoint | None) -> Checkpoint
     return Broken(RunError(name="Deadline", message=f"the Run reached its limit of {seconds:g} s"))
 
 
-def broken(start: Checkpoint, error: RunError, attempt: int) -> Checkpoint:
-    """The checkpoint of a Run that the platform had to end."""
+def broken(run: Run, acknowledged: Checkpoint | None, error: RunError) -> Checkpoint:
+    """The checkpoint of a Run that the platform had to end, after `acknowledged` if it had come to one.
+
+    Before that only the host knows the user's words; they stay in the conversation, for who goes on with it.
+    """
+    start = run.checkpoint if acknowledged is None else acknowledged
+    unheard = run.query if acknowledged is None and (run.query or "").strip() else None
+    said = () if unheard is None else (user_message(start, unheard),)
     return start.with_(
-        id=identify(start.run_id, attempt, "broken"),
+        id=identify(run.run_id, run.attempt, "broken"),
         status=Status.STOPPED_BY_ERROR,
+        messages=(*start.messages, *said),
         error=error,
         delegate_to=None,
     )

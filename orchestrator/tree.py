@@ -108,7 +108,7 @@ class Tree:
 
     async def _break(self, planned: Plan, ended: Ended, error: RunError) -> Checkpoint:
         run = planned.run
-        checkpoint = broken(ended.acknowledged or run.checkpoint, error, run.attempt)
+        checkpoint = broken(run, ended.acknowledged, error)
         await self.place.records.keep_checkpoint(checkpoint)
         await self.place.publish(Collected.made_here(terminal_event(run, checkpoint, self.place.clock())))
         return checkpoint

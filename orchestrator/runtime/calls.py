@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from orchestrator.runtime.decide import complete
 from orchestrator.runtime.skills import Kind, Routes
-from orchestrator.runtime.turn import Move, Phase, Turn, error_result, last_said, stop, tool_message
+from orchestrator.runtime.turn import Move, Phase, Turn, stop
 from orchestrator.wire.checkpoint import DelegateTo, Status
+from orchestrator.wire.conversation import error_result, last_said, tool_message
 from orchestrator.wire.expert import ExpertId
 from orchestrator.wire.generation import Reply
 from orchestrator.wire.message import ExpertMessage, TextPart, ToolCall, ToolResult

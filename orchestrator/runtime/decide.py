@@ -9,20 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.runtime.skills import Kind, Routes
-from orchestrator.runtime.turn import (
-    Move,
-    Phase,
-    Turn,
-    call_ids,
-    error_result,
-    expert_message,
-    next_id,
-    stop,
-    stop_by_error,
-    tool_message,
-    user_message,
-)
+from orchestrator.runtime.turn import Move, Phase, Turn, expert_message, stop, stop_by_error
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status, Step
+from orchestrator.wire.conversation import call_ids, error_result, next_id, tool_message, user_message
 from orchestrator.wire.generation import Failure, FinishReason, Reply, RequestedCall
 from orchestrator.wire.identity import identify
 from orchestrator.wire.message import InstructionMessage, Message, TextPart, ToolCall
@@ -69,20 +58,22 @@ class Trouble:
 
 
 def begin(run: Run, instruction: str, now: int) -> Move:
-    """Start the Run from its checkpoint: `instruction` is the system prompt of a fresh one, `now` Unix milliseconds."""
+    """Start the Run from its checkpoint; `instruction` is the system prompt, `now` Unix milliseconds.
+
+    A conversation that has no system prompt yet is given it: a fresh one, or one whose Run ended before it had begun.
+    """
     start = run.checkpoint
     step = Step(step_number=start.step_number, started_at=now)
-    inputs: tuple[Message, ...] = ()
-    if start.status is Status.INIT:
-        if not (run.query or "").strip():
-            error = RunError(name="EmptyQuery", message="the query is empty; say what the Expert is to do")
-            return stop_by_error(Turn(start, step), error, now)
-        inputs = (_instruction_message(run, instruction),)
-    if run.query is not None:
-        inputs = (*inputs, user_message(start, run.query, ahead=len(inputs)))
+    if not start.messages and not (run.query or "").strip():
+        error = RunError(name="EmptyQuery", message="the query is empty; say what the Expert is to do")
+        return stop_by_error(Turn(start, step), error, now)
+    is_begun = isinstance(next(iter(start.messages), None), InstructionMessage)
+    rules = () if is_begun else (_instruction_message(run, instruction),)
+    said = () if run.query is None else (user_message(start, run.query, ahead=len(rules)),)
+    inputs: tuple[Message, ...] = (*rules, *said)
     proceeding = start.with_(
         status=Status.PROCEEDING,
-        messages=(*start.messages, *inputs),
+        messages=(*rules, *start.messages, *said),
         delegate_to=None,
         error=None,
         retry_count=None,

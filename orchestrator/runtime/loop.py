@@ -16,7 +16,7 @@ from orchestrator.runtime.skills.opening import Skills, open_skills
 from orchestrator.runtime.stream import Stream
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.runtime.turn import Move, Phase, Turn, stop_by_error
-from orchestrator.wire.checkpoint import Checkpoint, RunError, Step
+from orchestrator.wire.checkpoint import Checkpoint, RunError
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply
 from orchestrator.wire.message import Message, ToolCall, ToolResult
 from orchestrator.wire.run import EventDetail, Run
@@ -43,8 +43,9 @@ async def work(
         async with open_skills(run, surroundings, base) as skills:
             last = await Loop(run, link, surroundings, base, skills).work()
     except* SkillError as errors:
-        turn = Turn(run.checkpoint, Step(step_number=run.checkpoint.step_number, started_at=_now()))
-        last = _stop_for_skill(turn, next(_leaves(errors)))
+        # With what it was told in the conversation, so that it can be gone on with.
+        begun = decide.begin(run, system_prompt(run), _now())
+        last = _stop_for_skill(begun.turn, next(_leaves(errors)))
     finally:
         await base.close()
         await end_everything_else()

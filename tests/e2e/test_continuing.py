@@ -33,6 +33,20 @@ async def test_d11_a_finished_job_goes_on_with_another_query(project: Make) -> N
     assert second.events[0].position == len(first.events) + 1
 
 
+async def test_words_to_runs_that_ended_early_are_kept(project: Make) -> None:
+    """Two Runs in a row are cut before their first step is over; the third has the rules and all that was said."""
+    slow = say("late") | {"delayMs": 60_000}
+    made = project(ONE, {"one": [slow, slow, say("both")]})
+    await made.run("one", "an important question", "--job-id", "j", "--run-timeout", "3")
+    await made.run("one", "and another", "--continue", "--run-timeout", "3")
+    again = await made.run("one", "go on", "--continue", "--events", "full")
+    assert again.code == 0, again.stderr
+    asked: StartGeneration = again.of(StartGeneration)[0]
+    said = [part.text for message in asked.messages or () for part in message.contents if isinstance(part, TextPart)]
+    assert "Do it." in said[0]
+    assert said[1:] == ["an important question", "and another", "go on"]
+
+
 @pytest.mark.parametrize(
     ("failing", "code"),
     [

@@ -296,6 +296,8 @@ async def test_a_skill_that_does_not_start(tmp_path: Path) -> None:
     assert (run.types[0], run.types[-1]) == ("initializeRuntime", "stopRunByError")
     assert "gone" in run.event("stopRunByError")["error"]["message"]
     assert host.checkpoints[-1].error is not None
+    # The user's words among them: whoever goes on with the job finds them.
+    assert [message.type for message in host.checkpoints[-1].messages] == ["instructionMessage", "userMessage"]
 
 
 async def test_c14_without_reasoning_there_are_no_such_events(tmp_path: Path) -> None:

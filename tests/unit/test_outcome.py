@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.outcome import Again, Broken, conclude, is_committed
+from orchestrator.outcome import Again, Broken, broken, conclude, is_committed
 from orchestrator.sandbox import Exit, Reason
 from orchestrator.telling import terminal_event
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status
+from orchestrator.wire.conversation import user_message
 from tests.support.broker_world import RUN, a_checkpoint
 
 LOST = Exit(None, Reason.LOST, "no container of that name")
@@ -65,6 +66,27 @@ def test_a_broken_rule_is_never_tried_again() -> None:
 def test_a_run_whose_last_checkpoint_is_kept_is_over(ended: Exit, violation: str | None) -> None:
     """Whatever became of its Sandbox then: nothing is done twice, and only the event about it is missing."""
     assert conclude(ended, violation, STOPPED) is STOPPED
+
+
+OOM = RunError(name="OutOfMemory", message="the Sandbox ran out of memory")
+
+
+def test_what_the_user_said_to_a_run_that_told_nothing_stays_said() -> None:
+    """Whoever goes on with the conversation finds it: the Sandbox that was to hand it over is gone."""
+    run = RUN.with_(checkpoint=a_checkpoint(id="c0", status=Status.INIT), query="Important")
+    checkpoint = broken(run, None, OOM)
+    assert [message.to_plain() for message in checkpoint.messages] == [
+        user_message(run.checkpoint, "Important").to_plain()
+    ]
+    assert (checkpoint.status, checkpoint.error) == (Status.STOPPED_BY_ERROR, OOM)
+
+
+@pytest.mark.parametrize(
+    ("query", "acknowledged"), [("Important", PROCEEDING), (None, None), (" ", None)], ids=["heard", "none", "blank"]
+)
+def test_nothing_is_said_twice_or_for_nothing(query: str | None, acknowledged: Checkpoint | None) -> None:
+    """An acknowledged checkpoint holds what was said; without words there is nothing to hold."""
+    assert broken(RUN.with_(query=query), acknowledged, OOM).messages == ()
 
 
 @pytest.mark.parametrize(

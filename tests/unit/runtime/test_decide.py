@@ -8,6 +8,7 @@ from orchestrator.runtime import calls, decide
 from orchestrator.runtime.skills import Kind, Route, Routes
 from orchestrator.runtime.turn import Move, Phase, Turn
 from orchestrator.wire.checkpoint import RunError, Status, Step
+from orchestrator.wire.conversation import user_message
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall, ToolDefinition
 from orchestrator.wire.message import TextPart, ToolCall, ToolMessage, ToolResult
 from orchestrator.wire.run import Delegate
@@ -101,6 +102,18 @@ def test_continued_run_adds_one_user_message() -> None:
     assert [message.type for message in move.fields["input_messages"]] == ["userMessage"]
     assert len(move.turn.checkpoint.messages) == 3
     assert (move.turn.checkpoint.error, move.turn.checkpoint.retry_count) == (None, None)
+
+
+def test_a_run_that_ended_before_it_began_is_gone_on_with_whole() -> None:
+    """The system prompt leads, then what was said before, then the new words: whatever had been kept by then."""
+    unheard = user_message(start(), "Important")
+    for kept in ((), (unheard,)):
+        before = start(status=Status.STOPPED_BY_ERROR, messages=kept)
+        move = decide.begin(a_run(checkpoint=before, query="Go on"), "Rules", NOW)
+        assert _said(move) == ["instructionMessage", *(message.type for message in kept), "userMessage"]
+        assert move.turn.checkpoint.messages[1:-1] == kept
+        assert [message.type for message in move.fields["input_messages"]] == ["instructionMessage", "userMessage"]
+        assert len({message.id for message in move.turn.checkpoint.messages}) == len(kept) + 2
 
 
 def test_c2_text_completes_with_text_and_usage() -> None:
