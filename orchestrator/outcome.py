@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from orchestrator.receipt import Receipt
 from orchestrator.sandbox import Exit, Reason
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status
-from orchestrator.wire.conversation import user_message
+from orchestrator.wire.conversation import hear
 from orchestrator.wire.event import TerminalEvent
 from orchestrator.wire.exit_code import ExitCode
 from orchestrator.wire.identity import identify
@@ -83,12 +83,11 @@ def broken(run: Run, acknowledged: Checkpoint | None, error: RunError) -> Checkp
     Before that only the host knows the user's words; they stay in the conversation, for who goes on with it.
     """
     start = run.checkpoint if acknowledged is None else acknowledged
-    unheard = run.query if acknowledged is None and (run.query or "").strip() else None
-    said = () if unheard is None else (user_message(start, unheard),)
+    if acknowledged is None and run.query is not None and run.query.strip():
+        start = hear(start, run.query)
     return start.with_(
         id=identify(run.run_id, run.attempt, "broken"),
         status=Status.STOPPED_BY_ERROR,
-        messages=(*start.messages, *said),
         error=error,
         delegate_to=None,
     )

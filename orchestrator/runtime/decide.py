@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.runtime.skills import Kind, Routes
 from orchestrator.runtime.turn import Move, Phase, Turn, expert_message, stop, stop_by_error
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status, Step
-from orchestrator.wire.conversation import call_ids, error_result, next_id, tool_message, user_message
+from orchestrator.wire.conversation import call_ids, error_result, hear, next_id, tool_message, user_message
 from orchestrator.wire.generation import Failure, FinishReason, Reply, RequestedCall
 from orchestrator.wire.identity import identify
 from orchestrator.wire.message import InstructionMessage, Message, TextPart, ToolCall
@@ -69,11 +69,11 @@ def begin(run: Run, instruction: str, now: int) -> Move:
         return stop_by_error(Turn(start, step), error, now)
     is_begun = isinstance(next(iter(start.messages), None), InstructionMessage)
     rules = () if is_begun else (_instruction_message(run, instruction),)
-    said = () if run.query is None else (user_message(start, run.query, ahead=len(rules)),)
-    inputs: tuple[Message, ...] = (*rules, *said)
-    proceeding = start.with_(
+    heard = start if run.query is None else hear(start, run.query, ahead=len(rules))
+    inputs: tuple[Message, ...] = (*rules, *heard.messages[len(start.messages) :])
+    proceeding = heard.with_(
         status=Status.PROCEEDING,
-        messages=(*rules, *start.messages, *said),
+        messages=(*rules, *heard.messages),
         delegate_to=None,
         error=None,
         retry_count=None,

@@ -17,6 +17,8 @@ from orchestrator.wire.message import (
     UserMessage,
 )
 
+_PASSED = "not carried out: the work stopped before it, and then the user went on; call this again if it is needed"
+
 
 def next_id(checkpoint: Checkpoint, ahead: int = 0) -> str:
     """The id of the message that joins the conversation after `ahead` others; the same whenever derived again."""
@@ -27,6 +29,18 @@ def user_message(checkpoint: Checkpoint, text: str, ahead: int = 0) -> UserMessa
     """What is said in the user's place."""
     message_id = next_id(checkpoint, ahead)
     return UserMessage(id=message_id, contents=(TextPart(id=identify(message_id, 0), text=text),))
+
+
+def hear(start: Checkpoint, words: str, ahead: int = 0) -> Checkpoint:
+    """Let the user's words join the conversation after `ahead` other messages, and the results that it waits for first.
+
+    No API takes words between calls and their results, so a call that nobody answered gets an error for one.
+    """
+    unanswered = (error_result(call, "NotCarriedOut", _PASSED) for call in start.pending_tool_calls or ())
+    results = (*(start.partial_tool_results or ()), *unanswered)
+    answers = (tool_message(start, results, ahead),) if results else ()
+    said = (*answers, user_message(start, words, ahead + len(answers)))
+    return start.with_(messages=(*start.messages, *said), pending_tool_calls=None, partial_tool_results=None)
 
 
 def tool_message(checkpoint: Checkpoint, results: Iterable[ToolResult], ahead: int = 0) -> ToolMessage:

@@ -9,6 +9,7 @@ from orchestrator.sandbox import Exit, Reason
 from orchestrator.telling import terminal_event
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status
 from orchestrator.wire.conversation import user_message
+from orchestrator.wire.message import ToolResult
 from tests.support.broker_world import RUN, a_checkpoint
 
 LOST = Exit(None, Reason.LOST, "no container of that name")
@@ -79,6 +80,17 @@ def test_what_the_user_said_to_a_run_that_told_nothing_stays_said() -> None:
         user_message(run.checkpoint, "Important").to_plain()
     ]
     assert (checkpoint.status, checkpoint.error) == (Status.STOPPED_BY_ERROR, OOM)
+
+
+def test_what_it_was_to_answer_comes_before_what_the_user_said() -> None:
+    """Results that waited for the Run join the conversation too: words between a call and its result break it."""
+    result = ToolResult(id="t1", skill_name="delegate/trainer", tool_name="trainer", result=())
+    run = RUN.with_(checkpoint=a_checkpoint(id="c0", partial_tool_results=(result,)), query="Important")
+    checkpoint = broken(run, None, OOM)
+    assert [message.type for message in checkpoint.messages] == ["toolMessage", "userMessage"]
+    assert checkpoint.partial_tool_results is None
+    unasked = broken(run.with_(query=None), None, OOM)
+    assert (unasked.messages, unasked.partial_tool_results) == ((), (result,))
 
 
 @pytest.mark.parametrize(

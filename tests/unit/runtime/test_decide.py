@@ -116,6 +116,25 @@ def test_a_run_that_ended_before_it_began_is_gone_on_with_whole() -> None:
         assert len({message.id for message in move.turn.checkpoint.messages}) == len(kept) + 2
 
 
+def test_words_come_after_the_results_that_the_conversation_waits_for() -> None:
+    """Work that failed before results joined it is gone on with: no API takes words between a call and its result."""
+    called = _called(("read", {}), ("ask", {}), ("pro", {"query": "q"}))
+    call, waiting, asked = called.step.tool_calls or ()
+    before = called.checkpoint.with_(
+        status=Status.STOPPED_BY_ERROR,
+        pending_tool_calls=(asked,),
+        partial_tool_results=(_result(waiting, "planned"), _result(call)),
+    )
+    move = decide.begin(a_run(checkpoint=before, query="Try again"), "Rules", NOW)
+    assert _said(move)[2:] == ["expertMessage", "toolMessage", "userMessage"]
+    answers, _ = move.fields["input_messages"]
+    results = [(part.tool_call_id, part.is_error) for part in answers.contents]
+    assert results == [("c0", None), ("c2", None), ("c1", True)]
+    checkpoint = move.turn.checkpoint
+    assert (checkpoint.pending_tool_calls, checkpoint.partial_tool_results) == (None, None)
+    assert decide.prepare(move.turn, NOW).event is StartGeneration
+
+
 def test_c2_text_completes_with_text_and_usage() -> None:
     """Text alone is the result; tokens are added up, and the window's use is that of the last call."""
     move = decide.take_reply(_turn(context_window=150, usage=USAGE), says("Done"), ROUTES, 2, NOW)
