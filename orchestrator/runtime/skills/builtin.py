@@ -72,8 +72,9 @@ class BuiltinSession:
         self._surroundings = surroundings
         self._todos = todo.TodoList(todos)
         self._commands = exec_tool.Commands(surroundings, exec_grant)
+        self._files = asyncio.Lock()
         tools: list[tuple[ToolDefinition, _Execute]] = [
-            (definition, partial(_in_thread, execute, surroundings.workspace)) for definition, execute in _FILE_TOOLS
+            (definition, partial(self._use_files, execute)) for definition, execute in _FILE_TOOLS
         ]
         tools += [
             (exec_tool.DEFINITION, self._commands),
@@ -117,6 +118,11 @@ class BuiltinSession:
             return FileInlinePart(id=part_id, encoded_data=data, mime_type=answer.mime_type)
         return TextPart(id=part_id, text=answer if isinstance(answer, str) else to_json(answer))
 
+    async def _use_files(self, execute: _ExecuteFile, args: Mapping[str, Any]) -> _Answer:
+        # One after another, in the order of the calls: each edit is made of what the one before it left.
+        async with self._files:
+            return await asyncio.to_thread(execute, args, self._surroundings.workspace)
+
     async def _todo(self, args: Mapping[str, Any]) -> _Answer:
         return self._todos.todo(args)
 
@@ -125,10 +131,6 @@ class BuiltinSession:
 
     async def _attempt_completion(self, _args: Mapping[str, Any]) -> _Answer:
         return self._todos.attempt_completion()
-
-
-async def _in_thread(execute: _ExecuteFile, workspace: Path, args: Mapping[str, Any]) -> _Answer:
-    return await asyncio.to_thread(execute, args, workspace)
 
 
 def _is_offered(expert: Expert, tool_name: str) -> bool:

@@ -1,5 +1,7 @@
 """moveFile."""
 
+import ctypes
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -17,6 +19,10 @@ DEFINITION = define(
     destination={"type": "string", "description": "Its new path."},
 )
 
+_RENAME_NOREPLACE = 1
+_UNABLE = (errno.ENOSYS, errno.EINVAL, errno.EPERM)
+"""What a kernel, a file system or an engine's seccomp profile says that does not know such a rename."""
+
 
 def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
     """Move it.
@@ -31,11 +37,26 @@ def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
             reason = "is a symbolic link" if stat.S_ISLNK(mode) else "is not writable"
             message = f"path {source!r} {reason}"
             raise ToolError(message)
-        if _exists(to, new_name):
+        try:
+            _rename(origin, name, to, new_name)
+        except FileExistsError as error:
             message = f"path {destination!r} exists already"
-            raise ToolError(message)
-        os.rename(name, new_name, src_dir_fd=origin, dst_dir_fd=to)
+            raise ToolError(message) from error
     return {"source": shown(resolve(workspace, source)), "destination": shown(resolve(workspace, destination))}
+
+
+def _rename(origin: int, name: str, to: int, new_name: str) -> None:
+    """Rename without ever replacing what a command, or another Sandbox, puts there meanwhile, where the kernel can."""
+    if _exists(to, new_name):
+        raise FileExistsError
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is not None:
+        if rename(origin, os.fsencode(name), to, os.fsencode(new_name), _RENAME_NOREPLACE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in _UNABLE:
+            raise OSError(number, os.strerror(number))
+    os.rename(name, new_name, src_dir_fd=origin, dst_dir_fd=to)
 
 
 def _exists(directory: int, name: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.runtime.emit import Emitter
 from orchestrator.runtime.skills.builtin import BuiltinSession
 from orchestrator.runtime.surroundings import Surroundings
-from orchestrator.runtime.tools import text_file
+from orchestrator.runtime.tools import move_file, text_file
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.message import FileInlinePart, ImageInlinePart, ResultPart, TextPart, ToolCall
 from orchestrator.wire.run import Grant
@@ -184,6 +184,37 @@ async def test_f3_listings_skip_the_reserved_directory(tools: Tools, workspace: 
     ]
     assert (listing["items"][0]["size"], listing["items"][0]["path"]) == (4, "a")
     assert [item["name"] for item in (await _call(tools, "listDirectory", path="sub"))["items"]] == ["perstack"]
+
+
+async def test_calls_of_one_reply_that_change_files_lose_nothing(tools: Tools, workspace: Path) -> None:
+    """All edits of one file are in it; of many moves to one place one is made, and all other files stay."""
+    lines = [f"line {number}: {'.' * 5_000}\n" for number in range(12)]
+    (workspace / "lines").write_text("".join(lines))
+    for number in range(12):
+        (workspace / f"source-{number}").write_text(str(number))
+    async with asyncio.TaskGroup() as calls:
+        for number in range(12):
+            edit = _call(tools, "editTextFile", path="lines", oldText=f"line {number}:", newText=f"edited {number}:")
+            calls.create_task(edit)
+        moves = [
+            calls.create_task(_call(tools, "moveFile", source=f"source-{number}", destination="there"))
+            for number in range(12)
+        ]
+    assert (workspace / "lines").read_text() == "".join(lines).replace("line", "edited")
+    assert ["error" in move.result() for move in moves] == [False] + 11 * [True]
+    assert len(_names(workspace)) == 13
+
+
+async def test_a_move_replaces_nothing_that_came_meanwhile(
+    tools: Tools, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command, or another Sandbox, may put something there after it was looked for."""
+    monkeypatch.setattr(move_file, "_exists", lambda *_: False)
+    (workspace / "a").write_text("a")
+    (workspace / "b").write_text("b")
+    answer = await _call(tools, "moveFile", source="a", destination="b")
+    assert answer["message"] == "path 'b' exists already"
+    assert [(workspace / name).read_text() for name in "ab"] == ["a", "b"]
 
 
 async def test_directories_are_made_moved_and_deleted(tools: Tools, workspace: Path) -> None:
