@@ -156,9 +156,11 @@ class Loop:
         return calls.follow(self._with_todos(turn), results, sorted_calls, _now())
 
     async def _call(self, call: ToolCall) -> ToolResult:
-        if call.id in self._known:
-            return self._known[call.id]
         session = self._routes[call.tool_name].session
+        if call.id in self._known:
+            if session is self._base:
+                await self._base.replay(call)
+            return self._known[call.id]
         if session is None:
             message = f"tool {call.tool_name!r} has no session, and was not to be called here"
             raise RuntimeError(message)

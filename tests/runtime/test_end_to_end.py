@@ -23,6 +23,7 @@ from orchestrator.wire.message import (
     TextPart,
     ThinkingPart,
     ToolMessage,
+    ToolResult,
 )
 from orchestrator.wire.run import Delegate, EventDetail, Grant
 from orchestrator.wire.skill import BASE_SKILL, SseSkill, StdioSkill
@@ -157,6 +158,20 @@ async def test_f8_todos_outlive_the_sandbox(tmp_path: Path) -> None:
     run, _ = await work(tmp_path, a_run(checkpoint=before), calls(("todo", {"completedTodos": [0]})), says("x"))
     text = run.event("resolveToolResults")["toolResults"][0]["result"][0]["text"]
     assert text == '{"todos":[{"id":0,"title":"a","completed":true}]}'
+
+
+async def test_f8_todos_outlive_an_attempt_that_ended_within_its_step(tmp_path: Path) -> None:
+    """Its results were acknowledged, and are not asked for again; the list they are of was in no checkpoint yet."""
+    part = TextPart(id="p", text="{}")
+    known = ToolResult(id="c0", skill_name=BASE_SKILL, tool_name="todo", result=(part,))
+    asked = calls(("todo", {"newTodos": ["a"]}), ("todo", {"newTodos": ["b"]}))
+    run, host = await work(tmp_path, a_run(attempt=2, known_results=(known,)), asked, says("x"))
+    first, second = run.event("resolveToolResults")["toolResults"]
+    assert first["result"] == [part.to_plain()]
+    titles = [item["title"] for item in json.loads(second["result"][0]["text"])["todos"]]
+    assert titles == ["a", "b"]
+    assert [item["title"] for item in (host.checkpoints[-1].metadata or {})["todos"]] == ["a", "b"]
+    assert [result.id for result in host.results] == ["c1"]
 
 
 async def test_d1_delegation_stops_the_run(tmp_path: Path) -> None:

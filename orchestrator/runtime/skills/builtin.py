@@ -55,6 +55,8 @@ _FILE_TOOLS: tuple[tuple[ToolDefinition, _ExecuteFile], ...] = (
     (health_check.DEFINITION, health_check.execute),
 )
 
+_ON_TODOS = (todo.TODO.name, todo.CLEAR_TODO.name)
+
 
 class BuiltinSession:
     """The built-in tools of one Run of one Expert.
@@ -88,6 +90,14 @@ class BuiltinSession:
     def todos(self) -> list[dict[str, Any]]:
         """The todo items as they are now; they go into the checkpoint."""
         return self._todos.items
+
+    async def replay(self, call: ToolCall) -> None:
+        """Do again what a call did to the todo list in an earlier attempt; of all else only the result counts.
+
+        The list is in a checkpoint once the step is over, which that attempt did not come to.
+        """
+        if call.tool_name in _ON_TODOS:
+            await self.call(call)
 
     async def close(self) -> None:
         """End what its commands left running."""
