@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -35,20 +35,10 @@ async def connect(setting: ProviderSetting) -> AsyncIterator[Provider]:
     headers = endpoint.headers(setting)
     try:
         # The import takes over a second; meanwhile Sandboxes start.
-        sdk = await asyncio.to_thread(import_module, "anthropic")
+        client = await asyncio.to_thread(_client, key, base_url, headers, setting.env)
     except ImportError as error:
         message = "provider anthropic needs its SDK: install perstack-orch[anthropic]"
         raise ConfigError(message) from error
-    client: AsyncAnthropic = sdk.AsyncAnthropic(
-        # An explicit key keeps the SDK from looking for others in the environment and in profile files.
-        api_key=key,
-        base_url=base_url,
-        default_headers=headers,
-        max_retries=0,
-        open_telemetry=False,
-        # A proxy of the environment cannot reach this machine's own loopback.
-        http_client=sdk.DefaultAsyncHttpxClient(trust_env=False) if endpoint.is_loopback(base_url) else None,
-    )
     async with client:
         yield Anthropic(client, secrets=(key, *headers.values()))
 
@@ -94,6 +84,19 @@ class Anthropic:
                     if arriving.over:
                         break
         return arriving.outcome()
+
+
+def _client(key: str, base_url: str, headers: Mapping[str, str], env: Mapping[str, str]) -> "AsyncAnthropic":
+    client: AsyncAnthropic = import_module("anthropic").AsyncAnthropic(
+        # An explicit key keeps the SDK from looking for others in the environment and in profile files.
+        api_key=key,
+        base_url=base_url,
+        default_headers=headers,
+        max_retries=0,
+        open_telemetry=False,
+        http_client=endpoint.http_client(base_url, env),
+    )
+    return client
 
 
 def _refused(error: "APIStatusError") -> Failure:

@@ -1,5 +1,6 @@
 """Where APIs are, and what a call must carry (spec 10.1)."""
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 from orchestrator.errors import ConfigError, MissingEnvError
 from orchestrator.providers import ModelRequest, ProviderSetting, open_provider
 from orchestrator.providers.endpoint import base_url, http_client, option
-from tests.support.fake_http import Events, fake_http
+from orchestrator.wire.generation import Failure, Reply
+from orchestrator.wire.message import TextPart, UserMessage
+from tests.support.fake_http import Events, Plain, fake_http
 from tests.support.fake_openai import stop
+from tests.support.tidy import nothing_left
 
 KEYS = {
     "openai": "OPENAI_API_KEY",
@@ -134,6 +138,43 @@ async def test_calls_go_through_the_proxy_of_perstack(monkeypatch: pytest.Monkey
         async with http_client("http://a.example", env) as client:
             (transport,) = client._mounts.values()  # noqa: SLF001 httpx2 tells it nowhere else
     assert proxy.url.removeprefix("http://127.0.0.1:") in repr(vars(transport)["_pool"]._proxy_url)  # noqa: SLF001
+
+
+HTTPS = {**KEYS, "anthropic": "ANTHROPIC_API_KEY"}
+
+
+async def _asked(setting: ProviderSetting) -> Reply | Failure:
+    hello = UserMessage(id="m", contents=(TextPart(id="p", text="Hello"),))
+    async with nothing_left(), asyncio.timeout(20), open_provider(setting) as provider:
+        return await provider.generate(ModelRequest("coach", 0, "m", (hello,), (), 0, 5), lambda _kind, _piece: None)
+
+
+@pytest.mark.parametrize("name", HTTPS)
+async def test_each_provider_goes_through_the_proxy_of_perstack(name: str) -> None:
+    """It is asked for the API's host, whoever's SDK is used."""
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        env = {HTTPS[name]: "k", "PERSTACK_PROXY_URL": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"}
+        outcome = await _asked(given(name, env, baseUrl="https://model.invalid"))
+    assert asked == [b"CONNECT model.invalid:443 HTTP/1.1\r\n"]
+    assert isinstance(outcome, Failure)
+
+
+@pytest.mark.parametrize("name", HTTPS)
+async def test_no_provider_follows_a_redirect(name: str) -> None:
+    """It would carry keys and the conversation elsewhere."""
+    async with fake_http() as elsewhere:
+        there = {"location": f"{elsewhere.url}/elsewhere"}
+        async with fake_http(Plain(307, "", there)) as api:
+            outcome = await _asked(given(name, {HTTPS[name]: "k"}, baseUrl=api.url))
+        assert (len(api.received), elsewhere.received) == (1, [])
+    assert isinstance(outcome, Failure)
 
 
 @pytest.mark.parametrize(("name", "module"), [("openai", "openai"), ("ollama", "openai"), ("google", "google.genai")])
