@@ -153,7 +153,7 @@ class RunOptions(ClusterOptions):
         str, typer.Option(metavar="default|full", help="Whether events carry the whole conversation.")
     ] = "default"
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False
-    continue_latest: Annotated[bool, typer.Option("--continue", help="Go on with the most recent job.")] = False
+    continue_latest: Annotated[bool, typer.Option("--continue", help="Go on with the job used last.")] = False
     continue_job: Annotated[_Text, typer.Option(metavar="JOB", help="Go on with this job.")] = None
     resume_from: Annotated[
         _Text, typer.Option(metavar="CHECKPOINT", help="Go on from this checkpoint of --continue-job.")

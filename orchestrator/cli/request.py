@@ -183,11 +183,11 @@ def going_on(options: RunOptions, cwd: Path) -> tuple[str, GoOn] | None:
         return options.continue_job, how
     if not options.continue_latest:
         return None
-    jobs = Store(cwd / options.storage).jobs()
-    if not jobs:
+    last = Store(cwd / options.storage).last_used()
+    if last is None:
         message = f"there is no job in the store {options.storage} to go on with; leave --continue out"
         raise ConfigError(message)
-    return jobs[0].id, how
+    return last.id, how
 
 
 def parse_user(text: str | None) -> User | None:

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from orchestrator.errors import StoreError
 from orchestrator.store.event_log import EventLog, Recorded
-from orchestrator.store.files import is_real_directory, make_directory, read_value
+from orchestrator.store.files import is_real_directory, make_directory, read_value, readable
 from orchestrator.store.lock import locked
 from orchestrator.store.records import JobRecords
 from orchestrator.wire.identity import is_job_id
 from orchestrator.wire.job import JobRecord
-from orchestrator.wire.run import Start
+from orchestrator.wire.run import RunSetting, Start
 
 __all__ = ["JobRecords", "Recorded", "Store"]
 
@@ -145,6 +145,14 @@ class Store:
             except StoreError:
                 continue
         return tuple(sorted(found, key=lambda record: (-record.started_at, record.id)))
+
+    def last_used(self) -> JobRecord | None:
+        """The job whose Runs were updated last (spec 2.1), whenever it was begun; None if there is no job."""
+        return max(self.jobs(), key=self._used_at, default=None)
+
+    def _used_at(self, record: JobRecord) -> int:
+        settings = readable(self._jobs / record.id / "runs", RunSetting, "*/run-setting.json")
+        return max((setting.updated_at for setting in settings), default=record.started_at)
 
     def _records(self, directory: Path, log: EventLog, mask: Mask) -> JobRecords:
         return JobRecords(directory, log, mask, self._permit, self._key)

@@ -33,6 +33,16 @@ async def test_d11_a_finished_job_goes_on_with_another_query(project: Make) -> N
     assert second.events[0].position == len(first.events) + 1
 
 
+async def test_the_job_that_was_used_last_goes_on(project: Make) -> None:
+    """Not the one begun last."""
+    made = project(ONE, {"one": [say("first"), say("second"), say("third")]})
+    for job in ("earlier", "later"):
+        assert (await made.run("one", "begin", "--job-id", job)).code == 0
+    assert (await made.run("one", "go on", "--continue-job", "earlier")).code == 0
+    again = await made.run("one", "go on", "--continue")
+    assert (again.code, again.events[0].job_id) == (0, "earlier"), again.stderr
+
+
 async def test_words_to_runs_that_ended_early_are_kept(project: Make) -> None:
     """Two Runs in a row are cut before their first step is over; the third has the rules and all that was said."""
     slow = say("late") | {"delayMs": 60_000}

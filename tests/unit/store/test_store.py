@@ -331,6 +331,20 @@ async def test_h1_damaged_records(tmp_path: Path) -> None:
     assert [record.id for record in store.jobs()] == ["job-2", "job-1"]
 
 
+async def test_the_job_used_last_is_the_one_whose_runs_were_updated_last(tmp_path: Path) -> None:
+    """Not the one begun last; one whose Run is not on record yet counts from when it was begun."""
+    store = Store(tmp_path)
+    assert store.last_used() is None
+    for started_at, updated_at in ((1, 30), (2, 20), (25, None)):
+        job = JOB.with_(id=f"job-{started_at}", started_at=started_at)
+        async with store.create(job) as records:
+            if updated_at is not None:
+                await records.keep_setting(_setting(updated_at))
+    last = store.last_used()
+    assert last is not None
+    assert last.id == "job-1"
+
+
 async def test_a_damaged_event_names_file_and_line(tmp_path: Path) -> None:
     """A line that is no event is found by its number."""
     async with Store(tmp_path).create(JOB) as records:
