@@ -11,7 +11,7 @@ from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.identity import identify
 from orchestrator.wire.message import TextPart, ToolCall, ToolResult
-from orchestrator.wire.run import Start
+from orchestrator.wire.run import Answered, Start
 from orchestrator.wire.skill import InteractiveSkill
 
 _ANSWER_FIELDS = ("toolCallId", "toolName", "skillName", "text")
@@ -106,7 +106,10 @@ def with_answer(stopped: Checkpoint, expert: Expert, answer: str, generations: i
         pending_tool_calls=tuple(call for call in pending if call.id != question.id) or None,
         partial_tool_results=(*(stopped.partial_tool_results or ()), result),
     )
-    return Start(checkpoint=checkpoint, generations=generations)
+    answered = Answered(
+        tool_call_id=question.id, tool_name=question.tool_name, skill_name=question.skill_name, text=text
+    )
+    return Start(checkpoint=checkpoint, answered=answered, generations=generations)
 
 
 def _which(questions: list[ToolCall], answer: str) -> tuple[ToolCall, str]:

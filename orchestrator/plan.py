@@ -199,7 +199,7 @@ class Plan:
 
     def again(self, attempt: int, since: Checkpoint | None, results: tuple[ToolResult, ...]) -> "Plan":
         """The same Run begun once more, from its last acknowledged checkpoint if it had come to one."""
-        reached = {} if since is None else {"checkpoint": since.following, "query": None}
+        reached = {} if since is None else {"checkpoint": since.following, "query": None, "answered": None}
         return replace(self, run=self.run.with_(attempt=attempt, known_results=results, **reached))
 
 
@@ -231,6 +231,7 @@ def plan(job: Job, start: Start, key: bytes, now: int) -> Plan:
         known_experts=tuple(job.config.experts),
         checkpoint=start.checkpoint,
         query=start.query,
+        answered=start.answered,
         model=job.model,
         max_steps=job.max_steps,
         max_retries=job.max_retries,

@@ -124,6 +124,7 @@ def greet(run: Run, emitter: Emitter) -> None:
         max_retries=run.max_retries,
         timeout=run.timeout_ms,
         query=run.query,
+        interactive_tool_call=None if run.answered is None else run.answered.to_plain(),
     )
 
 

@@ -40,12 +40,22 @@ class Grant(Frozen):
     program: Program | None = None
 
 
+class Answered(Frozen):
+    """A question of the Expert's, by the call that it was, and what the user answered."""
+
+    tool_call_id: str
+    tool_name: str
+    skill_name: str
+    text: str
+
+
 class Run(Frozen):
     """One segment of an Expert's work.
 
     `checkpoint` is where it starts: status `init` and no messages for fresh work, else what the Run before it left,
     with results of delegates and answers of the user already among its partial results. `query` is the new text of
-    the user, if any. Step limits are cumulative over the job, `timeout_ms` is for one generation.
+    the user, `answered` the question that the user answered, if any; the one or the other, and a new attempt that goes
+    on from a later checkpoint has neither. Step limits are cumulative over the job, `timeout_ms` is for one generation.
     `started_at` is Unix milliseconds. `grants` is by skill name; `exec_grant` is what `exec` gets.
     `known_tools` are the tools of skills that a lock knows, by skill name: such a skill starts on its first call.
     `known_results` are those that an earlier attempt handed over: their calls are not made again.
@@ -59,6 +69,7 @@ class Run(Frozen):
     known_experts: tuple[str, ...] = ()
     checkpoint: Checkpoint
     query: str | None = None
+    answered: Answered | None = None
     model: str
     max_steps: int
     max_retries: int
@@ -73,10 +84,14 @@ class Run(Frozen):
 
 
 class Start(Frozen):
-    """Where a Run begins: a checkpoint, new words of the user, and how many model calls the conversation has made."""
+    """Where a Run begins: a checkpoint, new words of the user, and how many model calls the conversation has made.
+
+    The words are `query` or, where the checkpoint's partial results hold them as an answer, in `answered`.
+    """
 
     checkpoint: Checkpoint
     query: str | None = None
+    answered: Answered | None = None
     generations: int = 0
 
 

@@ -9,7 +9,9 @@ from orchestrator.backends.naming import sandbox_name
 from orchestrator.request import instance_of
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.message import TextPart
+from orchestrator.wire.platform_event import InitializeRuntime
 from orchestrator.wire.state_event import (
+    CallInteractiveTool,
     CompleteRun,
     ContinueToNextStep,
     StartGeneration,
@@ -86,6 +88,12 @@ async def test_d9_an_answer_completes_the_job(project: Make) -> None:
     assert answered.code == 0, answered.stderr
     start: StartRun = answered.of(StartRun)[0]
     assert start.initial_checkpoint.status is Status.STOPPED_BY_INTERACTIVE_TOOL
+    question: CallInteractiveTool = asked.of(CallInteractiveTool)[0]
+    greeting: InitializeRuntime = answered.of(InitializeRuntime)[0]
+    assert (greeting.query, greeting.interactive_tool_call) == (
+        None,
+        {"toolCallId": question.tool_call.id, "toolName": "confirm", "skillName": "user", "text": "yes"},
+    )
     assert b"yes" in start.to_json()
     assert answered.of(CompleteRun)[0].text == "then go"
 
