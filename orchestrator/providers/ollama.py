@@ -20,7 +20,7 @@ async def connect(setting: ProviderSetting) -> AsyncIterator[Provider]:
     """
     url = base_url(setting, "OLLAMA_BASE_URL", "http://localhost:11434", http_anywhere=True)
     access = Access(_chat_url(url), headers=headers(setting))
-    async with open_chat(setting, access, Dialect(None, _think)) as provider:
+    async with open_chat(setting, access, Dialect(None, _effort)) as provider:
         yield provider
 
 
@@ -31,5 +31,9 @@ def _chat_url(url: str) -> str:
     return f"{url.removesuffix('/api')}/v1" if url.endswith("/api") else url
 
 
-def _think(request: ModelRequest) -> Mapping[str, Any]:
-    return {"extra_body": {"think": True}} if request.reasoning_tokens > 0 else {}
+def _effort(request: ModelRequest) -> Mapping[str, Any]:
+    """Have the model not think where that is wanted: this format knows no `think`, which spec 10.2 has (ollama#14820).
+
+    A model that can think does so unasked, and one that cannot refuses every effort but this.
+    """
+    return {} if request.reasoning_tokens > 0 else {"reasoning_effort": "none"}

@@ -100,6 +100,19 @@ async def test_ollama_is_found_under_each_of_its_urls(path: str) -> None:
     assert api.received[0].target == "/v1/chat/completions"
 
 
+@pytest.mark.parametrize(("tokens", "effort"), [(0, {"reasoning_effort": "none"}), (2048, {})])
+async def test_ollama_is_told_not_to_think(tokens: int, effort: dict[str, str]) -> None:
+    """In this format's own words; what can think does so unasked, and what cannot would refuse to."""
+    request = ModelRequest("coach", 0, "m", (), (), tokens, 5)
+    async with (
+        fake_http(Events(stop("stop"))) as api,
+        open_provider(given("ollama", baseUrl=api.url)) as provider,
+    ):
+        await provider.generate(request, lambda _kind, _piece: None)
+    sent = api.received[0].body
+    assert {name: sent[name] for name in ("reasoning_effort", "think") if name in sent} == effort
+
+
 def test_option_prefers_the_setting() -> None:
     """And takes the environment where there is none."""
     env = {"OPENAI_PROJECT": "env"}
