@@ -57,8 +57,11 @@ class Stream:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._flush)
 
     def finish(self, outcome: Reply | Failure) -> None:
-        """Complete what has begun; reasoning that was never streamed is given whole."""
-        self._complete()
+        """Complete what has begun, with all of it; reasoning that was never streamed is given whole.
+
+        Pieces that came while the link was broken were not told.
+        """
+        self._complete(outcome if isinstance(outcome, Reply) else None)
         if isinstance(outcome, Reply) and outcome.reasoning and not self._reasoned:
             text = "\n".join(block.text for block in outcome.reasoning)
             self._emitter.emit(CompleteStreamingReasoning, text=text)
@@ -75,9 +78,14 @@ class Stream:
             self._emitter.emit(_EVENTS[self._kind][1], delta=self._waiting)
         self._waiting = ""
 
-    def _complete(self) -> None:
+    def _complete(self, reply: Reply | None = None) -> None:
         self._flush()
         if self._kind is not None:
-            self._emitter.emit(_EVENTS[self._kind][2], text="".join(self._whole))
+            whole = None if reply is None else _whole(reply, self._kind)
+            self._emitter.emit(_EVENTS[self._kind][2], text=whole or "".join(self._whole))
         self._kind = None
         self._whole.clear()
+
+
+def _whole(reply: Reply, kind: Literal["reasoning", "text"]) -> str:
+    return reply.text if kind == "text" else "".join(block.text for block in reply.reasoning)

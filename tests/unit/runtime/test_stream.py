@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -31,7 +31,7 @@ async def test_c14_reasoning_completes_before_the_result_starts(emitter: Emitter
     stream = Stream(emitter, shows_text=True)
     for kind, text in (("reasoning", "a"), ("reasoning", "b"), ("text", "c"), ("text", "d" * 3000), ("text", "e")):
         stream.take("reasoning" if kind == "reasoning" else "text", text)
-    stream.finish(says("cde"))
+    stream.finish(says("c" + "d" * 3000 + "e", reasoning=(Reasoning(text="ab"),)))
     assert _told(tmp_path) == [
         ("startStreamingReasoning", None),
         ("streamReasoning", "ab"),
@@ -41,6 +41,19 @@ async def test_c14_reasoning_completes_before_the_result_starts(emitter: Emitter
         ("streamRunResult", "e"),
         ("completeStreamingRunResult", "c" + "d" * 3000 + "e"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"), [("reasoning", "completeStreamingReasoning"), ("text", "completeStreamingRunResult")]
+)
+async def test_what_is_complete_is_whole(
+    emitter: Emitter, tmp_path: Path, kind: Literal["reasoning", "text"], event: str
+) -> None:
+    """Of a reply whose other pieces came while the link was broken, the end tells all the same."""
+    stream = Stream(emitter, shows_text=True)
+    stream.take(kind, "one ")
+    stream.finish(says("one two", reasoning=(Reasoning(text="one "), Reasoning(text="two"))))
+    assert _told(tmp_path)[2] == (event, "one two")
 
 
 async def test_text_outside_the_result_is_not_streamed(emitter: Emitter, tmp_path: Path) -> None:
