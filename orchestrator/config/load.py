@@ -13,6 +13,7 @@ from orchestrator.config.file import parse, read
 from orchestrator.config.lock import LOCK_NAME, known_tools
 from orchestrator.config.problems import Problem, dotted
 from orchestrator.config.skill_table import StdioTable
+from orchestrator.config.tool_names import uncallable
 from orchestrator.errors import ConfigError
 from orchestrator.wire.protected import is_protected
 
@@ -54,8 +55,10 @@ def _config(content: bytes, blank: Config, name: str, *, strict: bool) -> Config
     if document is None or (strict and unknown):
         # Also where they alone would be notes: a key that is missing is often there, misspelt.
         raise ConfigError(_listed(name, problems + unknown))
-    notes = (*(f"{problem}; ignored" for problem in unknown), *_notes(document))
-    return replace(blank, notes=notes, **_settled(document))
+    settled = _settled(document)
+    shadowed = map(str, uncallable(settled["experts"].values()))
+    notes = (*(f"{problem}; ignored" for problem in unknown), *_notes(document), *shadowed)
+    return replace(blank, notes=notes, **settled)
 
 
 def _settled(document: Document) -> dict[str, Any]:

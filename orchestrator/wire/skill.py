@@ -8,6 +8,27 @@ from orchestrator.wire.frozen import Frozen, Tagged
 BASE_SKILL = "@perstack/base"
 """The reserved name of the built-in tools."""
 
+BASE_TOOLS = (
+    "readTextFile",
+    "writeTextFile",
+    "appendTextFile",
+    "editTextFile",
+    "listDirectory",
+    "createDirectory",
+    "deleteFile",
+    "deleteDirectory",
+    "moveFile",
+    "getFileInfo",
+    "readImageFile",
+    "readPdfFile",
+    "healthCheck",
+    "exec",
+    "todo",
+    "clearTodo",
+    "attemptCompletion",
+)
+"""Their names, in the order in which they are offered."""
+
 
 class SkillWay(StrEnum):
     """How skills are spoken to over the Model Context Protocol."""

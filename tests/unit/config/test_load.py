@@ -527,6 +527,52 @@ def test_other_runtimes_are_refused_by_name(write: Write, runtime: str) -> None:
     ]
 
 
+def test_tools_that_nobody_can_call_are_told(write: Write) -> None:
+    """Whose name a built-in tool, an interactive one or an earlier delegate has; not where it leaves the name free."""
+    names = ("@y/w", "@z/w", "@z/v", "@x/todo", "ask")
+    others = "".join(f'[experts."{name}"]\ninstruction = "x"\n' for name in names)
+    config = load(
+        write(f"""
+        {others}
+        [experts.boss]
+        instruction = "x"
+        delegates = ["@y/w", "@z/w", "@z/v", "@x/todo", "ask"]
+        [experts.boss.skills.user]
+        type = "interactiveSkill"
+        [experts.boss.skills.user.tools.ask]
+        inputJsonSchema = '{{"type":"object"}}'
+        [experts.boss.skills.user.tools.exec]
+        inputJsonSchema = '{{"type":"object"}}'
+        [experts.bare]
+        instruction = "x"
+        delegates = ["@x/todo"]
+        [experts.bare.skills."@perstack/base"]
+        type = "mcpStdioSkill"
+        command = "npx"
+        packageName = "@perstack/base"
+        omit = ["todo"]
+        """)
+    )
+    assert config.notes == (
+        (
+            "experts.boss.skills.user.tools.exec: tool 'exec' of skill 'user' cannot be called: the name 'exec' is "
+            "taken by a built-in tool; rename it"
+        ),
+        (
+            "experts.boss.delegates.1: delegate '@z/w' cannot be called: the name 'w' is taken by delegate '@y/w'; "
+            "rename it"
+        ),
+        (
+            "experts.boss.delegates.3: delegate '@x/todo' cannot be called: the name 'todo' is taken by a built-in "
+            "tool; rename it"
+        ),
+        (
+            "experts.boss.delegates.4: delegate 'ask' cannot be called: the name 'ask' is taken by tool 'ask' of "
+            "skill 'user'; rename it"
+        ),
+    )
+
+
 def test_unused_keys_are_checked_and_told(write: Write) -> None:
     """What Perstack accepts and never uses is accepted, checked, and noted."""
     config = load(

@@ -16,7 +16,7 @@ from orchestrator.runtime.tools import move_file, text_file
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.message import FileInlinePart, ImageInlinePart, ResultPart, TextPart, ToolCall
 from orchestrator.wire.run import Grant
-from orchestrator.wire.skill import BASE_SKILL, StdioSkill
+from orchestrator.wire.skill import BASE_SKILL, BASE_TOOLS, StdioSkill
 from tests.support.scripted_host import a_run, expert
 
 Tools = BuiltinSession
@@ -60,6 +60,11 @@ async def _call(tools: Tools, name: str, **args: Any) -> Any:
 
 def _names(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
+
+
+def test_the_host_knows_what_is_built_in(tools: Tools) -> None:
+    """It says before a Run whose names are taken."""
+    assert tuple(tool.name for tool in tools.tools()) == BASE_TOOLS
 
 
 async def test_write_read_append_edit(tools: Tools, workspace: Path) -> None:
