@@ -12,7 +12,7 @@ def read(workspace: Path, path: str, types: Mapping[str, str], limit: int) -> tu
     """Give the MIME type by extension and the bytes of a file of at most `limit` bytes.
 
     Raises:
-        ToolError: it cannot be read, is of another type, or is larger.
+        ToolError: it cannot be read, is of another type, empty, or larger.
     """
     mime_type = types.get(PurePosixPath(path).suffix.lower())
     if mime_type is None:
@@ -22,5 +22,9 @@ def read(workspace: Path, path: str, types: Mapping[str, str], limit: int) -> tu
         data = file.read(limit + 1)
     if len(data) > limit:
         message = f"path {path!r} is larger than {limit // 2**20} MiB"
+        raise ToolError(message)
+    if not data:
+        # No API takes it, and it would be in every later call of the conversation.
+        message = f"path {path!r} is empty"
         raise ToolError(message)
     return mime_type, data

@@ -138,6 +138,9 @@ async def test_f7_images_and_pdfs(tools: Tools, workspace: Path) -> None:
     pdf = FileInlinePart(id="part", encoded_data=data, mime_type="application/pdf")
     assert await _part(tools, "readPdfFile", path="a.pdf") == pdf
     assert "unsupported" in (await _call(tools, "readImageFile", path="a.txt"))["message"]
+    for name, path in (("readImageFile", "empty.png"), ("readPdfFile", "empty.pdf")):
+        (workspace / path).touch()
+        assert (await _call(tools, name, path=path))["message"] == f"path {path!r} is empty"
     os.truncate(workspace / "a.PNG", 15 * 1024 * 1024 + 1)
     os.truncate(workspace / "a.pdf", 30 * 1024 * 1024 + 1)
     assert "15 MiB" in (await _call(tools, "readImageFile", path="a.PNG"))["message"]
