@@ -25,6 +25,8 @@ _SYS_OPENAT2 = 437
 _RESOLVE = 0x08 | 0x04 | 0x02  # RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS
 _ALWAYS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _TRIES = 16
+_MISSING = "it does not exist"
+_NO_PARENT = "its parent directory does not exist; create it first"
 _LINK_ERRORS = (errno.ELOOP, errno.EXDEV)
 
 
@@ -75,7 +77,7 @@ def opened(workspace: Path, path: str, flags: int, mode: int = 0) -> Iterator[in
         ToolError: it is not allowed, not there, or the kernel refuses.
     """
     relative = resolve(workspace, path)
-    with _root(workspace) as root, translated(path):
+    with _root(workspace) as root, translated(path, missing=_NO_PARENT if flags & os.O_CREAT else _MISSING):
         fd = open_beneath(root, relative, flags, mode)
     try:
         yield fd
@@ -111,7 +113,7 @@ def parent(workspace: Path, path: str) -> Iterator[tuple[int, str]]:
         message = "the workspace itself cannot be made, moved or deleted"
         raise ToolError(message)
     with _root(workspace) as root:
-        with translated(path, missing="its parent directory does not exist; create it first"):
+        with translated(path, missing=_NO_PARENT):
             fd = open_beneath(root, relative.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with translated(path):
@@ -121,7 +123,7 @@ def parent(workspace: Path, path: str) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def translated(path: str, missing: str = "it does not exist") -> Iterator[None]:
+def translated(path: str, missing: str = _MISSING) -> Iterator[None]:
     """Turn the kernel's errors into sentences.
 
     Raises:

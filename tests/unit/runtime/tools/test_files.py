@@ -194,6 +194,13 @@ async def test_f3_listings_skip_the_reserved_directory(tools: Tools, workspace: 
     assert [item["name"] for item in (await _call(tools, "listDirectory", path="sub"))["items"]] == ["perstack"]
 
 
+async def test_what_a_new_file_lacks_is_its_directory(tools: Tools) -> None:
+    """Not the file that is to be made."""
+    for name, args in (("writeTextFile", {"path": "new/a", "text": ""}), ("createDirectory", {"path": "new/d"})):
+        message = f"path {args['path']!r}: its parent directory does not exist; create it first"
+        assert (await _call(tools, name, **args))["message"] == message
+
+
 async def test_calls_of_one_reply_that_change_files_lose_nothing(tools: Tools, workspace: Path) -> None:
     """All edits of one file are in it; of many moves to one place one is made, and all other files stay."""
     lines = [f"line {number}: {'.' * 5_000}\n" for number in range(12)]
