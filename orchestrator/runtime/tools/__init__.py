@@ -90,3 +90,6 @@ def _check_type(subject: str, schema: Mapping[str, Any], value: Any) -> None:
     if isinstance(value, list) and "items" in schema:
         for item in value:
             _check_type(f"each item of {subject}", schema["items"], item)
+    if isinstance(value, dict) and "additionalProperties" in schema:
+        for item in value.values():
+            _check_type(f"each value of {subject}", schema["additionalProperties"], item)

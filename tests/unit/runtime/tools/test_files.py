@@ -298,6 +298,20 @@ async def test_bad_arguments_are_results(args: dict[str, Any], tools: Tools, wor
     assert _names(workspace) == []
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"args": ["a", 1]}, "each item of exec: argument 'args' must be of type string"),
+        ({"env": {"A": "a", "B": 1}}, "each value of exec: argument 'env' must be of type string"),
+        ({"env": {"A": None}}, "each value of exec: argument 'env' must be of type string"),
+    ],
+)
+async def test_what_is_in_an_argument_is_checked_too(args: dict[str, Any], message: str, tools: Tools) -> None:
+    """Each item of a list, each value of an object."""
+    whole = {"command": "true", "args": [], "env": {}, "cwd": ".", "stdout": True, "stderr": True} | args
+    assert await _call(tools, "exec", **whole) == {"error": "InvalidArguments", "message": message}
+
+
 async def test_e4_pick_and_omit(workspace: Path) -> None:
     """Omitted tools are gone, and of the rest only the picked ones stay."""
     skill = StdioSkill(
