@@ -3,12 +3,14 @@
 They are made before their Sandboxes and removed after them, so after a crash they say which Sandboxes there may be.
 """
 
+import errno
 import fcntl
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.broker.gate import unlock
@@ -22,6 +24,9 @@ from orchestrator.wire.run import EventDetail
 
 _NAME = 12
 _LOCK = "lock"
+# Together a second: no sweep holds a directory that is being made for longer than a moment.
+_TRIES = 100
+_PAUSE_SECONDS = 0.01
 
 
 def state_prefix(instance: str) -> str:
@@ -47,29 +52,78 @@ def job_directory(instance: str, job: str, *, again: bool = False, root: Path = 
     is kept if the job is taken up `again`, else removed; the caller holds the job's lock.
 
     Raises:
-        BackendError: somebody else has made a directory of that name, or none can be made.
+        BackendError: somebody else has made a directory of that name or holds it, or none can be made.
     """
     directory = directory_of(instance, job, root)
     _make_passable(root)
-    if not again:
-        remove_unused(directory)
+    lock = _taken(directory, again=again)
     try:
-        directory.mkdir(mode=0o711, exist_ok=again)
-        status = directory.lstat()
-    except OSError as error:
-        message = f"the state directory {directory} cannot be made: {error.strerror}; remove what is there"
-        raise BackendError(message) from error
-    if not _is_own(status):
-        message = f"the state directory {directory} belongs to somebody else; remove what is there"
-        raise BackendError(message)
-    directory.chmod(0o711)
-    lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield directory
     finally:
         _remove(directory)
         os.close(lock)
+
+
+def _taken(directory: Path, *, again: bool) -> int:
+    """Make a directory and hold its lock. A sweep may hold it for a moment, and remove it before it is ours."""
+    left = _TRIES
+    while True:
+        left -= 1
+        try:
+            return _made(directory, again=again)
+        except (BlockingIOError, FileExistsError, FileNotFoundError) as error:
+            if not left:
+                raise _unusable(directory, error) from error
+        except OSError as error:
+            raise _unusable(directory, error) from error
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _made(directory: Path, *, again: bool) -> int:
+    if not again:
+        remove_unused(directory)
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o711)
+    if not _is_own(directory.lstat()):
+        message = f"the state directory {directory} belongs to somebody else; remove what is there"
+        raise BackendError(message)
+    with ExitStack() as until_it_is_ours:
+        lock = _locked(directory)
+        until_it_is_ours.callback(os.close, lock)
+        if not again and any(path.name != _LOCK for path in directory.iterdir()):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(directory))
+        directory.chmod(0o711)
+        until_it_is_ours.pop_all()
+    return lock
+
+
+def _locked(directory: Path) -> int:
+    """Take the lock that is in a directory now; only who has it removes it.
+
+    Raises:
+        BlockingIOError: somebody has it.
+        FileNotFoundError: somebody had it, and has removed it or the directory.
+    """
+    path = directory / _LOCK
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with ExitStack() as until_it_is_ours:
+        until_it_is_ours.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(lock), path.lstat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        until_it_is_ours.pop_all()
+    return lock
+
+
+def _unusable(directory: Path, error: OSError) -> BackendError:
+    if isinstance(error, BlockingIOError):
+        message = f"the state directory {directory} is held by another process; wait until that has ended, or end it"
+        return BackendError(message)
+    remedy = (
+        "remove what is there" if os.path.lexists(directory) else f"look at the space and mode of {directory.parent}"
+    )
+    message = f"the state directory {directory} cannot be made: {error.strerror}; {remedy}"
+    return BackendError(message)
 
 
 def _make_passable(root: Path) -> None:
@@ -94,29 +148,38 @@ def unwritable(volume: Path) -> str:
 def remove_unused(directory: Path) -> bool:
     """Remove the directory of a job that nobody works on; say whether it is gone."""
     try:
-        status = directory.lstat()
-        if not _is_own(status):
+        if not _is_own(directory.lstat()):
             return False
-        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        lock = _locked(directory)
     except FileNotFoundError:
-        return True
+        return not os.path.lexists(directory)
     except OSError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
         _remove(directory)
-        return True
     finally:
         os.close(lock)
+    return True
 
 
 def _remove(directory: Path) -> None:
-    for state in directory.glob("*/"):
-        unlock(state)
-    shutil.rmtree(directory, ignore_errors=True)
+    """Remove a directory whose lock is held, that last: once it is gone, what is there may be somebody else's."""
+    with suppress(OSError):
+        for path in directory.iterdir():
+            if path.name != _LOCK:
+                _remove_part(path)
+    with suppress(OSError):
+        (directory / _LOCK).unlink(missing_ok=True)
+        directory.rmdir()
+
+
+def _remove_part(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        unlock(path)
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def ordinals(above: Path) -> list[int]:

@@ -1,0 +1,134 @@
+"""A job's directory among others that sweep: made, held, and never taken from under whoever holds it."""
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from orchestrator import state
+from orchestrator.errors import BackendError
+from orchestrator.state import directory_of, job_directory, remove_unused
+
+SWEEPERS = 2
+STARTS = 300
+# Says that it has begun, then sweeps without a pause until it is killed.
+_SWEEPER = """
+import sys
+from pathlib import Path
+from orchestrator.state import directories, remove_unused
+print("sweeping", flush=True)
+while True:
+    for directory in directories("i", Path(sys.argv[1])):
+        remove_unused(directory)
+"""
+
+
+@contextmanager
+def sweeping(root: Path) -> Iterator[None]:
+    """Have other processes sweep, as other commands on the same store do when they begin."""
+    command = (sys.executable, "-c", _SWEEPER, str(root))
+    sweepers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(SWEEPERS)]
+    try:
+        for sweeper in sweepers:
+            assert sweeper.stdout is not None
+            assert sweeper.stdout.readline() == b"sweeping\n"
+        yield
+    finally:
+        for sweeper in sweepers:
+            sweeper.kill()
+            sweeper.communicate()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_jobs_start_while_others_sweep(tmp_path: Path, *, again: bool) -> None:
+    """Each gets its directory, and keeps what it makes there until it is done."""
+    with sweeping(tmp_path):
+        for number in range(STARTS):
+            with job_directory("i", f"j{number % 3}", again=again, root=tmp_path) as made:
+                (made / "1").mkdir()
+                (made / "1/spool").touch()
+                assert not remove_unused(made)
+                assert sorted(path.name for path in made.rglob("*")) == ["1", "lock", "spool"]
+    for number in range(3):
+        assert remove_unused(directory_of("i", f"j{number}", tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_somebody_else_holds_is_left_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said in one sentence; what they have there stays."""
+    monkeypatch.setattr(state, "_TRIES", 2)
+    with job_directory("i", "j", root=tmp_path) as held:
+        (held / "1").mkdir()
+        for again in (False, True):
+            with (
+                pytest.raises(BackendError, match=f"{held} is held by another process; wait until that has ended"),
+                job_directory("i", "j", again=again, root=tmp_path),
+            ):
+                pass
+        assert sorted(path.name for path in held.iterdir()) == ["1", "lock"]
+
+
+def test_a_lock_that_is_none_is_said(tmp_path: Path) -> None:
+    """No trace of Python: what is there, and what to do."""
+    (directory_of("i", "j", tmp_path) / "lock").mkdir(parents=True)
+    for again in (False, True):
+        with (
+            pytest.raises(BackendError, match="cannot be made: Is a directory; remove what is there"),
+            job_directory("i", "j", again=again, root=tmp_path),
+        ):
+            pass
+
+
+def test_what_cannot_be_removed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job never starts among what another left."""
+    monkeypatch.setattr(state, "_TRIES", 2)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    (directory_of("i", "j", tmp_path) / "1").mkdir(parents=True)
+    with (
+        pytest.raises(BackendError, match="cannot be made: File exists; remove what is there"),
+        job_directory("i", "j", root=tmp_path),
+    ):
+        pass
+
+
+def test_where_nothing_can_be_made_is_said() -> None:
+    """There is nothing to remove."""
+    with (
+        pytest.raises(BackendError, match=r"cannot be made: .*; look at the space and mode of /proc/self"),
+        job_directory("i", "j", root=Path("/proc/self")),
+    ):
+        pass
+
+
+def test_somebody_else_s_is_refused(tmp_path: Path) -> None:
+    """Nothing of it is touched, and nobody waits for it to go away."""
+    directory_of("i", "j", tmp_path).touch()
+    for again in (False, True):
+        with (
+            pytest.raises(BackendError, match="belongs to somebody else; remove what is there"),
+            job_directory("i", "j", again=again, root=tmp_path),
+        ):
+            pass
+    assert directory_of("i", "j", tmp_path).is_file()
+
+
+def test_a_sweep_that_comes_late_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opened the lock of a directory that was removed, and made again, before it could take that lock."""
+    directory = directory_of("i", "j", tmp_path)
+    directory.mkdir()
+    flock = fcntl.flock
+
+    def late(lock: int, how: int) -> None:
+        monkeypatch.undo()
+        assert remove_unused(directory)
+        directory.mkdir()
+        (directory / "lock").touch()
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert not remove_unused(directory)
+    assert [path.name for path in directory.iterdir()] == ["lock"]
