@@ -121,7 +121,10 @@ async def _on_terminal(command: Sequence[str], place: Enclosed, screen: Screen) 
             lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(os.dup(leader), "wb", buffering=0)
         )
         stack.callback(sink.close)
-        resize = partial(_resize, leader)
+        # A number of its own: asyncio closes the others when nobody has the terminal open any more.
+        sized = os.dup(leader)
+        stack.callback(os.close, sized)
+        resize = partial(_resize, sized)
         resize(screen.rows, screen.columns)
         directory = place.open_directory()
         try:
@@ -148,7 +151,8 @@ async def _type(reader: asyncio.StreamReader, program: _Program) -> None:
         while True:
             match await read_frame(reader, INWARD):
                 case Resized(rows=rows, columns=columns):
-                    program.resize(rows, columns)
+                    with suppress(OSError):  # It is no longer at its terminal; that is no reason to end it.
+                        program.resize(rows, columns)
                 case Typed(data=b""):
                     if program.ends_input:
                         program.into.close()

@@ -27,7 +27,7 @@ _CHECKPOINT = Checkpoint(
     expert=_EXPERT.identity,
     usage=Usage(),
 )
-_RUN = Run(
+RUN = Run(
     job_id="j",
     run_id="r",
     expert=_EXPERT,
@@ -54,7 +54,7 @@ def surroundings(root: Path) -> Surroundings:
     (state / SPOOL_NAME).touch()
     numbers = count(1)
     with Path(os.devnull).open("wb") as sink:
-        emitter = Emitter(_RUN, state, os.dup(sink.fileno()))
+        emitter = Emitter(RUN, state, os.dup(sink.fileno()))
     return Surroundings(
         workspace=workspace,
         state=state,
