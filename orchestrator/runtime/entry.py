@@ -1,6 +1,7 @@
 """Which program of an installed package is meant, and its version."""
 
 import json
+import os
 import posixpath
 from importlib import metadata
 from pathlib import Path
@@ -35,18 +36,29 @@ def npm_entry(directory: Path, package: Package) -> Installed:
 
 
 def pypi_entry(directory: Path, package: Package) -> Installed:
-    """Find the script that `uvx` would run.
+    """Find the script that `uvx` would run: the one asked for, that of the package's name, or the only one.
 
     Raises:
         NoProgramError: there is no such.
     """
     libraries = next((directory / "lib").glob("python3*")) / "site-packages"
     distribution = next(iter(metadata.distributions(name=package.name, path=[str(libraries)])))
-    scripts = {point.name: point.name for point in distribution.entry_points if point.group == "console_scripts"}
-    if package.program is not None and (directory / "bin" / package.program).is_file():
-        scripts[package.program] = package.program
+    scripts = {name: name for name in _declared(distribution) or _shipped(distribution, directory / "bin")}
+    wanted = package.program or package.name
+    if (directory / "bin" / wanted).is_file():
+        scripts[wanted] = wanted
     chosen = _choose(scripts, package, package.name)
     return Installed(name=distribution.metadata["Name"], version=distribution.version, entry=f"bin/{chosen}")
+
+
+def _declared(distribution: metadata.Distribution) -> list[str]:
+    return [point.name for point in distribution.entry_points if point.group == "console_scripts"]
+
+
+def _shipped(distribution: metadata.Distribution, scripts: Path) -> list[str]:
+    """List what a wheel had in its .data/scripts: no metadata but the list of its files tells of that."""
+    paths = (Path(os.path.normpath(file.locate())) for file in distribution.files or ())
+    return [path.name for path in paths if path.parent == Path(os.path.normpath(scripts))]
 
 
 def _choose(programs: dict[str, str], package: Package, own_name: str) -> str:

@@ -1,9 +1,10 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from orchestrator.runtime.entry import NoProgramError, npm_entry
+from orchestrator.runtime.entry import NoProgramError, npm_entry, pypi_entry
 from orchestrator.wire.install import Installed, Package, PackageKind
 
 
@@ -44,3 +45,53 @@ def test_no_program_that_could_be_meant(tmp_path: Path, bins: object) -> None:
     """Said with those there are."""
     with pytest.raises(NoProgramError, match=r"no program 'kit': it has (none|a, b)"):
         npm(tmp_path, bins)
+
+
+def pypi(directory: Path, scripts: Sequence[str], points: Sequence[str] = (), program: str | None = None) -> Installed:
+    """What is found of a package kit with `scripts`, of which `points` are entry points, beside another's a-tool."""
+    libraries = directory / "lib/python3.11/site-packages"
+    described = libraries / "kit-1.2.3.dist-info"
+    for made in (described, directory / "bin"):
+        made.mkdir(parents=True)
+    for name in (*scripts, "a-tool", "python"):
+        (directory / "bin" / name).touch()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: Kit\nVersion: 1.2.3\n")
+    named = "".join(f"{point} = kit:main\n" for point in points)
+    (described / "entry_points.txt").write_text(f"[console_scripts]\n{named}")
+    listed = [f"../../../bin/{name}" for name in scripts] + ["kit/bin/no-script", "kit-1.2.3.dist-info/METADATA"]
+    (described / "RECORD").write_text("".join(f"{path},,\n" for path in listed))
+    package = Package(slug="s", kind=PackageKind.PYPI, name="kit", spec="kit", program=program)
+    return pypi_entry(directory, package)
+
+
+@pytest.mark.parametrize(
+    ("scripts", "points", "program", "entry"),
+    [
+        (("kit", "other"), ("kit", "other"), None, "kit"),
+        (("kit", "other"), (), None, "kit"),
+        (("something",), ("something",), None, "something"),
+        (("something",), (), None, "something"),
+        (("something", "more.sh"), ("something",), None, "something"),
+        (("kit", "something"), ("something",), None, "kit"),
+        (("kit", "other"), (), "other", "other"),
+        ((), (), "a-tool", "a-tool"),
+    ],
+)
+def test_the_program_that_uvx_would_run(
+    tmp_path: Path, scripts: Sequence[str], points: Sequence[str], program: str | None, entry: str
+) -> None:
+    """That asked for, that of the package's own name, or the only one, whether a wheel declares it or ships it."""
+    roundabout = tmp_path / ".." / tmp_path.name
+    assert pypi(roundabout, scripts, points, program) == Installed(name="Kit", version="1.2.3", entry=f"bin/{entry}")
+
+
+@pytest.mark.parametrize(
+    ("scripts", "points", "said"),
+    [((), (), "it has none"), (("a", "b"), (), "it has a, b"), (("a", "b", "c"), ("a", "b"), "it has a, b")],
+)
+def test_no_script_that_could_be_meant(
+    tmp_path: Path, scripts: Sequence[str], points: Sequence[str], said: str
+) -> None:
+    """Said with those of the package itself."""
+    with pytest.raises(NoProgramError, match=f"no program 'kit': {said}$"):
+        pypi(tmp_path, scripts, points)
