@@ -18,6 +18,8 @@ class NoProgramError(Exception):
 def npm_entry(directory: Path, package: Package) -> Installed:
     """Find the program that `npx` would run: the one asked for, that of the package's name, or the only one.
 
+    Which of several is npm's libnpmexec/lib/get-bin-from-manifest.js.
+
     Raises:
         NoProgramError: there is no such.
     """
@@ -25,14 +27,15 @@ def npm_entry(directory: Path, package: Package) -> Installed:
     manifest = json.loads((directory / home / "package.json").read_bytes())
     own_name = package.name.rpartition("/")[2]
     declared = manifest.get("bin") or {}
-    programs = {own_name: declared} if isinstance(declared, str) else dict(declared)
+    named = {own_name: declared} if isinstance(declared, str) else dict(declared)
+    programs = {name: posixpath.normpath(f"{home}/{path}") for name, path in named.items()}
     if package.program is not None and package.program not in programs:
         linked = directory / "node_modules/.bin" / package.program
         if linked.exists():
             entry = linked.resolve().relative_to(directory.resolve()).as_posix()
             return _on_node(directory, manifest, entry)
     chosen = _choose(programs, package, own_name)
-    return _on_node(directory, manifest, posixpath.normpath(f"{home}/{programs[chosen]}"))
+    return _on_node(directory, manifest, programs[chosen])
 
 
 def pypi_entry(directory: Path, package: Package) -> Installed:
@@ -65,7 +68,8 @@ def _choose(programs: dict[str, str], package: Package, own_name: str) -> str:
     wanted = package.program or own_name
     if wanted in programs:
         return wanted
-    if package.program is None and len(programs) == 1:
+    # Several names of one file are one program, as npx has it.
+    if package.program is None and len(set(programs.values())) == 1:
         return next(iter(programs))
     has = f"it has {', '.join(sorted(programs))}" if programs else "it has none"
     message = f"no program {wanted!r}: {has}"

@@ -27,10 +27,11 @@ def npm(
         ({"kit": "cli.js", "other": "x.js"}, None),
         ({"something": "cli.js"}, None),
         ({"kit": "x.js", "other": "cli.js"}, "other"),
+        ({"a": "cli.js", "a-mcp": "./cli.js"}, None),
     ],
 )
 def test_the_program_that_npx_would_run(tmp_path: Path, bins: object, program: str | None) -> None:
-    """That asked for, that of the package's own name, or the only one."""
+    """That asked for, that of the package's own name, or the only one, by whatever names."""
     entry = "node_modules/@a/kit/cli.js"
     assert npm(tmp_path, bins, program) == Installed(name="@a/kit", version="1.2.3", entry=entry, runs_on_node=True)
 
@@ -40,7 +41,7 @@ def test_what_is_no_script_of_node_is_started_as_it_is(tmp_path: Path) -> None:
     assert not npm(tmp_path, "cli.js", shebang="#!/bin/sh").runs_on_node
 
 
-@pytest.mark.parametrize("bins", [None, {"a": "cli.js", "b": "cli.js"}])
+@pytest.mark.parametrize("bins", [None, {"a": "cli.js", "b": "x.js"}])
 def test_no_program_that_could_be_meant(tmp_path: Path, bins: object) -> None:
     """Said with those there are."""
     with pytest.raises(NoProgramError, match=r"no program 'kit': it has (none|a, b)"):
