@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from orchestrator.backends.kubernetes_coordinator import job_secret
+from orchestrator.backends.kubernetes_setting import Owner
+from orchestrator.backends.naming import JOB, MANAGED_BY, coordinator_labels
 from tests.support.admitted import (
     BOTH,
     RUNTIME,
@@ -12,14 +15,18 @@ from tests.support.admitted import (
     cases,
     completed,
     from_secret,
+    mounted,
     pod_of,
     put,
     secret,
 )
+from tests.support.chart import FULLNAME
 from tests.support.tenant import SUBMITTER, Tenant
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
 
+WHOLE = "mounts each volume whole and where the chart has it"
+AS_GIVEN = "has the variables of the chart"
 COORDINATOR: dict[str, tuple[Change, str]] = {
     "the runtime's image": (put("containers.0.image", RUNTIME), "begins with perstack-orch: or perstack-orch@"),
     "another program": (put("containers.0.command", ["/bin/sh"]), "and no other program"),
@@ -38,19 +45,38 @@ COORDINATOR: dict[str, tuple[Change, str]] = {
     "the keys as files": (add("volumes", secret("provider")), "the Secret of its own job"),
     "another config map": (add("volumes", {"name": "more", "configMap": {"name": "own"}}), "what the chart gives it"),
     "a projected secret": (
-        add("volumes", {"name": "more", "projected": {"sources": [{"secret": {"name": "provider"}}]}}),
+        add("volumes.-1.projected.sources", {"secret": {"name": "provider"}}),
         "hold its token and the cluster's certificate",
     ),
+    "something else as a volume of its own": (
+        put("volumes.2", {"name": "installation", "persistentVolumeClaim": {"claimName": "u1"}}),
+        "what the chart gives it",
+    ),
+    "a part of the claim where programs are": (mounted(subPath="ws/bin", mountPath="/opt/perstack/bin"), WHOLE),
+    "a part of the claim in the claim's place": (put("containers.0.volumeMounts.0.subPath", "ws"), WHOLE),
+    "a part that a variable names": (put("containers.0.volumeMounts.0.subPathExpr", "$(HOME)"), WHOLE),
+    "the claim where programs are": (put("containers.0.volumeMounts.0.mountPath", "/opt/perstack/bin"), WHOLE),
+    "a directory of the claim to begin in": (put("containers.0.workingDir", "/claim/ws"), "and no other program"),
     "variables of another": (put("containers.0.envFrom", [{"secretRef": {"name": "j-c2"}}]), "takes variables from no"),
     "a variable of another": (add("containers.0.env", from_secret("provider")), "takes variables from no"),
     "a config map's variables": (
         put("containers.0.envFrom", [{"configMapRef": {"name": "own"}}]),
         "takes variables from no",
     ),
+    **{
+        f"{name} of its own": (add("containers.0.env", {"name": name, "value": "/claim/ws"}), "no variables but those")
+        for name in ("PATH", "LD_PRELOAD", "PYTHONPATH", "HOME", "PERSTACK_STORAGE")
+    },
+}
+OF_A_SUBMITTER: dict[str, tuple[Change, str]] = {
+    "other certificates": (put("containers.0.env.-1.value", "/job/ca.crt"), AS_GIVEN),
+    "other settings of Sandboxes": (put("containers.0.env.1.value", "/job/pods.json"), AS_GIVEN),
+    "a proxy of theirs": (add("containers.0.env", {"name": "HTTPS_PROXY", "value": "http://theirs.example"}), AS_GIVEN),
+    "a variable less": (lambda pod: pod["containers"][0]["env"].pop(), AS_GIVEN),
 }
 
 
-@cases(BOTH | COORDINATOR)
+@cases(BOTH | COORDINATOR | OF_A_SUBMITTER)
 def test_no_coordinator_of_a_submitter_is(place: Tenant, change: Change, words: str) -> None:
     """Its account is for one program, with one job's Secret."""
     job = completed(place)
@@ -102,3 +128,33 @@ def test_a_schedule_s_job_has_the_schedule_s_secret_and_a_submitter_s_has_not(pl
     assert place.refusal(job) == ""
     assert place.refusal(pod_of(job)) == ""
     assert "the Secret of its own job" in place.refusal(job, SUBMITTER)
+
+
+def test_a_coordinator_that_is_replaced_after_an_upgrade_keeps_its_variables(place: Tenant) -> None:
+    """They are those of the chart that its job began with; which variables it has is judged all the same."""
+    pod = pod_of(completed(place))
+    put("containers.0.env.0.value", "perstack-orch-runtime:0.0.9")(pod["spec"])
+    assert place.refusal(pod) == ""
+
+
+SECRET: dict[str, tuple[Change, str]] = {
+    "any account's token": (put("type", "kubernetes.io/service-account-token"), "makes Opaque Secrets"),
+    "no label": (put("metadata.labels", {}), "labelled app.kubernetes.io/managed-by"),
+    "another's label": (
+        put("metadata.labels", {MANAGED_BY: "Helm", JOB: "j"}),
+        "labelled app.kubernetes.io/managed-by",
+    ),
+    "what all coordinators take": (put("metadata.name", "provider"), "does not say what is in envSecret"),
+    "what some coordinators take": (put("metadata.name", "second"), "does not say what is in envSecret"),
+}
+
+
+@cases(SECRET)
+def test_no_secret_of_a_submitter_is(place: Tenant, change: Change, words: str) -> None:
+    """The cluster would put another account's token into it, or coordinators take variables from it."""
+    made = job_secret("j-c1", coordinator_labels("j", "u1"), {"request.json": b"{}"}, Owner("j-c1", "uid"))
+    made["metadata"]["annotations"] = {"kubernetes.io/service-account.name": f"{FULLNAME}-coordinator"}
+    assert place.refusal(made, SUBMITTER) == ""
+    change(made)
+    assert words in place.refusal(made, SUBMITTER)
+    assert place.refusal(made) == ""

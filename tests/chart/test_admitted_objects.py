@@ -27,7 +27,7 @@ def test_the_api_server_finds_no_mistake_in_the_expressions(place: Tenant) -> No
     """It checks their types against each kind; a wrong one would be refused only when somebody meets it."""
     policies = place.read("validatingadmissionpolicies", "--selector=app.kubernetes.io/part-of=perstack-orch")["items"]
     mine = [each for each in policies if f".{place.namespace}." in each["metadata"]["name"]]
-    assert len(mine) == 9
+    assert len(mine) == 10
     for each in mine:
         name = each["metadata"]["name"]
         place.until("jsonpath={.status.observedGeneration}=1", "validatingadmissionpolicy", name)

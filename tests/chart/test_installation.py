@@ -25,7 +25,7 @@ pytestmark = pytest.mark.helm
 def test_what_is_installed() -> None:
     """Nothing besides; no PodDisruptionBudget, which a Job cannot have, and no ClusterRole."""
     policies = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
-    rules = ["coordinator-jobs", "coordinator-pods", "sandbox-jobs", "sandbox-pods"]
+    rules = ["coordinator-jobs", "coordinator-pods", "sandbox-jobs", "sandbox-pods", "submitted-secrets"]
     rules += [f"written-{kind}" for kind in ("jobs", "leases", "networkpolicies", "secrets", "services")]
     assert {(each["kind"], each["metadata"]["name"]) for each in render()} == {
         ("ConfigMap", FULLNAME),

@@ -28,6 +28,8 @@ VALUES = {
     "admissionPolicy": {"envSecrets": ["second"], "runtimeImagePrefixes": ["registry.example/ours/"]},
     "image": {"pullSecrets": ["pull"]},
     "caBundle": {"configMap": "roots"},
+    "sandbox": {"outside": ["192.0.2.9:80"]},
+    "proxy": {"url": "http://u:it's\"<&>@proxy.example:3128", "noProxy": ["internal.example"]},
 }
 Change = Callable[[Manifest], Any]
 """Changes an object, which was right, in its place."""
@@ -95,8 +97,8 @@ def put(path: str, value: Any) -> Change:
     def change(found: Any) -> None:
         *above, last = path.split(".")
         for part in above:
-            found = found[int(part)] if part.isdigit() else found.setdefault(part, {})
-        found[int(last) if last.isdigit() else last] = value
+            found = found[int(part)] if _is_index(part) else found.setdefault(part, {})
+        found[int(last) if _is_index(last) else last] = value
 
     return change
 
@@ -107,10 +109,14 @@ def add(path: str, value: Any) -> Change:
     def change(found: Any) -> None:
         *above, last = path.split(".")
         for part in above:
-            found = found[int(part)] if part.isdigit() else found[part]
+            found = found[int(part)] if _is_index(part) else found[part]
         found.setdefault(last, []).append(value)
 
     return change
+
+
+def _is_index(part: str) -> bool:
+    return part.removeprefix("-").isdigit()
 
 
 def secret(name: str) -> Manifest:
