@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -20,8 +21,13 @@ ANSWER_SECONDS = 30.0
 _AT_ONCE = 16
 """Requests at a time, streams not counted: an API server bounds all of its clients together."""
 
-_BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+_NOT_DONE = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_BUSY = {*_NOT_DONE, HTTPStatus.GATEWAY_TIMEOUT}
 _PAUSES = (0.2, 0.5, 1.0, 2.0)
+
+_waited_for: ContextVar[float] = ContextVar("_waited_for", default=float("-inf"))
+"""Until when, by the loop's clock, whoever asks waits for an answer; set by `Api.asked`."""
+
 _LINE = 256 * 1024
 _ACCEPTED = "application/json, application/jwk-set+json"
 
@@ -90,6 +96,7 @@ class Api:
     access: Access
     _idle: list[Channel] = field(default_factory=list)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _has_answered: bool = False
     _tls: Tls | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,13 +122,16 @@ class Api:
         found: list[Object] = (await self.read(path, query))["items"]
         return found
 
-    async def create(self, path: Path, body: Object, *, dry: bool = False) -> Object:
-        """Create an object; `dry` only asks whether it would be."""
-        return await self._ask("POST", path, {"dryRun": "All"} if dry else None, body)
+    async def create(self, path: Path, body: Object, *, dry: bool = False, twice: bool = False) -> Object:
+        """Create an object; `dry` only asks whether it would be.
 
-    async def replace(self, path: Path, body: Object) -> Object:
-        """Write an object anew."""
-        return await self._ask("PUT", path, None, body)
+        `twice` asks again also where an answer was lost: a conflict may then be with what was asked for first.
+        """
+        return await self._patiently("POST", path, {"dryRun": "All"} if dry else None, body, twice=twice)
+
+    async def replace(self, path: Path, body: Object, *, twice: bool = False) -> Object:
+        """Write an object anew; `twice` as in `create`."""
+        return await self._patiently("PUT", path, None, body, twice=twice)
 
     async def delete(self, path: Path, uid: str | None = None) -> bool:
         """Delete an object, and in the background what it owns; say whether it was there. `uid` says which is meant."""
@@ -157,20 +167,28 @@ class Api:
             channel.close()
 
     async def _patiently(
-        self, method: str, path: Path, query: Mapping[str, str] | None = None, body: Object | None = None
+        self,
+        method: str,
+        path: Path,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        *,
+        twice: bool = True,
     ) -> Object:
-        """Ask what may be asked twice, also of a server that is busy or being restarted; the caller sets a limit."""
-        for pause in (*_PAUSES, None):
+        """Ask, and again of a server that is busy or being restarted; what may not be done `twice`, if it was not done.
+
+        One that has answered before is waited for as long as the caller waits, any other for seconds: it may be none.
+        """
+        pauses, clock = iter(_PAUSES), asyncio.get_running_loop().time
+        while True:
             try:
                 return await self._ask(method, path, query, body)
-            except RefusalError as error:
-                if error.status not in _BUSY or pause is None:
+            except (RefusalError, BrokenError) as error:
+                pause = next(pauses, None)
+                is_late = not self._has_answered or clock() + _PAUSES[-1] > _waited_for.get()
+                if not _passes(error, twice=twice) or (pause is None and is_late):
                     raise
-            except BrokenError:
-                if pause is None:
-                    raise
-            await asyncio.sleep(pause)
-        raise AssertionError
+            await asyncio.sleep(pause or _PAUSES[-1])
 
     async def _ask(
         self, method: str, path: Path, query: Mapping[str, str] | None = None, body: Object | None = None
@@ -179,6 +197,7 @@ class Api:
         try:
             answer = await channel.ask(method, path, query, body, await self._headers())
             document: Object = await answer.document() or {}
+            self._has_answered = True
         except RefusalError:
             self._keep(channel)
             raise
@@ -237,8 +256,12 @@ class Api:
             BackendError: it refused.
         """
         try:
-            async with self._turns, asyncio.timeout(seconds):
-                yield
+            async with self._turns, asyncio.timeout(seconds) as limit:
+                before = _waited_for.set(limit.when() or float("inf"))
+                try:
+                    yield
+                finally:
+                    _waited_for.reset(before)
         except RefusalError as error:
             raise refused(doing, error) from error
         except BrokenError as error:
@@ -250,6 +273,13 @@ class Api:
         except TimeoutError as error:
             message = f"the API server {self.server} did not {doing} within {seconds:.0f} s: look at how it is"
             raise BackendUnavailableError(message) from error
+
+
+def _passes(error: RefusalError | BrokenError, *, twice: bool) -> bool:
+    """Whether to ask again may help, and does nothing a second time unless it may be done `twice`."""
+    if isinstance(error, BrokenError):
+        return twice or not error.sent
+    return error.status in (_BUSY if twice else _NOT_DONE)
 
 
 def _keep_alive(connection: socket.socket) -> None:

@@ -80,14 +80,14 @@ class Network:
         if there is None:
             async with self.api.asked(f"create the NetworkPolicy {name}"):
                 try:
-                    await self.api.create(kubernetes_api.policies(self.setting.namespace), ours)
+                    await self.api.create(kubernetes_api.policies(self.setting.namespace), ours, twice=True)
                 except RefusalError as error:
                     # Another request of ours may have been carried out whose answer was lost.
                     if error.status != HTTPStatus.CONFLICT:
                         raise
         elif _meaning(there) != _meaning(ours):
             async with self.api.asked(f"write the NetworkPolicy {name} anew"):
-                await self.api.replace(kubernetes_api.policies(self.setting.namespace, name), ours)
+                await self.api.replace(kubernetes_api.policies(self.setting.namespace, name), ours, twice=True)
         self._closed[name] = self._found[name] = ours
 
     async def _listed(self, labels: Mapping[str, str]) -> list[Object]:
