@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 from orchestrator.backends.http import BrokenError, RefusalError
-from orchestrator.backends.kubernetes_api import Api, Object
+from orchestrator.backends.kubernetes_api import ANSWER_SECONDS, Api, Object
 from orchestrator.backends.lines import LineSplitter
 from orchestrator.backends.naming import SANDBOX
 
@@ -115,7 +115,8 @@ class Mirror:
         found: dict[str, Object] = {}
         query = {"labelSelector": self.selector, "limit": str(_PAGE)}
         while True:
-            page = await self.api.read(self.path, query)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                page = await self.api.read(self.path, query)
             for item in page["items"]:
                 self._put(found, item)
             more = page["metadata"].get("continue")

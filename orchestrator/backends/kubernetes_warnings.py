@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.backends import kubernetes_api
 from orchestrator.backends.http import BrokenError, RefusalError
-from orchestrator.backends.kubernetes_api import Api, Object
+from orchestrator.backends.kubernetes_api import ANSWER_SECONDS, Api, Object
 
 _PAGE = 500
 _FRESH_SECONDS = 1.0
@@ -39,8 +39,9 @@ class Warnings:
         more: str | None = ""
         while more is not None:
             try:
-                page = await self.api.read(kubernetes_api.events(self.namespace), query)
-            except (RefusalError, BrokenError):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    page = await self.api.read(kubernetes_api.events(self.namespace), query)
+            except (RefusalError, BrokenError, TimeoutError):
                 return found
             for event in page["items"]:
                 found.setdefault(event["involvedObject"].get("name", ""), []).append(event)

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from orchestrator.backends import kubernetes_mirror
 from orchestrator.backends.kubernetes_access import Access, Bearer
 from orchestrator.backends.kubernetes_api import Api, pods
 from orchestrator.backends.kubernetes_mirror import Mirror
@@ -52,6 +53,7 @@ class Server:
     watches: list[list[bytes | str]] = field(default_factory=list)
     asked: list[Object] = field(default_factory=list)
     url: str = ""
+    silent: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,6 +67,9 @@ class Server:
                 if "watch" in query:
                     await self._watch(writer)
                     return
+                if self.silent:
+                    self.silent -= 1
+                    await asyncio.Event().wait()
                 body = json.dumps({"metadata": {"resourceVersion": "10"}, "items": self.items}).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
@@ -184,6 +189,18 @@ async def test_whatever_happens_to_a_watch_everything_is_listed_anew(broken: lis
         assert phase(mirror.last("s2")) == "Running"
         await server.watched(2)
     assert bool(notes) is said
+
+
+async def test_a_list_that_is_never_answered_is_asked_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one, and one after a watch: a server that takes requests and gives no answers may be gone tomorrow."""
+    monkeypatch.setattr(kubernetes_mirror, "ANSWER_SECONDS", 0.05)
+    server = Server(items=[pod("s1", 1)], watches=[[event("MODIFIED", pod("s1", 11)), CUT], [b""]], silent=1)
+    notes: list[str] = []
+    async with mirrored(server, notes) as mirror:
+        server.silent = 1
+        server.items = [pod("s1", 12, "Succeeded")]
+        await mirror.until("s1", is_in("Succeeded"))
+    assert sum("TimeoutError" in note for note in notes) >= 1
 
 
 async def test_the_end_of_another_pod_of_the_same_sandbox_is_none_of_this_one() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from orchestrator.backends import naming
+from orchestrator.backends import kubernetes_warnings, naming
 from orchestrator.backends.kubernetes_api import jobs
 from orchestrator.backends.kubernetes_network import Network
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
@@ -83,6 +83,20 @@ async def test_where_warnings_cannot_be_had_there_are_none() -> None:
     """Nobody waits for them: what a Pod itself says is enough."""
     async with serving(Server([warning("s1", "unseen")], status=403).answer) as api:
         assert await Warnings(api, "n").about("s1") == []
+
+
+async def test_warnings_that_never_come_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All who start wait in turn to ask for them; what came of other pages is kept."""
+    monkeypatch.setattr(kubernetes_warnings, "ANSWER_SECONDS", 0.05)
+    server = Server([warning("s1", "seen"), *(warning(f"x{number}", "x") for number in range(600))])
+
+    async def answer(method: str, target: str, body: bytes) -> tuple[int, Object]:
+        if "continue" in target:
+            await asyncio.Event().wait()
+        return await server.answer(method, target, body)
+
+    async with serving(answer) as api:
+        assert [event["message"] for event in await Warnings(api, "n").about("s1")] == ["seen"]
 
 
 def spec(number: int) -> SandboxSpec:
