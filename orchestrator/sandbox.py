@@ -112,10 +112,10 @@ class SandboxSpec:
     broker: BrokerAddress | None = None
 
 
-def runtime_arguments(spec: SandboxSpec) -> tuple[str, ...]:
-    """What the runtime is told when it starts, wherever that is."""
+def runtime_arguments(spec: SandboxSpec, *, has_deadline: bool = True) -> tuple[str, ...]:
+    """What the runtime is told when it starts, wherever that is; without a deadline where something else ends it."""
     ways = ("--ways", ",".join(spec.ways)) if spec.ways else ()
-    return "--deadline", str(spec.deadline), *ways
+    return (*(("--deadline", str(spec.deadline)) if has_deadline else ()), *ways)
 
 
 class Reason(StrEnum):

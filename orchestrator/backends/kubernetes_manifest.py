@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
-from orchestrator.backends.naming import INSTANCE, JOB, MANAGED_BY, SANDBOX, claim_labels
+from orchestrator.backends.naming import DEADLINE, INSTANCE, JOB, MANAGED_BY, SANDBOX, claim_labels
 from orchestrator.sandbox import BrokerAddress, SandboxSpec, runtime_arguments
 
 CONTAINER = "runtime"
@@ -30,6 +30,8 @@ _AWAY_SECONDS = 120
 _LONGEST = 2**31 - 1
 _VOLUME, _IDENTITY = "claim", "identity"
 _QUEUE = "kueue.x-k8s.io/queue-name"
+_HELD_SECONDS = 90 * 24 * 60 * 60
+"""How long a queue may hold a Sandbox back before it counts as left behind."""
 
 Manifest = dict[str, Any]
 
@@ -69,7 +71,7 @@ def kube_job(spec: SandboxSpec, setting: ClusterSetting, now: int, command: tupl
                     {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 ]
             },
-            "activeDeadlineSeconds": min(lives + round(setting.start_seconds) + 600, _LONGEST),
+            "activeDeadlineSeconds": min(lives + round(setting.start_seconds) + 600 + _held(setting), _LONGEST),
             "ttlSecondsAfterFinished": _FORGOTTEN_SECONDS,
             "template": {
                 "metadata": {
@@ -84,12 +86,17 @@ def kube_job(spec: SandboxSpec, setting: ClusterSetting, now: int, command: tupl
 
 def sandbox_labels(spec: SandboxSpec, setting: ClusterSetting) -> dict[str, str]:
     """Give the labels of a Sandbox's Job and Pod."""
-    return dict(spec.labels) | claim_labels(setting.claim.name)
+    late = {DEADLINE: str(spec.deadline + _held(setting))} if DEADLINE in spec.labels else {}
+    return dict(spec.labels) | late | claim_labels(setting.claim.name)
 
 
 def pod_labels(spec: SandboxSpec, setting: ClusterSetting) -> dict[str, str]:
     """Give all labels that a Sandbox's Pod is made with."""
     return {"sidecar.istio.io/inject": "false"} | dict(setting.pod.labels) | sandbox_labels(spec, setting)
+
+
+def _held(setting: ClusterSetting) -> int:
+    return 0 if setting.pod.queue_name is None else _HELD_SECONDS
 
 
 def network_policy(spec: SandboxSpec, setting: ClusterSetting) -> Manifest:
@@ -207,7 +214,9 @@ def _node_addresses() -> Manifest:
 
 def _arguments(spec: SandboxSpec, setting: ClusterSetting) -> list[str]:
     # A Pod has no word for how many files its processes may open, so the runtime bounds them, and itself.
-    arguments = [*runtime_arguments(spec), "--files", str(spec.limits.files), "--stderr", f"{STATE}/{STDERR}"]
+    # In a queue its time begins when it comes to run, nobody knows when: the Pod's own activeDeadlineSeconds ends it.
+    told = runtime_arguments(spec, has_deadline=setting.pod.queue_name is None)
+    arguments = [*told, "--files", str(spec.limits.files), "--stderr", f"{STATE}/{STDERR}"]
     if spec.broker is None:
         return arguments
     broker = spec.broker

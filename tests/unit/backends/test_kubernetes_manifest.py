@@ -184,7 +184,7 @@ def test_an_operator_s_runtime_class_is_for_jobs_that_name_none() -> None:
 
 
 def test_what_an_operator_adds() -> None:
-    """Each setting stands where Kubernetes has it; the queue's label is on the Job alone, the claim keeps its node."""
+    """Each setting stands where Kubernetes has it; the claim keeps its node."""
     pod = PodSetting(
         service_account_name="sandbox",
         runtime_class_name="kata",
@@ -194,7 +194,6 @@ def test_what_an_operator_adds() -> None:
         tolerations=({"key": "pool", "operator": "Exists"},),
         annotations={"team": "a"},
         labels={"team": "a"},
-        queue_name="agents",
         memory="512Mi",
         cpu="2",
         cpu_request="50m",
@@ -209,7 +208,7 @@ def test_what_an_operator_adds() -> None:
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "run-1", "uid": "uid-1"}
     assert made["metadata"] == {
         "name": "j-s1",
-        "labels": POD_LABELS | {"kueue.x-k8s.io/queue-name": "agents"},
+        "labels": POD_LABELS,
         "ownerReferences": [owner | {"controller": False, "blockOwnerDeletion": False}],
     }
     template = plain["spec"]["template"]["metadata"]
@@ -276,6 +275,26 @@ def test_an_installer_may_write_its_packages() -> None:
     made = kube_job(replace(SPEC, installs=True), SETTING, NOW)
     mounts = pod_of(made)["containers"][0]["volumeMounts"]
     assert {"name": "claim", "mountPath": "/packages", "subPath": "packages"} in mounts
+
+
+def test_in_a_queue_time_begins_when_a_pod_runs() -> None:
+    """Held back for days, a Sandbox is neither swept up by the user's next job nor late when it comes to run.
+
+    The label is on the Job alone: Kueue would queue the Pod for itself.
+    """
+    queued = replace(SETTING, pod=PodSetting(queue_name="agents"))
+    made, plain = kube_job(SPEC, queued, NOW), kube_job(SPEC, SETTING, NOW)
+    held = 90 * 24 * 3600
+    late = {"perstack.ai/deadline": str(NOW + 3600 + held)}
+    container = pod_of(plain)["containers"][0]
+    deadline = container["args"].index("--deadline")
+    container["args"][deadline : deadline + 2] = []
+    plain["metadata"]["labels"] |= late | {"kueue.x-k8s.io/queue-name": "agents"}
+    plain["spec"]["template"]["metadata"]["labels"] |= late
+    plain["spec"]["activeDeadlineSeconds"] += held
+    assert made == plain
+    assert pod_of(made)["activeDeadlineSeconds"] == 3600 + 60
+    assert network_policy(SPEC, queued)["metadata"]["labels"]["perstack.ai/deadline"] == late["perstack.ai/deadline"]
 
 
 def test_a_deadline_beyond_what_the_api_takes_is_the_longest_it_takes() -> None:
