@@ -64,6 +64,32 @@ EVICTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEv
             Exit(None, Reason.EVICTED, "low on memory"),
             id="evicted before it started",
         ),
+        *(
+            pytest.param(
+                pod(
+                    state={kind: {"exitCode": code, "reason": why}},
+                    phase="Failed",
+                    reason="Evicted",
+                    message="tmp exceeds its limit",
+                ),
+                None,
+                False,
+                Exit(None, Reason.ERROR, "tmp exceeds its limit"),
+                id=f"took too much of a disk, {what}",
+            )
+            for what, kind, code, why in (
+                ("stopped", "terminated", 143, "Error"),
+                ("not known how", "terminated", 137, "ContainerStatusUnknown"),
+                ("stopping", "running", None, None),
+            )
+        ),
+        pytest.param(
+            pod(state={"running": {}}, conditions=(EVICTED,), reason="Evicted", message="the node was low on memory"),
+            None,
+            False,
+            Exit(None, Reason.EVICTED, "the node was low on memory"),
+            id="evicted for its node's sake",
+        ),
         pytest.param(
             pod(phase="Failed", reason="DeadlineExceeded", message="too old"),
             None,
