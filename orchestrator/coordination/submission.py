@@ -125,7 +125,8 @@ class Place:
         Raises:
             BackendError: the cluster does not say.
         """
-        labels = {naming.MANAGED_BY: naming.MANAGER, naming.PART: naming.COORDINATOR} | naming.claim_labels(self.claim)
+        # One that a chart made is managed by Helm.
+        labels = {naming.PART: naming.COORDINATOR} | naming.claim_labels(self.claim)
         async with self.api.asked("list the Jobs"):
             found = await self.api.listed(kubernetes_api.jobs(self.namespace), labels)
         return sorted((job for job in found if _is_of(job, job_id)), key=_age)

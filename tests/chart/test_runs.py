@@ -34,6 +34,7 @@ def test_a_run_without_a_schedule_is_a_job() -> None:
     spec["template"]["metadata"]["labels"] = labels
     del spec["ttlSecondsAfterFinished"]
     assert job["spec"] == spec
+    assert job["metadata"]["labels"] == LABELS | {"perstack.ai/part": "coordinator", "perstack.ai/claim": "default"}
     assert one(objects, "Secret", name)["stringData"] == {
         "perstack.toml": "# experts",
         "request.json": '{"expertKey":"fitness-assistant","query":"go"}',

@@ -1,13 +1,18 @@
-"""Whose claim is whose."""
+"""Whose claim is whose, and which coordinators are a job's."""
 
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from orchestrator.backends.kubernetes_api import selector
+from orchestrator.backends.kubernetes_installation import Installation
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
-from orchestrator.coordination.submission import claim_of, instance_on
+from orchestrator.backends.naming import PART, claim_labels, coordinator_labels
+from orchestrator.coordination.submission import Place, claim_of, instance_on, unnamed_job_id
 from orchestrator.errors import ConfigError
 from orchestrator.request import instance_of
+from tests.support.api_server import Object, serving
 
 
 def test_no_two_users_share_a_claim() -> None:
@@ -30,3 +35,30 @@ def test_a_laptop_knows_the_instance_that_a_coordinator_answers_for(tmp_path: Pa
     """Sandboxes are named alike from inside and outside."""
     setting = ClusterSetting("agents", Claim("c", tmp_path), ())
     assert instance_on("agents", "c") == instance_of(tmp_path / "records", setting)
+
+
+async def test_coordinators_that_a_chart_made_are_found_too() -> None:
+    """A job that the command submitted has its id in a label, one that Helm or a schedule made has the Job's uid."""
+    own = coordinator_labels("j", claim_of("u1"))
+    made = {"app.kubernetes.io/managed-by": "Helm", PART: "coordinator"} | claim_labels(claim_of("u1"))
+    found = {
+        "ours": own,
+        "the chart's": made,
+        "another user's": coordinator_labels("j", claim_of("u2")),
+        "a reader": own | {PART: "reader"},
+    }
+
+    async def answer(_method: str, target: str, _body: bytes) -> tuple[int, Object]:
+        wanted = parse_qs(urlsplit(target).query)["labelSelector"][0].split(",")
+        items = [
+            {"metadata": {"name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z", "labels": labels}}
+            for name, labels in found.items()
+            if set(wanted) <= set(selector(labels).split(","))
+        ]
+        return 200, {"items": items}
+
+    async with serving(answer) as api:
+        place = Place(api, Installation("r", "n", {}, {}), "u1", ())
+        jobs = {job_id: await place.coordinators(job_id) for job_id in ("j", unnamed_job_id("the chart's"), "other")}
+    names = {job_id: [job["metadata"]["name"] for job in listed] for job_id, listed in jobs.items()}
+    assert names == {"j": ["ours"], unnamed_job_id("the chart's"): ["the chart's"], "other": []}
