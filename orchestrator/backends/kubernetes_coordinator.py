@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.backends.kubernetes_setting import Owner
-from orchestrator.backends.naming import CONTROLLED_BY
+from orchestrator.backends.naming import CLAIM, CONTROLLED_BY
 from orchestrator.errors import ConfigError
 
 Manifest = dict[str, Any]
@@ -137,8 +137,13 @@ def _named(template: Manifest, name: str, labels: Mapping[str, str]) -> Manifest
         metadata = part.setdefault("metadata", {})
         metadata["labels"] = metadata.get("labels", {}) | dict(labels)
     job["metadata"]["name"] = name
-    container = _container(job["spec"]["template"]["spec"])
-    container.setdefault("command", ["perstack-orch"])
+    pod = job["spec"]["template"]["spec"]
+    _container(pod).setdefault("command", ["perstack-orch"])
+    for term in (
+        pod.get("affinity", {}).get("podAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", ())
+    ):
+        chosen = term.get("labelSelector", {}).get("matchLabels", {})
+        chosen |= {CLAIM: labels[CLAIM]} if CLAIM in chosen else {}
     return job
 
 

@@ -44,8 +44,7 @@ def test_the_job_of_a_coordinator() -> None:
     ]
     beside = {
         "topologyKey": "kubernetes.io/hostname",
-        "labelSelector": {"matchLabels": {"app.kubernetes.io/managed-by": "perstack-orch"}},
-        "matchLabelKeys": ["perstack.ai/claim"],
+        "labelSelector": {"matchLabels": {"perstack.ai/claim": ""}},
     }
     pod = {
         "restartPolicy": "Never",

@@ -32,6 +32,9 @@ def test_a_run_without_a_schedule_is_a_job() -> None:
     spec = json.loads(json.dumps(template).replace('"claimName": ""', '"claimName": "default"'))
     spec = json.loads(json.dumps(spec).replace('"secretName": ""', f'"secretName": "{name}"'))
     spec["template"]["metadata"]["labels"] = labels
+    (term,) = spec["template"]["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["labelSelector"] == {"matchLabels": {"perstack.ai/claim": ""}}
+    term["labelSelector"]["matchLabels"]["perstack.ai/claim"] = "default"
     del spec["ttlSecondsAfterFinished"]
     assert job["spec"] == spec
     assert job["metadata"]["labels"] == LABELS | {"perstack.ai/part": "coordinator", "perstack.ai/claim": "default"}

@@ -85,6 +85,9 @@ def completed(place: Tenant) -> Manifest:
         part["metadata"]["labels"] |= labels
     job["metadata"] |= {"name": "j-c1"}
     job["metadata"]["ownerReferences"][0]["uid"] = installed["metadata"]["uid"]
+    affinity = job["spec"]["template"]["spec"]["affinity"]["podAffinity"]
+    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+    term["labelSelector"]["matchLabels"] = naming.claim_labels("u1")
     volumes = {volume["name"]: volume for volume in job["spec"]["template"]["spec"]["volumes"]}
     volumes["claim"]["persistentVolumeClaim"]["claimName"] = "u1"
     volumes["job"]["secret"]["secretName"] = "j-c1"

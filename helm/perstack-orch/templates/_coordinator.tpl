@@ -33,9 +33,8 @@ spec:
     podAffinity:
       requiredDuringSchedulingIgnoredDuringExecution:
       - topologyKey: kubernetes.io/hostname
-        labelSelector: {matchLabels: {app.kubernetes.io/managed-by: perstack-orch}}
-        # Only the Pods of its own claim, which is filled in where the job is made.
-        matchLabelKeys: [perstack.ai/claim]
+        # Only the Pods of its own claim, which is filled in where the job is made: matchLabelKeys are too new.
+        labelSelector: {matchLabels: {perstack.ai/claim: {{ dig "perstack.ai/claim" "" (.labels | default dict) | quote }}}}
   {{- end }}
   containers:
   - name: coordinator

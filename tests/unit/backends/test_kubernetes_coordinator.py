@@ -1,6 +1,7 @@
 """Whole manifests of what is made for a job in a cluster."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -77,6 +78,22 @@ def test_a_coordinator_s_job_is_the_template_with_its_names() -> None:
     template["spec"]["containers"][0]["envFrom"] = [{"secretRef": {"name": "own"}}]
     assert coordinator_job(TEMPLATE, "j-c1", LABELS, "c", "own") == expected
     assert before == TEMPLATE
+
+
+@pytest.mark.parametrize("made", [coordinator_job, reader_job])
+def test_only_the_pods_of_one_claim_share_a_node(made: Callable[..., dict[str, Any]]) -> None:
+    """What the template leaves open is filled in; whatever else a chart says of where Pods run stays."""
+
+    def beside(claim: str) -> dict[str, Any]:
+        ours = {"topologyKey": "node", "labelSelector": {"matchLabels": {"perstack.ai/claim": claim}}}
+        others: list[dict[str, Any]] = [{"labelSelector": {"matchLabels": {"app": "x"}}}, {"matchLabelKeys": ["y"]}]
+        return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [ours, *others]}}
+
+    template = copy.deepcopy(TEMPLATE)
+    template["spec"]["template"]["spec"]["affinity"] = beside("")
+    job = made(template, "j-c1", LABELS, "c")
+    assert job["spec"]["template"]["spec"]["affinity"] == beside("c")
+    assert template["spec"]["template"]["spec"]["affinity"] == beside("")
 
 
 def test_a_reader_has_neither_secrets_nor_rights_and_writes_nothing() -> None:
