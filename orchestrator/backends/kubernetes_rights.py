@@ -27,8 +27,29 @@ SUBMITTER: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 """The same of whoever submits jobs, watches, cancels and prunes them. A Sandbox's account has none."""
 
-_JUDGED = {"", "apps", "batch", "coordination.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io"}
+_JUDGED = {"apps", "batch", "coordination.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io"}
 """API groups that are all about what runs in a namespace; every account may ask a cluster for some others."""
+
+_CORE = {
+    "bindings",
+    "configmaps",
+    "endpoints",
+    "events",
+    "limitranges",
+    "namespaces",
+    "nodes",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "pods",
+    "podtemplates",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "serviceaccounts",
+    "services",
+}
+"""The resources of the group without a name, which is judged by them: OpenShift grants every account rules about others
+there, such as `projects` and `builds/docker`."""
 
 
 def superfluous(rules: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -38,11 +59,15 @@ def superfluous(rules: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _granted(rule: Mapping[str, Any]) -> Iterator[str]:
     for group in rule.get("apiGroups") or ():
-        if group not in _JUDGED and group != "*":
-            continue
         for resource in rule.get("resources") or ():
+            if not _is_judged(group, resource):
+                continue
             needed = COORDINATOR.get((group, resource), ())
             yield from (f"{verb} {resource}" for verb in rule["verbs"] if verb not in needed)
+
+
+def _is_judged(group: str, resource: str) -> bool:
+    return group == "*" or group in _JUDGED or (not group and resource.partition("/")[0] in {"*", *_CORE})
 
 
 async def check_rights(api: Api, namespace: str) -> None:

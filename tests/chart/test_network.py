@@ -53,6 +53,16 @@ def test_who_reaches_what() -> None:
     ]
 
 
+def test_openshift_s_names_are_on_another_port() -> None:
+    """Behind its Service, where policies look."""
+    egress = one(render({"openshift": True}), "NetworkPolicy", f"{FULLNAME}-coordinator")["spec"]["egress"]
+    assert egress[1]["ports"] == [
+        *DNS["ports"],
+        {"protocol": "UDP", "port": 5353},
+        {"protocol": "TCP", "port": 5353},
+    ]
+
+
 def test_a_coordinator_s_way_out_can_be_made_narrower_and_wider() -> None:
     """The API server's networks, a proxy's port, and whatever rules somebody writes."""
     own = {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"protocol": "TCP", "port": 11434}]}
