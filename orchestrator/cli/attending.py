@@ -51,7 +51,7 @@ def cancel(options: ClusterOptions, job_id: str, user: str | None, environ: Mapp
                 raise ConfigError(message)
             for owner in working:
                 await place.delete(owner)
-            await gone(place, working)
+            await gone(place, working, job_id)
 
     asyncio.run(work())
     return 0

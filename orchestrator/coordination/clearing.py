@@ -35,20 +35,25 @@ async def clear(place: Place, *, everybody: bool) -> tuple[str, ...]:
     return tuple(sorted(owner.name for owner in (*sandboxes, *ended)))
 
 
-async def gone(place: Place, owners: list[Owner]) -> None:
-    """Wait until nothing of these Jobs runs any more.
+async def gone(place: Place, owners: list[Owner], job_id: str | None = None) -> None:
+    """Wait until nothing of these Jobs runs any more, nor any Sandbox of the job `job_id`.
+
+    Sandboxes are waited for by themselves: between two Pods of a coordinator nobody else ends them but the cluster,
+    which takes its time to collect what was owned.
 
     Raises:
         BackendError: it takes too long.
     """
+    left = {owner.name: {naming.CONTROLLED_BY: owner.uid} for owner in owners}
+    if job_id is not None:
+        left[f"Sandboxes of job {job_id!r}"] = naming.job_labels(job_id) | naming.instance_labels(place.instance)
     try:
         async with asyncio.timeout(_LONGEST_SECONDS):
-            while owners:
-                owners = [owner for owner in owners if await _runs(place, owner)]
-                await asyncio.sleep(_LOOK_SECONDS if owners else 0)
+            while left:
+                left = {name: labels for name, labels in left.items() if await _runs(place, labels)}
+                await asyncio.sleep(_LOOK_SECONDS if left else 0)
     except TimeoutError as error:
-        names = ", ".join(owner.name for owner in owners)
-        message = f"Pods of {names} may still run: their nodes do not say they ended"
+        message = f"Pods of {', '.join(left)} may still run: their nodes do not say they ended"
         raise BackendError(message) from error
 
 
@@ -65,17 +70,17 @@ async def _decided(place: Place, labels: Mapping[str, str]) -> list[Object]:
 
 
 async def _has_all_ended(place: Place, owner: Owner) -> bool:
-    pods = await _pods(place, owner)
+    pods = await _pods(place, {naming.CONTROLLED_BY: owner.uid})
     return bool(pods) and all(has_ended(pod) for pod in pods)
 
 
-async def _runs(place: Place, owner: Owner) -> bool:
-    return any(not has_ended(pod) for pod in await _pods(place, owner))
+async def _runs(place: Place, labels: Mapping[str, str]) -> bool:
+    return any(not has_ended(pod) for pod in await _pods(place, labels))
 
 
-async def _pods(place: Place, owner: Owner) -> list[Object]:
+async def _pods(place: Place, labels: Mapping[str, str]) -> list[Object]:
     async with place.api.asked("list the Pods"):
-        return await place.api.listed(kubernetes_api.pods(place.namespace), {naming.CONTROLLED_BY: owner.uid})
+        return await place.api.listed(kubernetes_api.pods(place.namespace), labels)
 
 
 async def _jobs(place: Place, labels: Mapping[str, str]) -> list[Object]:
