@@ -1,10 +1,12 @@
 """What a coordinator may write and delete besides Sandboxes, to an API server with the chart's policies."""
 
 import copy
+import json
 
 import pytest
 
 from orchestrator.backends import naming
+from orchestrator.backends.kubernetes_coordinator import reader_job
 from orchestrator.backends.kubernetes_manifest import network_policy
 from tests.support.admitted import (
     OTHERS,
@@ -17,7 +19,7 @@ from tests.support.admitted import (
     setting,
     spec,
 )
-from tests.support.chart import Manifest
+from tests.support.chart import FULLNAME, Manifest
 from tests.support.tenant import SUBMITTER, Tenant
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
@@ -36,13 +38,18 @@ def test_the_api_server_finds_no_mistake_in_the_expressions(place: Tenant) -> No
 
 
 def test_what_the_code_makes_is_taken(place: Tenant) -> None:
-    """A Sandbox and its Pod, its network, and a coordinator with its Pod."""
+    """A Sandbox and its Pod, its network, and a coordinator and a reader of records with their Pods."""
     job, submitted = sandbox(place), completed(place)
+    template = json.loads(place.read("configmap", FULLNAME)["data"]["job.json"])
+    template["metadata"]["ownerReferences"] = submitted["metadata"]["ownerReferences"]
+    reader = reader_job(template, "j-r1", naming.coordinator_labels("j", "u1", naming.READER), "u1")
     assert place.refusal(job, place.coordinator) == ""
     assert place.refusal(pod_of(job)) == ""
     assert place.refusal(network_policy(spec(), setting(place)), place.coordinator) == ""
     assert place.refusal(submitted, SUBMITTER) == ""
     assert place.refusal(pod_of(submitted)) == ""
+    assert place.refusal(reader, SUBMITTER) == ""
+    assert place.refusal(pod_of(reader)) == ""
 
 
 def test_a_policy_is_about_its_own_namespace(place: Tenant) -> None:

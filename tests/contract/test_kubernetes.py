@@ -114,6 +114,18 @@ async def test_an_evicted_sandbox_says_so(place: Place, objects: Namespace) -> N
     assert ended.detail.startswith("EvictionByEvictionAPI: ")
 
 
+async def test_a_sandbox_that_takes_too_much_of_a_disk_is_at_fault_itself(place: Place) -> None:
+    """Its node ends it, as it does one that fills /tmp, only sooner: begun again it would do the same."""
+    loud = SLEEP + "[print('x' * 1023) for _ in range(4096)]; sys.stdout.flush(); time.sleep(3600)"
+    async with (
+        backend(place, loud, pod=PodSetting(storage="1Mi")) as connected,
+        connected.launch(place.spec()) as sandbox,
+    ):
+        ended = await sandbox.wait()
+    assert (ended.code, ended.reason) == (None, Reason.ERROR)
+    assert "exceeds the total limit of containers 1Mi" in ended.detail
+
+
 async def test_a_pod_that_somebody_deletes_ends_as_its_program_does(place: Place, objects: Namespace) -> None:
     """Not by us, so it was not cancelled."""
     async with place.running(FOREVER) as sandbox:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.coordination.submission import claim_of
+from orchestrator.backends.kubernetes_state import has_ended
+from orchestrator.coordination.submission import claim_of, unnamed_job_id
 from tests.support import chart, cluster
 from tests.support.chart import FULLNAME, RELEASE, helm, merged
 from tests.support.cluster import Manifest, Namespace
@@ -91,6 +92,34 @@ async def test_runs_of_the_chart_are_those_of_the_command(tmp_path: Path) -> Non
         assert result.code == 0, result.stderr
         assert told == [story(result.stdout.decode())] * 2
         assert [(workspace(made, user) / "fitness-log.md").is_file() for user in ("u1", "u2")] == [True, True]
+
+
+async def test_a_run_of_the_chart_is_cancelled_like_any_other(tmp_path: Path) -> None:
+    """By the id that its events tell; what ended, `prune` leaves to Helm."""
+    laptop = Laptop.make(tmp_path / "project", "kubernetes", "", {})
+    runs = {name: {"expertKey": "one", "query": "go", "user": user} for name, user in (("one", "u1"), ("other", "u2"))}
+    config = f'[provider]\nproviderName = "scripted"\n{ONE}'
+    with tenant(merged(chart.images(), {"config": config, "replies": json.dumps(SLOW), "runs": runs})) as made:
+        jobs = {each["metadata"]["name"]: each for each in made.read("jobs")["items"]}
+        (one,) = [name for name in jobs if name.startswith(f"{FULLNAME}-one")]
+        (other,) = jobs.keys() - {one}
+        job_id = unnamed_job_id(jobs[one]["metadata"]["uid"])
+
+        def runs_in(pod: Mapping[str, Any]) -> bool:
+            return bool(pod["status"].get("phase") == "Running")
+
+        sandboxes = f"--selector=perstack.ai/job={job_id},perstack.ai/sandbox"
+        await Namespace(made.namespace).until(runs_in, "pods", sandboxes)
+        where = ("--namespace", made.namespace, "--user", "u1")
+        watching = await laptop.start("watch", *where, job_id)
+        cancelled = await laptop.command("cancel", *where, job_id)
+        assert cancelled.code == 0, cancelled.stderr
+        assert (await ended(watching)).code == 4
+        assert [pod for pod in made.read("pods", sandboxes)["items"] if not has_ended(pod)] == []
+        made.until("condition=complete", f"job/{other}", seconds=120)
+        pruned = await laptop.command("prune", "--backend", "kubernetes", "--namespace", made.namespace)
+        assert (pruned.code, pruned.stdout) == (0, b"")
+        assert {each["metadata"]["name"] for each in made.read("jobs")["items"]} == {other}
 
 
 async def test_an_upgrade_lets_jobs_finish(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import cluster
 from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of
-from tests.support.project import ONE, SECONDS, Make, say, use
+from tests.support.project import ONE, SECONDS, Make, ask, say, use
 
 pytestmark = [
     pytest.mark.kubernetes,
@@ -38,6 +38,22 @@ async def test_a_component_restarts_and_nobody_notices(project: Make, component:
     assert story.result.code == 0, story.result.stderr
     assert (story.attempts, story.events[-1]["text"]) == ({1}, "all done")
     assert (made.workspace / "count").read_text() == "once\ndone\n"
+
+
+async def test_an_api_server_that_is_away_during_a_hop_is_waited_for(project: Make) -> None:
+    """A Sandbox is to be launched meanwhile: that takes longer, and nobody notices anything else."""
+    toml = f'{ONE}delegates = ["two"]\n[experts.two]\ninstruction = "Help."\n'
+    hop = [use(command("import time; time.sleep(2)")), use(ask("two", "help")), say("all done")]
+    made = project(toml, {"one": hop, "two": [say("helped")]})
+
+    async def keep_away(_: asyncio.StreamReader) -> None:
+        await asyncio.to_thread(cluster.control, "kill", "apiserver")
+        await asyncio.sleep(12)
+        await asyncio.to_thread(cluster.control)
+
+    story = await disturbed(made, "callTools", keep_away, "--prewarm", "off")
+    assert story.result.code == 0, story.result.stderr
+    assert (story.attempts, story.events[-1]["text"]) == ({1}, "all done")
 
 
 async def test_a_node_that_is_silent_is_not_waited_for(project: Make) -> None:
