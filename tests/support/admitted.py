@@ -29,7 +29,7 @@ VALUES = {
     "image": {"pullSecrets": ["pull"]},
     "caBundle": {"configMap": "roots"},
     "sandbox": {"outside": ["192.0.2.9:80"]},
-    "proxy": {"url": "http://u:it's\"<&>@proxy.example:3128", "noProxy": ["internal.example"]},
+    "proxy": {"url": "http://proxy.example:3128", "noProxy": ["it's", 'a"<&>b\\']},
 }
 Change = Callable[[Manifest], Any]
 """Changes an object, which was right, in its place."""
