@@ -105,9 +105,9 @@ def _of_platform(pod: Object | None, job: Object | None, code: int | None) -> Ex
     status = {} if pod is None else _status(pod)
     reason, message = status.get("reason", ""), status.get("message", "")
     disrupted = next((each for each in _conditions(pod or {}) if _is(each, "DisruptionTarget")), None)
-    if disrupted is None and reason == "Evicted" and container_state(pod or {}).keys() & {"running", "terminated"}:
+    if disrupted is None and reason == "Evicted" and container_state(pod or {}):
         # For what it did itself, which it would do again: it took more of a disk than its limit. Its code says nothing,
-        # since the kubelet stopped it; and one that had not started was refused by a node that is short of something.
+        # since the kubelet stopped it; its state may be from before it ran. One without any was refused by its node.
         return Exit(None, Reason.ERROR, message)
     if disrupted is not None or reason in _DISRUPTED:
         told: Object = disrupted or {}

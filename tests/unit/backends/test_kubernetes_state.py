@@ -81,6 +81,7 @@ EVICTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEv
                 ("stopped", "terminated", 143, "Error"),
                 ("not known how", "terminated", 137, "ContainerStatusUnknown"),
                 ("stopping", "running", None, None),
+                ("too soon to be seen running", "waiting", None, "ContainerCreating"),
             )
         ),
         pytest.param(
