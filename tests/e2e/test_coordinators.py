@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from orchestrator.backends.kubernetes_state import has_ended
 from tests.support import cluster
 from tests.support.cluster import Manifest
 from tests.support.in_cluster import SLOW
@@ -86,6 +87,24 @@ async def test_coordinators_that_are_gone_are_replaced(laptop: Make) -> None:
     assert "another coordinator may have taken the job up" in said[rob].result().stderr
     for end in (rob, *OUR_NODE_S[:1]):
         assert "has this job: waiting for it to end" in said[end].result().stderr, end
+
+
+@pytest.mark.skipif(not cluster.is_ours(), reason="the node of a cluster that was named is another machine")
+async def test_a_job_is_cancelled_between_two_pods_of_its_coordinator(laptop: Make) -> None:
+    """Nobody of ours ends its Sandboxes then; once `cancel` says so, the cluster has."""
+    made, where = laptop(ONE, SLOW), ("--user", "between")
+    process = await made.start(*RUN, *where, "--job-id", "between", "one", "go")
+    await read_until(process, "callTools")
+    pod = await coordinator_of("between")
+    await kill(pod)
+    selected = "--selector=perstack.ai/job=between"
+    await objects().until(has_ended, "pods", f"{selected},perstack.ai/part=coordinator")
+    cancelled = await made.command("cancel", *where, "between")
+    assert cancelled.code == 0, cancelled.stderr
+    left = (await objects().read("pods", f"{selected},perstack.ai/sandbox"))["items"]
+    assert [each["metadata"]["name"] for each in left if not has_ended(each)] == []
+    assert (await ended(process)).code == 3
+    await nothing_left_but(of=("perstack.ai/job=between",))
 
 
 async def test_a_coordinator_that_cannot_start_again_is_given_up(laptop: Make) -> None:
