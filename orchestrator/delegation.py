@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from orchestrator.wire.checkpoint import Checkpoint, DelegatedBy, DelegateTo, Status
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.identity import identify
+from orchestrator.wire.line import shortened
 from orchestrator.wire.message import ExpertMessage, TextPart, ToolResult
 from orchestrator.wire.usage import Usage
 
@@ -129,9 +130,7 @@ def _answer(ending: Ending) -> tuple[str, bool]:
     text = last_text(checkpoint)
     if text is None:
         return f"Delegate {name} failed: its last message is not its own.", True
-    if len(text) > RESULT_CHARACTERS:
-        text = f"{text[:RESULT_CHARACTERS]} [cut: {len(text)} characters in all]"
-    return text, False
+    return shortened(text, RESULT_CHARACTERS), False
 
 
 def last_text(checkpoint: Checkpoint) -> str | None:

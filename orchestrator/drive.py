@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +40,7 @@ from orchestrator.wire.identity import identify
 from orchestrator.wire.job import JobRecord, JobStatus
 from orchestrator.wire.masking import hide
 from orchestrator.wire.platform_event import ProxyAccess
-from orchestrator.wire.run import Start
+from orchestrator.wire.run import RunSetting, Start
 from orchestrator.workspace import copy_read_only
 
 _SWEEP_SECONDS = 10
@@ -164,7 +164,8 @@ class Drive:
                     return await self._work(start, directory, broker, again=again, is_new=is_new)
 
     async def _work(self, start: Start, directory: Path, broker: Broker, *, again: bool, is_new: bool) -> Checkpoint:
-        used = self._used(directory) if again else {}
+        settings = self.records.settings() if again else ()
+        used = self._used(directory, settings) if again else {}
         if again:
             # Where the user went back, what still works on the Runs left behind would change the files of the new.
             wanted = set() if is_new else {ordinal for ordinal, wanted in used.items() if wanted}
@@ -178,7 +179,7 @@ class Drive:
             if not self.records.sandboxes(start.checkpoint.run_id):
                 pool.begin()
             attempts = Attempts(place, pool, await self.records.key())
-            begun = {setting.run_id for setting in self.records.settings()} if again else set[str]()
+            begun = {setting.run_id for setting in settings}
             tree = Tree(place, attempts, asyncio.Semaphore(self.job.slots), self.events.granted, begun)
             last = await tree.run_expert(start)
             pool.close()
@@ -187,10 +188,10 @@ class Drive:
             await self._remove_all_but(set(), directory)
         return last
 
-    def _used(self, directory: Path) -> dict[int, bool]:
+    def _used(self, directory: Path, settings: Iterable[RunSetting]) -> dict[int, bool]:
         """The numbers of all Sandboxes that this job has had, and whether one may still work on an unfinished Run."""
         used = dict.fromkeys(ordinals(directory), False)
-        for setting in self.records.settings():
+        for setting in settings:
             used |= dict.fromkeys(setting.sandboxes, False)
             earlier = self.records.earlier(setting.run_id)
             told = self.records.is_told(setting.run_id, len(setting.sandboxes))

@@ -60,7 +60,6 @@ class Session:
         self._running: set[asyncio.Task[Any]] = set()
         self._attached = asyncio.Event()
         self._main: Stream | None = None
-        self._assignment: Assignment | None = None
         self._attend: Attend | None = None
         self._untouched: Callable[[], bool] = lambda: False
         self._revoked = False
@@ -82,6 +81,10 @@ class Session:
     def violation(self) -> str | None:
         """The first rule that the container broke; from then on it is refused everything."""
         return self._calls.violation
+
+    @property
+    def _assignment(self) -> Assignment | None:
+        return self._calls.given
 
     @property
     def usage(self) -> Usage:
@@ -148,8 +151,8 @@ class Session:
             past = Past(work.checkpoint.usage) if isinstance(work, Run) else Past()
         gateway = Gateway(self._common.means(self), run_id(work), authority, past.answered)
         tunnels = Tunnels(run_id(work), authority, self._common.network, self._common.report)
-        self._assignment = Assignment(work, authority, frame, gateway, tunnels, past.usage)
-        self._calls.given, self._calls.checkpoint = self._assignment, past.checkpoint
+        self._calls.given = Assignment(work, authority, frame, gateway, tunnels, past.usage)
+        self._calls.checkpoint = past.checkpoint
         return frame
 
     async def _send(self, frame: link.Assigned) -> None:

@@ -69,9 +69,14 @@ def decode(line: bytes | str) -> Event:
         raise WireError(message) from error
 
 
+def shortened(text: str, cap: int) -> str:
+    """The first `cap` characters of a text, marked with how many there were, if there were more."""
+    return text if len(text) <= cap else f"{text[:cap]} {_MARK.format(len(text))}"
+
+
 def _cut(value: Any, cap: int, values: int) -> Any:
-    if isinstance(value, str) and len(value) > cap:
-        return f"{value[:cap]} {_MARK.format(len(value))}"
+    if isinstance(value, str):
+        return shortened(value, cap)
     if isinstance(value, Mapping):
         return {name: _cut_field(name, item, cap, values) for name, item in value.items()}
     if isinstance(value, list):

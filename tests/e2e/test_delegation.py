@@ -5,6 +5,7 @@ import json
 import pytest
 
 from orchestrator import tree
+from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.message import TextPart, ToolResult
 from orchestrator.wire.platform_event import InitializeRuntime
@@ -146,6 +147,20 @@ async def test_delegates_beyond_the_job_s_limit_are_error_results(
     assert b"its limit" not in first
     assert second.count(b"the job has had 2 Runs, which is its limit") == 2
     assert sum(isinstance(event, CompleteRun) for event in seen) == 3
+
+
+async def test_a_conversation_too_long_to_hand_over_is_that_run_s_error(
+    project: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the platform's: the job ends as with any Run that failed, and its events tell why."""
+    monkeypatch.setattr(link, "FRAME_BYTES", 16 * 1024)
+    long = [say("x" * 9_000)]
+    made = project(TEAM, {"boss": [use(ask("left", "l"), ask("right", "r"))], "left": long, "right": long})
+    async with running(made, "boss") as events:
+        last = [recorded.event async for recorded in events][-1]
+    assert isinstance(last, StopRunByError)
+    assert events.outcome is not None
+    assert "the Run cannot be handed over: a frame of" in (events.outcome.error or "")
 
 
 async def test_d1_a_call_without_a_query_is_answered_and_the_run_goes_on(project: Make) -> None:

@@ -2,7 +2,17 @@
 
 import pytest
 
-from orchestrator.delegation import MAX_DEPTH, MAX_FAN_OUT, Child, Ending, children, last_text, result, resume
+from orchestrator.delegation import (
+    MAX_DEPTH,
+    MAX_FAN_OUT,
+    RESULT_CHARACTERS,
+    Child,
+    Ending,
+    children,
+    last_text,
+    result,
+    resume,
+)
 from orchestrator.wire.checkpoint import Checkpoint, DelegatedBy, DelegateTo, RunError, Status
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.identity import identify
@@ -138,6 +148,13 @@ def test_d13_a_delegate_that_failed_is_an_error_result(ending: Ending, said: str
     answer = result(ending)
     assert answer.is_error is True
     assert said in _text(answer)
+
+
+def test_a_delegate_s_words_are_cut_where_they_would_not_fit() -> None:
+    """So many delegates of one reply fit their coordinator's next Run; what is left says how much there was."""
+    told = _text(result(_ended(_call(1), "x" * (RESULT_CHARACTERS + 1), step=4)))
+    assert told == "x" * RESULT_CHARACTERS + " [cut: 1048577 characters in all]"
+    assert _text(result(_ended(_call(1), "x" * RESULT_CHARACTERS, step=4))) == "x" * RESULT_CHARACTERS
 
 
 def test_d13_the_error_itself_reaches_the_coordinator() -> None:
