@@ -27,6 +27,8 @@ _LOCK = "lock"
 # Together a second: no sweep holds a directory that is being made for longer than a moment.
 _TRIES = 100
 _PAUSE_SECONDS = 0.01
+# Without a lock, a directory is being made or removed, unless whoever did so was killed.
+_MAKING_SECONDS = 10
 
 
 def state_prefix(instance: str) -> str:
@@ -80,32 +82,32 @@ def _taken(directory: Path, *, again: bool) -> int:
 
 
 def _made(directory: Path, *, again: bool) -> int:
-    if not again:
-        remove_unused(directory)
     with suppress(FileExistsError):
         directory.mkdir(mode=0o711)
     if not _is_own(directory.lstat()):
         message = f"the state directory {directory} belongs to somebody else; remove what is there"
         raise BackendError(message)
     with ExitStack() as until_it_is_ours:
-        lock = _locked(directory)
+        lock = _locked(directory, make=True)
         until_it_is_ours.callback(os.close, lock)
-        if not again and any(path.name != _LOCK for path in directory.iterdir()):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(directory))
+        if not again:
+            _empty(directory)
+            if any(path.name != _LOCK for path in directory.iterdir()):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(directory))
         directory.chmod(0o711)
         until_it_is_ours.pop_all()
     return lock
 
 
-def _locked(directory: Path) -> int:
-    """Take the lock that is in a directory now; only who has it removes it.
+def _locked(directory: Path, *, make: bool) -> int:
+    """Take the lock that is in a directory now, or is made there; only who has it removes it.
 
     Raises:
         BlockingIOError: somebody has it.
-        FileNotFoundError: somebody had it, and has removed it or the directory.
+        FileNotFoundError: there is none to take, or somebody had it, and has removed it or the directory.
     """
     path = directory / _LOCK
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    lock = os.open(path, os.O_RDWR | (os.O_CREAT if make else 0) | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with ExitStack() as until_it_is_ours:
         until_it_is_ours.callback(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,9 +150,10 @@ def unwritable(volume: Path) -> str:
 def remove_unused(directory: Path) -> bool:
     """Remove the directory of a job that nobody works on; say whether it is gone."""
     try:
-        if not _is_own(directory.lstat()):
+        status = directory.lstat()
+        if not _is_own(status):
             return False
-        lock = _locked(directory)
+        lock = _locked(directory, make=time.time() - status.st_mtime > _MAKING_SECONDS)
     except FileNotFoundError:
         return not os.path.lexists(directory)
     except OSError:
@@ -164,13 +167,17 @@ def remove_unused(directory: Path) -> bool:
 
 def _remove(directory: Path) -> None:
     """Remove a directory whose lock is held, that last: once it is gone, what is there may be somebody else's."""
+    _empty(directory)
+    with suppress(OSError):
+        (directory / _LOCK).unlink(missing_ok=True)
+        directory.rmdir()
+
+
+def _empty(directory: Path) -> None:
     with suppress(OSError):
         for path in directory.iterdir():
             if path.name != _LOCK:
                 _remove_part(path)
-    with suppress(OSError):
-        (directory / _LOCK).unlink(missing_ok=True)
-        directory.rmdir()
 
 
 def _remove_part(path: Path) -> None:

@@ -1,8 +1,10 @@
 """A job's directory among others that sweep: made, held, and never taken from under whoever holds it."""
 
 import fcntl
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +17,16 @@ from orchestrator.state import directory_of, job_directory, remove_unused
 
 SWEEPERS = 2
 STARTS = 300
-# Says that it has begun, then sweeps without a pause until it is killed.
+# Says that it has begun, then sweeps without a pause until it is told to end, which it does between two directories.
 _SWEEPER = """
+import signal
 import sys
 from pathlib import Path
 from orchestrator.state import directories, remove_unused
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append(True))
 print("sweeping", flush=True)
-while True:
+while not told:
     for directory in directories("i", Path(sys.argv[1])):
         remove_unused(directory)
 """
@@ -39,8 +44,8 @@ def sweeping(root: Path) -> Iterator[None]:
         yield
     finally:
         for sweeper in sweepers:
-            sweeper.kill()
-            sweeper.communicate()
+            sweeper.terminate()
+            sweeper.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -120,6 +125,7 @@ def test_a_sweep_that_comes_late_takes_nothing(tmp_path: Path, monkeypatch: pyte
     """It opened the lock of a directory that was removed, and made again, before it could take that lock."""
     directory = directory_of("i", "j", tmp_path)
     directory.mkdir()
+    (directory / "lock").touch()
     flock = fcntl.flock
 
     def late(lock: int, how: int) -> None:
@@ -132,3 +138,26 @@ def test_a_sweep_that_comes_late_takes_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(fcntl, "flock", late)
     assert not remove_unused(directory)
     assert [path.name for path in directory.iterdir()] == ["lock"]
+
+
+def test_one_without_a_lock_is_left_to_who_makes_it(tmp_path: Path) -> None:
+    """Sweeps that each made a lock there would keep it from being made, and each other from removing it."""
+    directory = directory_of("i", "j", tmp_path)
+    directory.mkdir()
+    assert not remove_unused(directory)
+    assert list(directory.iterdir()) == []
+    long_ago = time.time() - 60
+    os.utime(directory, (long_ago, long_ago))
+    assert remove_unused(directory)
+
+
+def test_what_another_left_is_removed_first(tmp_path: Path) -> None:
+    """Unless the job is taken up again; whether or not its lock is still there."""
+    for again in (False, True):
+        left = directory_of("i", "j", tmp_path) / "1/spool"
+        left.parent.mkdir(parents=True)
+        left.touch()
+        with job_directory("i", "j", again=again, root=tmp_path) as made:
+            assert left.exists() == again
+            assert (made / "lock").exists()
+        assert list(tmp_path.iterdir()) == []
