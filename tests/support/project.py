@@ -112,8 +112,13 @@ class Project:
         directory.mkdir(parents=True, exist_ok=True)
         provider = '[provider]\nproviderName = "scripted"\n'
         (directory / "perstack.toml").write_text(provider + toml)
-        (directory / "replies.json").write_text(json.dumps(replies))
-        return cls(directory, backend)
+        made = cls(directory, backend)
+        made.script(replies)
+        return made
+
+    def script(self, replies: Mapping[str, Sequence[Any]]) -> None:
+        """Write what the model says from now on."""
+        (self.directory / "replies.json").write_text(json.dumps(replies))
 
     @property
     def workspace(self) -> Path:
