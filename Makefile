@@ -47,7 +47,7 @@ demo: setup ## Run the fitness example, every Run in a container of its own
 	@dev/demo
 
 test: setup image ## Run all tests; a Docker engine is needed, what needs more is skipped loudly (CI=true: nothing is)
-	@PERSTACK_TEST_REQUIRE=$(REQUIRED) $(BIN)/pytest
+	@PERSTACK_TEST_REQUIRE=$(REQUIRED) dev/tests
 
 rootless: setup image ## Run the tests of a Sandbox's walls in a rootless engine, as a user without privileges (Debian as root)
 	@dev/rootless

@@ -5,11 +5,13 @@ And the rule of clusters that KUBECONFIG names: nobody attacks them.
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import chart, cluster, engine, internet
+from tests.support.turns import turn
 
 REQUIRED = "PERSTACK_TEST_REQUIRE"
 """Comma-separated tiers that must run: `docker`, `helm`, `internet`, `kubernetes`."""
@@ -35,6 +37,20 @@ _LEFT_OUT = pytest.StashKey[list[str]]()
 """What is said about tiers that cannot run here."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Be told whether there are others."""
+    parser.addoption("--beside", action="store_true", help="wait for tests of others that measure")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Have tests that run beside others wait for their turn."""
+    alone = item.get_closest_marker("alone") is not None
+    with turn(alone=alone) if item.config.getoption("beside") else nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what needs what does not answer, unless that tier is required: then let it fail. Put last what disturbs."""
     items.sort(key=lambda item: item.get_closest_marker("disturbing") is not None)

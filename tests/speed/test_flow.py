@@ -6,6 +6,7 @@ from bench.soak.flow import measured
 
 
 @pytest.mark.docker
+@pytest.mark.alone
 @pytest.mark.parametrize(("runs", "count", "rate"), [(1, 10_000, 5000), (8, 40, 20)])
 def test_all_events_of_a_flow_are_collected(
     runs: int, count: int, rate: float, capsys: pytest.CaptureFixture[str]

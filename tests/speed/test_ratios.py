@@ -25,6 +25,7 @@ def test_what_is_worse(now: Ratio, before: Ratio, worse: bool) -> None:  # noqa:
 
 
 @pytest.mark.docker
+@pytest.mark.alone
 def test_no_ratio_is_worse_than_recorded(capsys: pytest.CaptureFixture[str]) -> None:
     """A start, a warm hop, the fitness job at once and with a model that takes its time, and the runtime's imports.
 
