@@ -25,8 +25,9 @@ from orchestrator.sandbox import Backend, Exit, Sandbox, User
 from orchestrator.state import job_directory, state_directory
 from orchestrator.workspace import Workspace, copy_read_only
 
-_ORDINAL = 0
-"""The number of such a Sandbox in its job; those of Runs begin at 1."""
+_ORDINALS = range(10**8, 10**9)
+"""Numbers of such Sandboxes in their job, where those of Runs begin at 1. Each is drawn anew: a cluster may tell of one
+that ended long after it was removed, and the next of the same name would be taken for it."""
 
 
 @asynccontextmanager
@@ -48,19 +49,21 @@ async def errand(  # noqa: PLR0913 - what a Sandbox needs beside a job
     Raises:
         BackendError: it could not be started.
     """
-    user = job.workspace.user
+    user, ordinal = job.workspace.user, secrets.choice(_ORDINALS)
     with job_directory(job.instance, f"{job.id}/errand/{os.getpid()}", root=job.state_root) as above:
         found = workspace or _empty(above, user)
         copy_read_only(found, above)
-        with state_directory(above, _ORDINAL, user, job.events) as (state, _):
+        with state_directory(above, ordinal, user, job.events) as (state, _):
             async with (
                 opened_door(backend, secrets.token_bytes(KEY_BYTES), above, lambda _: None) as door,
                 Broker(_no_model, _NO_LEDGER, report, door=door) as broker,
             ):
                 now = int(time.time())
-                spec = sandbox_spec(replace(job, workspace=found), _ORDINAL, state, now, broker.address)
+                spec = sandbox_spec(replace(job, workspace=found), ordinal, state, now, broker.address)
                 labels = errand_labels(spec.labels, now + seconds)
-                spec = replace(spec, packages=packages, installs=installs, labels=labels, deadline=now + seconds)
+                spec = replace(
+                    spec, packages=packages, installs=installs, labels=labels, deadline=now + seconds, urgent=False
+                )
                 async with broker.listen(spec.name, state, user) as session, backend.launch(spec) as sandbox:
                     await ready(spec.name, session, sandbox)
                     yield session, sandbox

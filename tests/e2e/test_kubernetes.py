@@ -13,13 +13,19 @@ from orchestrator.wire.platform_event import DockerContainerStatus
 from orchestrator.wire.state_event import CompleteRun, StopRunByError
 from tests.support import cluster
 from tests.support.cluster import Manifest
-from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of, present, seen
+from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of, present, runs, seen
 from tests.support.production import processes_of, read_until
 from tests.support.project import ONE, SECONDS, TEAM, Make, Project, ask, ended, say, use
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.parametrize("backend", ["kubernetes"])]
 SECRETS = {"ANTHROPIC_API_KEY": "canary-provider-key-11", "OWN_NOTE": "canary-own-note-33"}
 QUERY = "canary query of a user"
+TIMEKEEPER = f"""{ONE}[experts.one.skills.time]
+type = "mcpStdioSkill"
+command = "uvx"
+packageName = "mcp-server-time"
+"""
+ERRANDS = "--selector=perstack.ai/errand"
 
 
 async def test_g18_a_job_each_and_nothing_about_its_run_in_any_object(project: Make) -> None:
@@ -39,6 +45,22 @@ async def test_g18_a_job_each_and_nothing_about_its_run_in_any_object(project: M
     text = json.dumps(about)
     assert [word for word in (*SECRETS.values(), QUERY, "canary", "OWN_NOTE", "boss") if word in text] == []
     assert {state["kind"] for state in about} == {"Job", "Pod", "NetworkPolicy", "Event"}
+
+
+async def test_what_is_left_of_an_errand_is_not_taken_for_the_next(project: Make) -> None:
+    """The Pod of an install is still there, as where a cluster has much to delete, when the shell's is waited for."""
+    made = project(TIMEKEEPER, {})
+    shell = await made.start("shell", "--backend", made.backend, "one", "--", "true")
+    pod = await objects().until(runs, "pods", ERRANDS)
+    about = ("patch", "pod", pod["metadata"]["name"], "--type=merge")
+    await objects().kubectl(*about, '--patch={"metadata":{"finalizers":["perstack.ai/kept"]}}')
+    try:
+        result = await ended(shell)
+        assert result.code == 0, result.stderr
+        kept = await objects().read("pods", ERRANDS)
+        assert pod["metadata"]["uid"] in {each["metadata"]["uid"] for each in kept["items"]}, "the control failed"
+    finally:
+        await objects().kubectl(*about, '--patch={"metadata":{"finalizers":null}}')
 
 
 @pytest.mark.parametrize(("prewarm", "expected"), [("auto", 4), ("off", 1)])

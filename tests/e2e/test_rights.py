@@ -11,8 +11,8 @@ import pytest
 from orchestrator.backends.kubernetes_rights import COORDINATOR, SUBMITTER
 from tests.support import cluster, production
 from tests.support.chart import FULLNAME
-from tests.support.cluster import PATIENCE, Manifest
-from tests.support.in_cluster import command
+from tests.support.cluster import PATIENCE
+from tests.support.in_cluster import command, runs
 from tests.support.production import Submitter, objects, volume_of
 from tests.support.project import TEAM, ask, ended, say, use
 
@@ -59,11 +59,6 @@ async def room(pods: int) -> AsyncIterator[None]:
         yield
     finally:
         await objects().kubectl("delete", "resourcequota", "few")
-
-
-def runs(pod: Manifest) -> bool:
-    """Whether a Pod runs."""
-    return bool(pod["status"].get("phase") == "Running")
 
 
 async def until_asked(account: str, *what: str) -> None:

@@ -31,6 +31,11 @@ def objects() -> Namespace:
     return Namespace(cluster.shared_namespace())
 
 
+def runs(pod: Manifest) -> bool:
+    """Whether a Pod runs."""
+    return bool(pod["status"].get("phase") == "Running")
+
+
 @dataclass(frozen=True)
 class Story:
     """How a job went: what the command left, and all events in the records."""
