@@ -80,7 +80,7 @@ with concurrent.futures.ThreadPoolExecutor(32) as threads:
 
 async def targets(namespace: Namespace) -> dict[str, tuple[str, int]]:
     """Name what a Pod may try to reach, in each family of addresses that Pods have here."""
-    server = await namespace.until(lambda found: found["status"].get("phase") == "Running", "pod", "server")
+    server = await namespace.until(cluster.runs, "pod", "server")
     node = await namespace.read("node", server["spec"]["nodeName"])
     api = await namespace.read("--namespace=default", "service", "kubernetes")
     found = {"API server": (api["spec"]["clusterIP"], 443)}

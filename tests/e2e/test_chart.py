@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -66,10 +64,7 @@ async def submitted(made: Tenant, laptop: Project, *options: str) -> asyncio.sub
     run = ("run", "--backend", "kubernetes", "--namespace", made.namespace, "--job-id", "j")
     process = await laptop.start(*run, *options)
 
-    def runs(pod: Mapping[str, Any]) -> bool:
-        return bool(pod["status"].get("phase") == "Running")
-
-    await Namespace(made.namespace).until(runs, "pods", "--selector=perstack.ai/job=j,perstack.ai/sandbox")
+    await Namespace(made.namespace).until(cluster.runs, "pods", "--selector=perstack.ai/job=j,perstack.ai/sandbox")
     return process
 
 
@@ -105,11 +100,8 @@ async def test_a_run_of_the_chart_is_cancelled_like_any_other(tmp_path: Path) ->
         (other,) = jobs.keys() - {one}
         job_id = unnamed_job_id(jobs[one]["metadata"]["uid"])
 
-        def runs_in(pod: Mapping[str, Any]) -> bool:
-            return bool(pod["status"].get("phase") == "Running")
-
         sandboxes = f"--selector=perstack.ai/job={job_id},perstack.ai/sandbox"
-        await Namespace(made.namespace).until(runs_in, "pods", sandboxes)
+        await Namespace(made.namespace).until(cluster.runs, "pods", sandboxes)
         where = ("--namespace", made.namespace, "--user", "u1")
         watching = await laptop.start("watch", *where, job_id)
         cancelled = await laptop.command("cancel", *where, job_id)

@@ -13,7 +13,7 @@ from orchestrator.wire.platform_event import DockerContainerStatus
 from orchestrator.wire.state_event import CompleteRun, StopRunByError
 from tests.support import cluster
 from tests.support.cluster import Manifest
-from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of, present, runs, seen
+from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of, present, seen
 from tests.support.production import processes_of, read_until
 from tests.support.project import ONE, SECONDS, TEAM, Make, Project, ask, ended, say, use
 
@@ -51,7 +51,7 @@ async def test_what_is_left_of_an_errand_is_not_taken_for_the_next(project: Make
     """The Pod of an install is still there, as where a cluster has much to delete, when the shell's is waited for."""
     made = project(TIMEKEEPER, {})
     shell = await made.start("shell", "--backend", made.backend, "one", "--", "true")
-    pod = await objects().until(runs, "pods", ERRANDS)
+    pod = await objects().until(cluster.runs, "pods", ERRANDS)
     about = ("patch", "pod", pod["metadata"]["name"], "--type=merge")
     await objects().kubectl(*about, '--patch={"metadata":{"finalizers":["perstack.ai/kept"]}}')
     try:

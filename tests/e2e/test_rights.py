@@ -12,7 +12,7 @@ from orchestrator.backends.kubernetes_rights import COORDINATOR, SUBMITTER
 from tests.support import cluster, production
 from tests.support.chart import FULLNAME
 from tests.support.cluster import PATIENCE
-from tests.support.in_cluster import command, runs
+from tests.support.in_cluster import command
 from tests.support.production import Submitter, objects, volume_of
 from tests.support.project import TEAM, ask, ended, say, use
 
@@ -85,7 +85,7 @@ async def test_each_account_asks_for_all_that_it_may_and_for_nothing_else(tmp_pa
     async with room(1):
         process = await made.start(*run, "--job-id", "rights", "--prewarm", "off", "boss", "go")
         await until_asked(COORDINATOR_ACCOUNT, "", "events", "list")
-    await objects().until(runs, "pods", "--selector=perstack.ai/job=rights,perstack.ai/sandbox")
+    await objects().until(cluster.runs, "pods", "--selector=perstack.ai/job=rights,perstack.ai/sandbox")
     (policy,) = (await objects().read("networkpolicies", "--selector=perstack.ai/job=rights"))["items"]
     changed = json.dumps({"spec": {"ingress": [{"from": [{"podSelector": {"matchLabels": {"no": "body"}}}]}]}})
     await objects().kubectl("patch", "networkpolicy", policy["metadata"]["name"], "--type=merge", f"--patch={changed}")

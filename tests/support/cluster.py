@@ -327,6 +327,11 @@ def command(*arguments: str) -> list[str]:
     return [program, f"--kubeconfig={kubeconfig()}", *arguments]
 
 
+def runs(pod: Manifest) -> bool:
+    """Whether a Pod runs."""
+    return bool(pod["status"].get("phase") == "Running")
+
+
 def _has_ended(status: Manifest) -> bool:
     # The kubelet tells that a container ended before it says so of its Pod.
     states = [each["state"] for each in status.get("containerStatuses", [])]

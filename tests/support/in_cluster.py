@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.support import cluster
-from tests.support.cluster import Manifest, Namespace
+from tests.support.cluster import Manifest, Namespace, runs
 from tests.support.project import PYTHON, SECONDS, Project, Result, say, use
 
 Event = dict[str, Any]
@@ -29,11 +29,6 @@ SLOW = {"one": [use(command(WORKING)), use(command(WORKING)), say("all done")]}
 def objects() -> Namespace:
     """The namespace of all projects, by another way than ours."""
     return Namespace(cluster.shared_namespace())
-
-
-def runs(pod: Manifest) -> bool:
-    """Whether a Pod runs."""
-    return bool(pod["status"].get("phase") == "Running")
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ async def disturbed(made: Project, until: str, disturb: Disturb, *options: str) 
 async def pods_of(made: Project) -> list[str]:
     """Name the Pods of a project's jobs of which something runs."""
     found = await objects().read("pods", f"--selector=perstack.ai/instance={made.instance}")
-    return [each["metadata"]["name"] for each in found["items"] if each["status"].get("phase") == "Running"]
+    return [each["metadata"]["name"] for each in found["items"] if runs(each)]
 
 
 @asynccontextmanager

@@ -139,7 +139,7 @@ async def coordinator_of(job: str) -> Manifest:
     """The running Pod of a job's coordinator."""
     wanted = f"--selector=perstack.ai/part=coordinator,perstack.ai/job={job}"
     found = (await objects().read("pods", wanted))["items"]
-    return next(pod for pod in found if pod["status"].get("phase") == "Running")
+    return next(pod for pod in found if cluster.runs(pod))
 
 
 def processes_of(pod: Manifest, program: bytes = b"perstack-orch") -> list[int]:
