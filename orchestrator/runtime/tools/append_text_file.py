@@ -23,5 +23,5 @@ def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
         ToolError: it is not there or cannot be written.
     """
     path, text = args["path"], args["text"]
-    text_file.append(workspace, path, text_file.encode(text))
+    text_file.add(workspace, path, text_file.encode(text))
     return {"path": shown(resolve(workspace, path)), "text": text}

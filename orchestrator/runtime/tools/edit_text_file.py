@@ -25,15 +25,19 @@ def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
     """
     path = args["path"]
     new, old = (_unix(args[name]) for name in ("newText", "oldText"))
-    try:
-        text = _unix(text_file.read(workspace, path).decode("utf-8"))
-    except UnicodeDecodeError as error:
-        message = f"path {path!r} is not UTF-8 text"
-        raise ToolError(message) from error
-    if old not in text:
-        message = f"path {path!r}: oldText is not in the file; read it and give the exact text"
-        raise ToolError(message)
-    text_file.write(workspace, path, text_file.encode(text.replace(old, new, 1)), create=False)
+
+    def change(content: bytes) -> bytes:
+        try:
+            text = _unix(content.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            message = f"path {path!r} is not UTF-8 text"
+            raise ToolError(message) from error
+        if old not in text:
+            message = f"path {path!r}: oldText is not in the file; read it and give the exact text"
+            raise ToolError(message)
+        return text_file.encode(text.replace(old, new, 1))
+
+    text_file.edit(workspace, path, change)
     return {"path": shown(resolve(workspace, path)), "newText": args["newText"], "oldText": args["oldText"]}
 
 

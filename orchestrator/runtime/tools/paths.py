@@ -93,12 +93,21 @@ def regular_file(workspace: Path, path: str, flags: int, mode: int = 0) -> Itera
         ToolError: as `opened`, or it is something else.
     """
     with opened(workspace, path, flags, mode) as fd:
-        kind = os.fstat(fd).st_mode
-        if not stat.S_ISREG(kind):
-            message = f"path {path!r} is a directory" if stat.S_ISDIR(kind) else f"path {path!r} is not a regular file"
-            raise ToolError(message)
+        require_regular(fd, path)
         with translated(path):
             yield fd
+
+
+def require_regular(fd: int, path: str) -> None:
+    """Refuse what is open as `fd` unless it is a regular file.
+
+    Raises:
+        ToolError: it is a device, socket, FIFO or directory.
+    """
+    kind = os.fstat(fd).st_mode
+    if not stat.S_ISREG(kind):
+        message = f"path {path!r} is a directory" if stat.S_ISDIR(kind) else f"path {path!r} is not a regular file"
+        raise ToolError(message)
 
 
 @contextmanager
@@ -114,7 +123,8 @@ def parent(workspace: Path, path: str) -> Iterator[tuple[int, str]]:
         raise ToolError(message)
     with _root(workspace) as root:
         with translated(path, missing=_NO_PARENT):
-            fd = open_beneath(root, relative.parent, os.O_RDONLY | os.O_DIRECTORY)
+            # What is done with the names in a directory does not need the right to list them.
+            fd = open_beneath(root, relative.parent, os.O_PATH | os.O_DIRECTORY)
         try:
             with translated(path):
                 yield fd, relative.name

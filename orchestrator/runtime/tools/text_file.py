@@ -1,15 +1,19 @@
-"""Reading and writing whole text files, as several tools need it."""
+"""Reading and changing whole text files, as several tools need it."""
 
 import os
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 from orchestrator.runtime.tools import ToolError
-from orchestrator.runtime.tools.paths import regular_file
+from orchestrator.runtime.tools.paths import open_beneath, parent, regular_file, require_regular, resolve
+from orchestrator.runtime.tools.replace import ChangedError, TooLargeError, Version, append, create, replace
 
 READ_BYTES = 16 * 1024 * 1024
 """The most that one call reads into memory."""
 
 _MODE = 0o644
+_TRIES = 8
 
 
 def read(workspace: Path, path: str) -> bytes:
@@ -18,35 +22,55 @@ def read(workspace: Path, path: str) -> bytes:
     Raises:
         ToolError: it cannot be read, or is larger than READ_BYTES.
     """
-    with regular_file(workspace, path, os.O_RDONLY) as fd, os.fdopen(os.dup(fd), "rb") as file:
-        data = file.read(READ_BYTES + 1)
-    if len(data) > READ_BYTES:
-        message = f"path {path!r} is larger than {READ_BYTES // 2**20} MiB"
-        raise ToolError(message)
-    return data
+    with regular_file(workspace, path, os.O_RDONLY) as fd:
+        return _content(fd, path)
 
 
-def write(workspace: Path, path: str, data: bytes, *, create: bool) -> None:
-    """Replace what a file holds; `create` it if need be.
+def write(workspace: Path, path: str, data: bytes) -> None:
+    """Replace what a file holds, or make it.
 
     Raises:
-        ToolError: it cannot be written.
+        ToolError: it cannot be written; it holds what it held before.
     """
-    # Emptied only once it is known to be a regular file.
-    flags = os.O_WRONLY | (os.O_CREAT if create else 0)
-    with regular_file(workspace, path, flags, _MODE) as fd:
-        os.ftruncate(fd, 0)
-        _write_all(fd, data)
+
+    def once() -> None:
+        with _place(workspace, path) as (directory, name):
+            try:
+                fd = open_beneath(directory, PurePosixPath(name), os.O_WRONLY)
+            except FileNotFoundError:
+                create(directory, name, data, _MODE)
+                return
+            with _closing(fd, path):
+                replace(directory, name, fd, data)
+
+    _until_unchanged(once, path)
 
 
-def append(workspace: Path, path: str, data: bytes) -> None:
+def edit(workspace: Path, path: str, change: Callable[[bytes], bytes]) -> None:
+    """Replace what a file holds by what `change` makes of it; of what another process has written meanwhile, anew.
+
+    Raises:
+        ToolError: `change` raised it, or the file cannot be read or written; it holds what it held before.
+    """
+
+    def once() -> None:
+        with _place(workspace, path) as (directory, name):
+            fd = open_beneath(directory, PurePosixPath(name), os.O_RDWR)
+            with _closing(fd, path):
+                base = Version.of(os.fstat(fd))
+                replace(directory, name, fd, change(_content(fd, path)), base)
+
+    _until_unchanged(once, path)
+
+
+def add(workspace: Path, path: str, data: bytes) -> None:
     """Write at the end of a file that exists.
 
     Raises:
-        ToolError: it cannot be written.
+        ToolError: it cannot be written; it holds what it held before.
     """
     with regular_file(workspace, path, os.O_WRONLY | os.O_APPEND) as fd:
-        _write_all(fd, data)
+        append(fd, data)
 
 
 def encode(text: str) -> bytes:
@@ -54,7 +78,45 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", errors="replace")
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+def _content(fd: int, path: str) -> bytes:
+    with os.fdopen(os.dup(fd), "rb") as file:
+        data = file.read(READ_BYTES + 1)
+    if len(data) > READ_BYTES:
+        message = f"path {path!r} is larger than {READ_BYTES // 2**20} MiB"
+        raise ToolError(message)
+    return data
+
+
+@contextmanager
+def _place(workspace: Path, path: str) -> Iterator[tuple[int, str]]:
+    if not resolve(workspace, path).parts:
+        message = f"path {path!r} is a directory"
+        raise ToolError(message)
+    try:
+        with parent(workspace, path) as place:
+            yield place
+    except TooLargeError as error:
+        message = f"path {path!r} can only be written in place, and is too large for that; write a new file instead"
+        raise ToolError(message) from error
+
+
+@contextmanager
+def _closing(fd: int, path: str) -> Iterator[None]:
+    try:
+        require_regular(fd, path)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _until_unchanged(once: Callable[[], None], path: str) -> None:
+    """Do it again where another process changed the file, or made it, between the first look at it and the change."""
+    for _ in range(_TRIES):
+        try:
+            once()
+        except ChangedError:
+            continue
+        else:
+            return
+    message = f"path {path!r} is changed by another process all the time, so nothing was written; try again"
+    raise ToolError(message)

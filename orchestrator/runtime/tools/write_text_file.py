@@ -23,5 +23,5 @@ def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
         ToolError: it cannot be written.
     """
     path, text = args["path"], args["text"]
-    text_file.write(workspace, path, text_file.encode(text), create=True)
+    text_file.write(workspace, path, text_file.encode(text))
     return {"path": shown(resolve(workspace, path)), "text": text}
