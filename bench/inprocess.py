@@ -6,7 +6,7 @@ python -m bench.inprocess DIRECTORY EXPERT works a job and writes the first and 
 import asyncio
 import os
 import sys
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -102,6 +102,7 @@ class InProcess:
             emitter=emitter,
             part_id=lambda: identify("part", next(self.parts)),
             open_forwarder=_no_way_out,
+            lock_files=nullcontext,
         )
         direct = Direct(self.job, self.provider, planned.run, start.generations)
         greet(planned.run, emitter)

@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.broker.assignment import Assignment
 from orchestrator.broker.claims import BrokenRuleError, as_known, false_claim, is_repeat
+from orchestrator.broker.file_lock import FileLock, FileLockCalls
 from orchestrator.broker.generating import generate
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.stream import Stream
@@ -33,13 +34,18 @@ class Calls:
     """
 
     def __init__(
-        self, ledger: Ledger, tasks: asyncio.TaskGroup, start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+        self,
+        ledger: Ledger,
+        files: FileLock,
+        tasks: asyncio.TaskGroup,
+        start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self.given: Assignment | None = None
         self.checkpoint: Checkpoint | None = None
         self.tools: Mapping[str, tuple[ToolDefinition, ...]] | None = None
         self.violation: str | None = None
         self._ledger = ledger
+        self._files = FileLockCalls(files, start)
         self._tasks = tasks
         self._start = start
         self._free = asyncio.Semaphore(_AT_ONCE)
@@ -93,6 +99,13 @@ class Calls:
             raise BrokenRuleError(message)
         if isinstance(call, link.Generate):
             return await generate(stream, call, given.gateway)
+        match call:
+            case link.LockFiles():
+                await self._files.take(call.id)
+                return link.Locked(id=call.id)
+            case link.UnlockFiles():
+                self._files.give_up(call.lock)
+                return link.Unlocked(id=call.id)
         self._count(size)
         match call:
             case link.KeepResult():

@@ -10,6 +10,7 @@ from typing import Self
 
 from orchestrator.broker.door import Door
 from orchestrator.broker.egress import Access
+from orchestrator.broker.file_lock import FileLock
 from orchestrator.broker.gateway import Means
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.proxy import Network
@@ -23,24 +24,26 @@ class Broker:
     """The way out of every Sandbox of one job. Use it with `async with`; leaving ends all that still runs.
 
     `open_provider` is entered once, on first use or by `prepare`. `report` hears every decision of the proxy. Sandboxes
-    come in by `door`, else by a socket each.
+    come in by `door`, else by a socket each, and change files of their workspace under the lock `files`.
     An error of the store, or a provider that cannot be opened, cancels the block and comes out of it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a job has one of each
         self,
         open_provider: Callable[[], AbstractAsyncContextManager[Provider]],
         ledger: Ledger,
         report: Callable[[Access], None],
         network: Network | None = None,
         door: Door | None = None,
+        *,
+        files: FileLock | None = None,
     ) -> None:
         self._open_provider = open_provider
         self._tasks = asyncio.TaskGroup()
         self._opened: asyncio.Future[Provider] | None = None
         self._over = asyncio.Event()
         self._door: Door = door or SocketDoor()
-        self._common = Common(self._tasks, self._means, ledger, report, network or Network())
+        self._common = Common(self._tasks, self._means, ledger, report, network or Network(), files or FileLock())
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()

@@ -11,6 +11,7 @@ from orchestrator.broker.assignment import Assignment, Attend, Past, Work, run_i
 from orchestrator.broker.authority import Authority
 from orchestrator.broker.calls import Calls
 from orchestrator.broker.egress import Access
+from orchestrator.broker.file_lock import FileLock
 from orchestrator.broker.gateway import Gateway, Means
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.proxy import Network
@@ -45,6 +46,7 @@ class Common:
     ledger: Ledger
     report: Callable[[Access], None]
     network: Network
+    files: FileLock
 
 
 class Session:
@@ -63,7 +65,7 @@ class Session:
         self._attend: Attend | None = None
         self._untouched: Callable[[], bool] = lambda: False
         self._revoked = False
-        self._calls = Calls(common.ledger, common.tasks, self.start)
+        self._calls = Calls(common.ledger, common.files, common.tasks, self.start)
         self.facts: Facts | None = None
         """What the Sandbox found around itself, told before it had anything of an Expert's to run."""
 

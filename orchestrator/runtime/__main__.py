@@ -145,6 +145,7 @@ async def _do(assigned: Assigned, link: Link, place: _Place, event_fd: int) -> N
             emitter=Emitter(run, place.state, event_fd),
             part_id=lambda: identify(run.run_id, run.attempt, "part", next(parts)),
             open_forwarder=open_forwarder,
+            lock_files=link.files_locked,
             path=path,
             packages=place.packages,
         )

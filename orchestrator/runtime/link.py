@@ -47,6 +47,7 @@ class Link:
         self._patience = patience
         self._waiting: dict[str, _Waiting] = {}
         self._checkpoints = 0
+        self._locks = 0
 
     async def generate(self, request: GenerationRequest, on_delta: OnDelta) -> Reply | Failure:
         """Have the model called; `on_delta` gets pieces of the reply, perhaps not all of them.
@@ -86,6 +87,31 @@ class Link:
             WireError: the broker refuses.
         """
         await self._keep(wire.KeepTools(id="tools", tools=tools))
+
+    @asynccontextmanager
+    async def files_locked(self) -> AsyncIterator[None]:
+        """Hold the lock under which files of the workspace are changed: no other Sandbox does so meanwhile.
+
+        Raises:
+            WireError: the broker refuses.
+        """
+        self._locks += 1
+        lock = f"lock/{self._locks}"
+        answer = await self._ask(wire.LockFiles(id=lock), None)
+        if not isinstance(answer, wire.Locked):
+            raise _unexpected(answer)
+        # A cancelled call does not unlock: then the Sandbox ends, which frees the lock, and the broker may be gone.
+        try:
+            yield
+        except Exception:
+            await self._unlock(lock)
+            raise
+        await self._unlock(lock)
+
+    async def _unlock(self, lock: str) -> None:
+        answer = await self._ask(wire.UnlockFiles(id=f"un{lock}", lock=lock), None)
+        if not isinstance(answer, wire.Unlocked):
+            raise _unexpected(answer)
 
     async def open_tunnel(self, credential: str, host: str, port: int) -> Connection | str:
         """Open a connection to a host outside, or give the sentence why not.

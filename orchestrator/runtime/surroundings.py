@@ -10,6 +10,9 @@ from orchestrator.runtime.emit import Emitter
 OpenForwarder = Callable[[str], AbstractAsyncContextManager[int]]
 """Opens a proxy on 127.0.0.1 for the bearer of a credential and gives its port; leaving the block closes it."""
 
+LockFiles = Callable[[], AbstractAsyncContextManager[None]]
+"""Waits for the lock under which files of the workspace are changed; leaving the block frees it."""
+
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -27,5 +30,6 @@ class Surroundings:
     emitter: Emitter
     part_id: Callable[[], str]
     open_forwarder: OpenForwarder
+    lock_files: LockFiles
     path: str = STANDARD_PATH
     packages: Path = Path("/packages")

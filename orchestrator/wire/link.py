@@ -123,6 +123,19 @@ class KeepTools(Tagged):
     tools: Mapping[str, tuple[ToolDefinition, ...]]
 
 
+class LockFiles(Tagged):
+    """Wait for the lock under which files of the workspace are changed; answered by Locked once it is held."""
+
+    id: str
+
+
+class UnlockFiles(Tagged):
+    """Give up the lock that the call `lock` got, or still waits for; answered by Unlocked."""
+
+    id: str
+    lock: str
+
+
 class Delta(Tagged):
     """A piece of a reply on its way."""
 
@@ -151,6 +164,18 @@ class Kept(Tagged):
     id: str
 
 
+class Locked(Tagged):
+    """The Sandbox holds the lock on files."""
+
+    id: str
+
+
+class Unlocked(Tagged):
+    """It does not hold it any more."""
+
+    id: str
+
+
 class Refused(Tagged):
     """The call breaks a rule; the Sandbox must end."""
 
@@ -159,8 +184,8 @@ class Refused(Tagged):
 
 
 Opening = Attach | Reattach | Tunnel | Terminal
-Call = Generate | KeepCheckpoint | KeepResult | KeepTools
-Answer = Delta | Generated | Failed | Kept | Refused
+Call = Generate | KeepCheckpoint | KeepResult | KeepTools | LockFiles | UnlockFiles
+Answer = Delta | Generated | Failed | Kept | Locked | Unlocked | Refused
 
 IDENTIFY = Decoder(Identify)
 """Reads who comes, where that must be asked."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 
@@ -61,6 +61,7 @@ def surroundings(root: Path) -> Surroundings:
         emitter=emitter,
         part_id=lambda: f"p{next(numbers)}",
         open_forwarder=no_proxy,
+        lock_files=nullcontext,
     )
 
 

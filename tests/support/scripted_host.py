@@ -129,6 +129,10 @@ class ScriptedHost:
                 self._note_last_told()
                 self.results.append(call.result)
                 writer.write(link.frame(link.Kept(id=call.id)))
+            case link.LockFiles():
+                writer.write(link.frame(link.Locked(id=call.id)))
+            case link.UnlockFiles():
+                writer.write(link.frame(link.Unlocked(id=call.id)))
             case link.Generate():
                 self._generate(call, writer)
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ _FILE_TOOLS: tuple[tuple[ToolDefinition, _ExecuteFile], ...] = (
     (health_check.DEFINITION, health_check.execute),
 )
 
+_LOCKED = frozenset(
+    tool.DEFINITION.name for tool in (write_text_file, append_text_file, edit_text_file, delete_file, move_file)
+)
+"""Tools that change a file as a whole: no other Sandbox may do so between a look at the file and the change of it."""
+
 _ON_TODOS = (todo.TODO.name, todo.CLEAR_TODO.name)
 
 
@@ -76,7 +82,8 @@ class BuiltinSession:
         self._commands = exec_tool.Commands(surroundings, exec_grant)
         self._files = asyncio.Lock()
         tools: list[tuple[ToolDefinition, _Execute]] = [
-            (definition, partial(self._use_files, execute)) for definition, execute in _FILE_TOOLS
+            (definition, partial(self._use_files, execute, locked=definition.name in _LOCKED))
+            for definition, execute in _FILE_TOOLS
         ]
         tools += [
             (exec_tool.DEFINITION, self._commands),
@@ -128,9 +135,9 @@ class BuiltinSession:
             return FileInlinePart(id=part_id, encoded_data=data, mime_type=answer.mime_type)
         return TextPart(id=part_id, text=answer if isinstance(answer, str) else to_json(answer))
 
-    async def _use_files(self, execute: _ExecuteFile, args: Mapping[str, Any]) -> _Answer:
+    async def _use_files(self, execute: _ExecuteFile, args: Mapping[str, Any], *, locked: bool) -> _Answer:
         # One after another, in the order of the calls: each edit is made of what the one before it left.
-        async with self._files:
+        async with self._files, self._surroundings.lock_files() if locked else nullcontext():
             return await asyncio.to_thread(execute, args, self._surroundings.workspace)
 
     async def _todo(self, args: Mapping[str, Any]) -> _Answer:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def _open(workspace: Path, declared: Expert) -> BuiltinSession:
     state = workspace.parent
     (state / "events.jsonl").touch()
     emitter = Emitter(a_run(), state, os.open(os.devnull, os.O_WRONLY))
-    around = Surroundings(workspace, state, emitter, lambda: "part", lambda _: pytest.fail("no forwarder is needed"))
+    around = Surroundings(
+        workspace, state, emitter, lambda: "part", lambda _: pytest.fail("no forwarder is needed"), nullcontext
+    )
     return BuiltinSession(declared, Grant(), around, [])
 
 

@@ -1,0 +1,193 @@
+"""The lock under which Sandboxes change files: one holds it at a time, and none for ever."""
+
+import asyncio
+import fcntl
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from orchestrator.broker import file_lock
+from orchestrator.broker.file_lock import FileLock
+from orchestrator.broker.session import Session
+from orchestrator.sandbox import User
+from orchestrator.wire.link import (
+    GATE_NAME,
+    SOCKET_NAME,
+    Assigned,
+    Attach,
+    Locked,
+    LockFiles,
+    Reattach,
+    Refused,
+    Unlocked,
+    UnlockFiles,
+)
+from tests.support.broker_world import RUN, World
+from tests.support.guest import SECONDS, Guest
+from tests.support.tidy import nothing_left
+
+_NOT_NOW = 0.1
+"""How long a test waits, in seconds, to see that a Sandbox does not get the lock."""
+
+
+async def _waits(guest: Guest) -> bool:
+    """Whether no answer comes."""
+    try:
+        async with asyncio.timeout(_NOT_NOW):
+            await guest.reader.readexactly(1)
+    except TimeoutError:
+        return True
+    return False
+
+
+@asynccontextmanager
+async def _two(world: World) -> AsyncIterator[tuple[tuple[Session, Guest], tuple[Session, Guest]]]:
+    """Two Sandboxes of one job, each with its Run, as their sessions and their links."""
+    (world.state / "2").mkdir()
+    user = User(65532, 65532)
+    async with (
+        asyncio.timeout(4 * SECONDS),
+        world.broker() as broker,
+        broker.listen("s1", world.state, user) as first,
+        broker.listen("s2", world.state / "2", user) as second,
+        await Guest.connect(world.door) as one,
+        await Guest.connect(world.state / "2" / GATE_NAME / SOCKET_NAME) as other,
+    ):
+        for session, guest in ((first, one), (second, other)):
+            guest.send(Attach())
+            await session.ready()
+            await session.assign(RUN, world.authority)
+            await guest.read(Assigned)
+        yield (first, one), (second, other)
+
+
+async def test_one_sandbox_holds_it_at_a_time(world: World) -> None:
+    """The next one gets it once the first gives it up."""
+    async with _two(world) as ((_, one), (_, other)):
+        assert await one.ask(LockFiles(id="lock/1")) == Locked(id="lock/1")
+        other.send(LockFiles(id="lock/1"))
+        assert await _waits(other)
+        assert await one.ask(UnlockFiles(id="unlock/1", lock="lock/1")) == Unlocked(id="unlock/1")
+        assert await other.answer() == Locked(id="lock/1")
+
+
+async def test_the_end_of_a_sandbox_frees_it(world: World) -> None:
+    """Also of one that was killed while it held the lock."""
+    async with _two(world) as ((first, one), (_, other)):
+        assert await one.ask(LockFiles(id="lock/1")) == Locked(id="lock/1")
+        other.send(LockFiles(id="lock/1"))
+        assert await _waits(other)
+        first.revoke()
+        assert await other.answer() == Locked(id="lock/1")
+
+
+async def test_no_sandbox_holds_it_for_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs, or is hostile, keeps others waiting for a bounded time; giving it up later harms nobody."""
+    monkeypatch.setattr(file_lock, "HELD_SECONDS", 2 * _NOT_NOW)
+    async with _two(world) as ((_, one), (_, other)):
+        assert await one.ask(LockFiles(id="lock/1")) == Locked(id="lock/1")
+        assert await other.ask(LockFiles(id="lock/1")) == Locked(id="lock/1")
+        assert await one.ask(UnlockFiles(id="unlock/1", lock="lock/1")) == Unlocked(id="unlock/1")
+        one.send(LockFiles(id="lock/2"))
+        assert await other.ask(UnlockFiles(id="unlock/1", lock="lock/1")) == Unlocked(id="unlock/1")
+        assert await one.answer() == Locked(id="lock/2")
+
+
+async def test_calls_are_repeated_over_another_connection(world: World) -> None:
+    """A Sandbox whose connection broke holds the lock all the same, and gives it up once."""
+    async with world.running() as (_, guest, key):
+        assert await guest.ask(LockFiles(id="lock/1")) == Locked(id="lock/1")
+        async with await Guest.connect(world.door) as again:
+            assert await again.open(Reattach(session_key=key)) is None
+            assert await again.ask(LockFiles(id="lock/1")) == Locked(id="lock/1")
+            for _ in range(2):
+                assert await again.ask(UnlockFiles(id="unlock/1", lock="lock/1")) == Unlocked(id="unlock/1")
+            assert await again.ask(LockFiles(id="lock/2")) == Locked(id="lock/2")
+
+
+async def test_a_sandbox_has_one_lock(world: World) -> None:
+    """A second one breaks a rule: many would cost the host a task each."""
+    async with world.running() as (session, guest, _):
+        assert await guest.ask(LockFiles(id="lock/1")) == Locked(id="lock/1")
+        reason = "the lock on files was asked for by call 'lock/2' while call 'lock/1' has it"
+        assert await guest.ask(LockFiles(id="lock/2")) == Refused(id="lock/2", reason=reason)
+        assert session.violation == reason
+
+
+async def _held_for(lock: FileLock, seconds: float, inside: list[int], most: list[int]) -> None:
+    async with lock.held():
+        inside.append(1)
+        most.append(len(inside))
+        await asyncio.sleep(seconds)
+        inside.pop()
+
+
+async def test_orchestrators_that_share_a_file_exclude_one_another(tmp_path: Path) -> None:
+    """Each lock here is that of an orchestrator; the file is gone with the last of them."""
+    inside, most = list[int](), list[int]()
+    async with nothing_left(), asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        locks = [FileLock(tmp_path / "lock") for _ in range(4)]
+        for lock in locks:
+            for _ in range(5):
+                tasks.create_task(_held_for(lock, 0.002, inside, most))
+    assert most == 20 * [1]
+    for lock in locks:
+        lock.close()
+    assert not (tmp_path / "lock").exists()
+
+
+async def test_a_file_that_another_orchestrator_holds_stays(tmp_path: Path) -> None:
+    """Removing it would let a third one lock a new file beside the one that is held."""
+    one, other = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    async with asyncio.timeout(SECONDS), one.held():
+        other.close()
+        assert (tmp_path / "lock").exists()
+        waiting = asyncio.create_task(_held_for(other, 0, [], []))
+        await asyncio.sleep(_NOT_NOW)
+        assert not waiting.done()
+    async with asyncio.timeout(SECONDS):
+        await waiting
+
+
+async def test_an_orchestrator_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    """The kernel frees its lock."""
+    program = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(9)"
+    path = tmp_path / "lock"
+    holder = await asyncio.create_subprocess_exec(sys.executable, "-c", program, path, stdout=asyncio.subprocess.PIPE)
+    assert holder.stdout is not None
+    await holder.stdout.readline()
+    waiting = asyncio.create_task(_held_for(FileLock(path), 0, [], []))
+    await asyncio.sleep(_NOT_NOW)
+    assert not waiting.done()
+    holder.kill()
+    async with asyncio.timeout(SECONDS):
+        await holder.wait()
+        await waiting
+
+
+async def test_a_directory_that_takes_no_lock(tmp_path: Path) -> None:
+    """Then the lock holds within one orchestrator."""
+    inside, most = list[int](), list[int]()
+    lock = FileLock(tmp_path / "absent" / "lock")
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        for _ in range(5):
+            tasks.create_task(_held_for(lock, 0.002, inside, most))
+    assert most == 5 * [1]
+    lock.close()
+
+
+async def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    """What it leads to is neither made nor locked."""
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    lock = FileLock(tmp_path / "lock")
+    async with asyncio.timeout(SECONDS), lock.held():
+        pass
+    lock.close()
+    assert not (tmp_path / "elsewhere").exists()
+    fd = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)
