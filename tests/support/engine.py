@@ -6,6 +6,8 @@ import os
 import subprocess
 from typing import Any
 
+from orchestrator.version import VERSION
+
 LABEL = "perstack.ai/instance"
 
 
@@ -58,7 +60,9 @@ async def inspect_started(stop: asyncio.Event) -> list[dict[str, Any]]:
 def _first_present() -> str:
     listed = _docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
     built = sorted(name for name in listed if name.startswith("perstack-orch-runtime:"))
-    return built[-1] if built else "perstack-orch-runtime:absent"
+    # Other checkouts on this machine have images of their own.
+    own = f"perstack-orch-runtime:{VERSION}"
+    return own if own in built or not built else built[-1]
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
