@@ -70,7 +70,7 @@ class Link:
             WireError: the broker refuses.
         """
         self._checkpoints += 1
-        await self._keep(wire.KeepCheckpoint(id=f"checkpoint/{self._checkpoints}", checkpoint=checkpoint))
+        await self._settle(wire.KeepCheckpoint(id=f"checkpoint/{self._checkpoints}", checkpoint=checkpoint), wire.Kept)
 
     async def keep_result(self, result: ToolResult) -> None:
         """Return once the broker has stored it.
@@ -78,7 +78,7 @@ class Link:
         Raises:
             WireError: the broker refuses.
         """
-        await self._keep(wire.KeepResult(id=f"result/{result.id}", result=result))
+        await self._settle(wire.KeepResult(id=f"result/{result.id}", result=result), wire.Kept)
 
     async def keep_tools(self, tools: Mapping[str, tuple[ToolDefinition, ...]]) -> None:
         """Return once the broker knows the tools of each skill.
@@ -86,7 +86,7 @@ class Link:
         Raises:
             WireError: the broker refuses.
         """
-        await self._keep(wire.KeepTools(id="tools", tools=tools))
+        await self._settle(wire.KeepTools(id="tools", tools=tools), wire.Kept)
 
     @asynccontextmanager
     async def files_locked(self) -> AsyncIterator[None]:
@@ -97,21 +97,15 @@ class Link:
         """
         self._locks += 1
         lock = f"lock/{self._locks}"
-        answer = await self._ask(wire.LockFiles(id=lock), None)
-        if not isinstance(answer, wire.Locked):
-            raise _unexpected(answer)
+        unlock = wire.UnlockFiles(id=f"un{lock}", lock=lock)
+        await self._settle(wire.LockFiles(id=lock), wire.Locked)
         # A cancelled call does not unlock: then the Sandbox ends, which frees the lock, and the broker may be gone.
         try:
             yield
         except Exception:
-            await self._unlock(lock)
+            await self._settle(unlock, wire.Unlocked)
             raise
-        await self._unlock(lock)
-
-    async def _unlock(self, lock: str) -> None:
-        answer = await self._ask(wire.UnlockFiles(id=f"un{lock}", lock=lock), None)
-        if not isinstance(answer, wire.Unlocked):
-            raise _unexpected(answer)
+        await self._settle(unlock, wire.Unlocked)
 
     async def open_tunnel(self, credential: str, host: str, port: int) -> Connection | str:
         """Open a connection to a host outside, or give the sentence why not.
@@ -191,9 +185,9 @@ class Link:
         elif waiting.on_delta is not None:
             waiting.on_delta(answer.kind, answer.text)
 
-    async def _keep(self, call: wire.KeepCheckpoint | wire.KeepResult | wire.KeepTools) -> None:
+    async def _settle(self, call: wire.Call, expected: type[wire.Answer]) -> None:
         answer = await self._ask(call, None)
-        if not isinstance(answer, wire.Kept):
+        if not isinstance(answer, expected):
             raise _unexpected(answer)
 
     async def _ask(self, call: wire.Call, on_delta: OnDelta | None) -> wire.Answer:
