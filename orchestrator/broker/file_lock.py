@@ -17,6 +17,9 @@ from orchestrator.broker.claims import BrokenRuleError
 HELD_SECONDS = 30
 """How long one Sandbox may hold the lock while others wait; a change of a file takes milliseconds."""
 
+PATIENCE_SECONDS = 60
+"""How long another orchestrator may hold the lock. One that holds it longer is stopped, and its changes with it."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 
 
@@ -99,9 +102,10 @@ class FileLockCalls:
 
 
 async def _locked(path: Path) -> int | None:
-    """Lock the file at `path`; give its descriptor, or None where the file system has no locks or no room for one."""
-    pause = _FIRST_PAUSE
-    while True:
+    """Lock the file at `path`; give its descriptor, or None where that cannot be had."""
+    clock, pause = asyncio.get_running_loop().time, _FIRST_PAUSE
+    deadline = clock() + PATIENCE_SECONDS
+    while clock() < deadline:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -122,3 +126,4 @@ async def _locked(path: Path) -> int | None:
         os.close(fd)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
+    return None

@@ -169,6 +169,18 @@ async def test_an_orchestrator_that_was_killed_holds_nothing(tmp_path: Path) -> 
         await waiting
 
 
+async def test_an_orchestrator_that_is_stopped_keeps_nobody_waiting_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that the user has suspended with Ctrl-Z."""
+    monkeypatch.setattr(file_lock, "PATIENCE_SECONDS", _NOT_NOW)
+    lock = FileLock(tmp_path / "lock")
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        async with asyncio.timeout(SECONDS), lock.held():
+            pass
+
+
 async def test_a_directory_that_takes_no_lock(tmp_path: Path) -> None:
     """Then the lock holds within one orchestrator."""
     inside, most = list[int](), list[int]()
