@@ -22,7 +22,7 @@ from orchestrator.store import JobRecords, Store
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.job import JobRecord, JobStatus
 from orchestrator.wire.masking import hidden_in_errors, mask
-from orchestrator.workspace import ensure
+from orchestrator.workspace import ensure, remember
 
 
 @asynccontextmanager
@@ -52,6 +52,7 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
     with hidden_in_errors(job.secrets):
         await backend.check()
         ensure(job.workspace)
+        remember(job.workspace, job.platform)
         job = await with_packages(job, backend, store.root, announce)
         async with _records(job, store, go_on) as records:
             agenda = Agenda(first(job)) if go_on is None else _agenda(job, records, go_on)

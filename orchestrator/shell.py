@@ -19,7 +19,7 @@ from orchestrator.wire.expert import Expert
 from orchestrator.wire.masking import hide
 from orchestrator.wire.shell import Screen, Shell
 from orchestrator.wire.skill import InteractiveSkill
-from orchestrator.workspace import ensure
+from orchestrator.workspace import ensure, remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ async def run_shell(job: Job, backend: Backend, store: Path, wish: Wish, listene
     check_environment(job, (job.expert,))
     await backend.check()
     ensure(job.workspace)
+    remember(job.workspace, job.platform)
     job = await with_packages(job, backend, store, listener.announce, (job.expert,))
     planned = plan(job, first(job), secrets.token_bytes(KEY_BYTES), now())
     shell = Shell(run=planned.run, skill_name=wish.skill_name, command=wish.command, screen=wish.screen)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
+from orchestrator.mounted import record
 from orchestrator.sandbox import User
 
 NOBODY = User(65532, 65532)
@@ -78,6 +79,16 @@ def prepare(
         message = f"workspace {path} belongs to user {user.uid}, and you are user {os.geteuid()}; use one of your own"
         raise ConfigError(message)
     return Workspace(real, user, *_guarded(real))
+
+
+def remember(workspace: Workspace, backend: str) -> None:
+    """Write down that the directory is mounted, before it is, where Experts are kept to it and it is on this machine.
+
+    Raises:
+        ConfigError: it cannot be written down.
+    """
+    if backend == "docker":
+        record(workspace.path)
 
 
 def ensure(workspace: Workspace) -> None:

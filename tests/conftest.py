@@ -4,6 +4,8 @@ And the rule of clusters that KUBECONFIG names: nobody attacks them.
 """
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 
@@ -74,8 +76,11 @@ def _attacks(item: pytest.Item) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have nothing left out so far."""
+    """Have nothing left out so far, and a registry of mounted workspaces that is not that of whoever tests."""
     config.stash[_LEFT_OUT] = []
+    state = tempfile.mkdtemp(prefix="state-of-tests-")
+    os.environ["XDG_STATE_HOME"] = state
+    config.add_cleanup(lambda: shutil.rmtree(state))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.options import Installation, Namespace, Prices, Storage, User, with_options
+from orchestrator.cli.outside import refuse_found_store
 
 _Text = str | None
 
@@ -57,6 +58,7 @@ def log(options: LogOptions) -> int:
     from orchestrator.cli.show import show  # noqa: PLC0415 - it imports every shape of the wire
     from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 
+    refuse_found_store(options.storage, Path.cwd())
     storage = str(store_of(Path(options.storage), options.user))
     return show(replace(options, storage=storage, json=options.json or options.pretty))
 
@@ -80,4 +82,5 @@ def record(  # noqa: PLR0913 - options of a command
     from orchestrator.cli.record import write_script  # noqa: PLC0415 - it imports every shape of the wire
     from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 
+    refuse_found_store(storage, Path.cwd())
     return write_script(job, output, str(store_of(Path(storage), user)))

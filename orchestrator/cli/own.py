@@ -6,6 +6,7 @@ from pathlib import Path
 
 from orchestrator.backends import isolates
 from orchestrator.cli.options import RunOptions
+from orchestrator.cli.outside import refuse_found_store
 from orchestrator.cli.request import parse_user
 from orchestrator.errors import ConfigError
 from orchestrator.sandbox import User
@@ -17,7 +18,7 @@ def own(options: RunOptions, *, with_files: bool = True) -> RunOptions:
     """Give the same options, their storage and workspace those of the user, where one is named.
 
     Raises:
-        ConfigError: options contradict one another, or what is there is not this user's.
+        ConfigError: options contradict one another, what is there is not this user's, or may be an Expert's.
     """
     if options.user is None:
         if options.workspaces is not None:
@@ -25,6 +26,7 @@ def own(options: RunOptions, *, with_files: bool = True) -> RunOptions:
             raise ConfigError(message)
         return options
     cwd = Path.cwd()
+    refuse_found_store(options.storage, cwd)
     files = options.workspace
     if with_files:
         if options.workspace is not None:

@@ -1,7 +1,8 @@
 """What an Expert may have planted for whoever starts the next job: files where a command looks for its own by itself.
 
 What is in a workspace when a job starts is guarded there (`orchestrator.workspace`); what is not, the job may put
-there. So nothing in a workspace is taken for configuration unless it is named.
+there. So nothing in a workspace is taken for configuration unless it is named: not in one that was ever mounted, which
+`orchestrator.config` sees to, and not in that of this command, which may not have been mounted yet.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from orchestrator.cli.options import RunOptions
 from orchestrator.config import Config
+from orchestrator.config.file import typed
 from orchestrator.config.lock import LOCK_NAME
 from orchestrator.errors import ConfigError
 
@@ -24,7 +26,7 @@ def refuse_found(file: Path, options: RunOptions, cwd: Path) -> Path:
     """
     if _is_experts(file, options, cwd):
         message = (
-            f"{file} is in the workspace and may be an Expert's; if it is yours, name it with --config {file.name}"
+            f"{file} is in the workspace and may be an Expert's; if it is yours, name it with --config {typed(file)}"
         )
         raise ConfigError(message)
     return file

@@ -90,7 +90,8 @@ def _request(options: RunOptions, job_id: str) -> JobRequest:
 def _files(options: RunOptions, config: Config, cwd: Path) -> dict[str, bytes]:
     files = {CONFIG: _config_text(options, config)}
     lock = config.directory / LOCK_NAME
-    if config.path is not None and lock.is_file():
+    # One that was not used here must not be used there, where it would seem to be named.
+    if config.path is not None and config.known_tools and lock.is_file():
         files[LOCK] = _content(lock)
     if config.provider_name == "scripted":
         files[REPLIES] = _content(config.directory / str(config.provider_setting.get("replies", REPLIES)))

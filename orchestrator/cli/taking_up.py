@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.options import Backend, ClusterOptions, RunOptions, Storage, User, with_options
+from orchestrator.cli.outside import refuse_found_store
 
 _OF_OTHER_COMMANDS = {"job_id", "continue_latest", "continue_job", "resume_from", "answers"}
 _WHERE = {"namespace", "installation", "coordinator", "claim", "claim_mount"}
@@ -30,6 +31,7 @@ def resume(
 
     if is_submitted(options):
         return work(replace(options, continue_job=job, after=after), os.environ)
+    refuse_found_store(options.storage, Path.cwd())
     expert_key = coordinator(job, str(store_of(Path.cwd() / options.storage, options.user)))
     return work(replace(options, expert_key=expert_key, continue_job=job, after=after), os.environ)
 
@@ -56,4 +58,5 @@ def prune(
     from orchestrator.cli.unfinished import remove  # noqa: PLC0415 - it imports a backend
     from orchestrator.users import store_of  # noqa: PLC0415 - not needed for help
 
+    refuse_found_store(storage, Path.cwd())
     return remove(str(store_of(Path.cwd() / storage, user)), backend, options, os.environ, everything=everything)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from orchestrator.config.found import why_not
 from orchestrator.config.variables import is_variable_name
 from orchestrator.errors import ConfigError
 from orchestrator.wire.protected import is_protected
@@ -36,7 +37,7 @@ def merge(process_env: Mapping[str, str], paths: Iterable[str], cwd: Path, *, na
     """Join the process environment, without empty values, and env files; whoever comes first wins.
 
     `paths` are relative to `cwd`. `named` says that the user named them with `--env-path`: then each must be there
-    and be readable, else what is not is left out.
+    and be readable, else what is not is left out, and so is what does not count as the caller's own: see `found`.
 
     Raises:
         ConfigError: a file that was named is missing, a symbolic link, unreadable or not text.
@@ -44,6 +45,9 @@ def merge(process_env: Mapping[str, str], paths: Iterable[str], cwd: Path, *, na
     values = {name: value for name, value in process_env.items() if value}
     notes: list[str] = []
     for path in paths:
+        if not named and (reason := why_not(cwd / path)) is not None:
+            notes.append(f"{path} {reason}; ignored; --env-path names it")
+            continue
         try:
             text = _read(cwd / path)
         except FileNotFoundError as error:

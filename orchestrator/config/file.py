@@ -2,10 +2,12 @@
 
 import os
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from orchestrator.config.found import why_not
 from orchestrator.errors import ConfigError
 
 _NAME = "perstack.toml"
@@ -16,15 +18,24 @@ def find(directory: Path) -> Path:
     """Find the nearest readable perstack.toml in `directory` or above it.
 
     Raises:
-        ConfigError: there is none up to the root.
+        ConfigError: there is none up to the root, or the nearest does not count as the caller's own: see `found`.
     """
     start = directory.absolute()
     for folder in (start, *start.parents):
         file = folder / _NAME
         if os.access(file, os.R_OK) and file.is_file():
+            # One further up is not what the user means who has one here.
+            if (reason := why_not(file)) is not None:
+                message = f"{file} {reason}; if it is yours, name it with --config {typed(file)}"
+                raise ConfigError(message)
             return file
     message = f"no {_NAME} in {start} or any directory above it; create one, or name one with --config"
     raise ConfigError(message)
+
+
+def typed(file: Path) -> str:
+    """Write a path as it can be typed where this process is."""
+    return shlex.quote(os.path.relpath(file))
 
 
 def read(path: Path) -> bytes:

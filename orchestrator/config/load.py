@@ -1,6 +1,6 @@
 """From a file or URL to a Config."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,11 +10,13 @@ from orchestrator.config.config import DEFAULT_PROVIDER, Config
 from orchestrator.config.document import Document, validate
 from orchestrator.config.expert_table import ExpertTable
 from orchestrator.config.file import parse, read
-from orchestrator.config.lock import LOCK_NAME, known_tools
+from orchestrator.config.found import why_not
+from orchestrator.config.lock import LOCK_NAME, SkillTools, known_tools
 from orchestrator.config.problems import Problem, dotted
 from orchestrator.config.skill_table import StdioTable
 from orchestrator.config.tool_names import uncallable
 from orchestrator.errors import ConfigError
+from orchestrator.wire.expert import Expert
 from orchestrator.wire.protected import is_protected
 
 _UNUSED = {
@@ -27,7 +29,8 @@ _UNUSED = {
 def load(source: str | Path, *, strict: bool = False) -> Config:
     """Read a perstack.toml: a path, relative to the current directory, or a URL on raw.githubusercontent.com.
 
-    Unknown keys become notes; they are listed with the problems if there are any, and are problems if `strict`.
+    Unknown keys become notes; they are listed with the problems if there are any, and are problems if `strict`. A
+    perstack.lock beside it that does not count as the caller's own is ignored with a note: see `found`.
 
     Raises:
         ConfigError: it cannot be had, is not TOML, or is not valid; then every problem is listed with its path.
@@ -41,12 +44,20 @@ def load(source: str | Path, *, strict: bool = False) -> Config:
             return _config(remote.download(source), Config(path=None, directory=Path.cwd()), source, strict=strict)
     path = Path(source).absolute()
     config = _config(read(path), Config(path=path, directory=path.parent), str(path), strict=strict)
-    tools, notes = known_tools(path.parent / LOCK_NAME, config.experts)
+    tools, notes = _known_tools(path.parent / LOCK_NAME, config.experts)
     return (
         replace(config, known_tools=MappingProxyType(tools), notes=(*config.notes, *notes))
         if tools or notes
         else config
     )
+
+
+def _known_tools(lock: Path, experts: Mapping[str, Expert]) -> tuple[dict[str, SkillTools], tuple[str, ...]]:
+    """Read the lock, which nobody names: it counts as one that was found."""
+    reason = why_not(lock)
+    if reason is not None:
+        return {}, (f"{lock} {reason}; ignored: keep it and perstack.toml where no Expert writes",)
+    return known_tools(lock, experts)
 
 
 def _config(content: bytes, blank: Config, name: str, *, strict: bool) -> Config:

@@ -15,7 +15,7 @@ from tests.support.project import Project
 
 JOB = "embedded"
 SECONDS = 60
-ENVIRON = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
+ENVIRON = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_STATE_HOME", "DOCKER_HOST") if name in os.environ}
 
 
 @asynccontextmanager

@@ -98,7 +98,7 @@ class Submitter(Project):
     @property
     def environment(self) -> dict[str, str]:
         """What the command finds in its environment."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_STATE_HOME", "LANG") if name in os.environ}
         return kept | {"KUBECONFIG": str(_kubeconfig())}
 
 

@@ -48,7 +48,7 @@ inputJsonSchema = '{{"type":"object","properties":{{"q":{{"type":"string"}}}},"r
 """
 """An Expert that may ask the user."""
 
-FROM_HERE = ("PATH", "HOME", "LANG", "DOCKER_HOST", "PERSTACK_RUNTIME_IMAGE")
+FROM_HERE = ("PATH", "HOME", "XDG_STATE_HOME", "LANG", "DOCKER_HOST", "PERSTACK_RUNTIME_IMAGE")
 """All that a command under test takes from this environment."""
 
 SECONDS = 120
