@@ -1,16 +1,19 @@
 """The user's files: which directory, whose, and what in it no Expert may change or see."""
 
+import errno
 import os
-import pwd
 import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.caller import own_uids
 from orchestrator.errors import ConfigError
-from orchestrator.mounted import record
+from orchestrator.homes import of_a_home
+from orchestrator.mounted import mounted_above, record
 from orchestrator.sandbox import User
+from orchestrator.trail import Trail, follow
 
 NOBODY = User(65532, 65532)
 """Who owns a workspace that root lets us make: the conventional unprivileged user of container images."""
@@ -48,19 +51,19 @@ def prepare(
     `sockets` are those of engines, which no Expert may be handed.
 
     Raises:
-        ConfigError: it is not there, not a directory, not ours to mount, or belongs to root without `run_as`.
+        ConfigError: it is not there, not a directory, not ours to mount, belongs to root without `run_as`, or a link on
+            the way to it may be an Expert's.
     """
     if not isolated:
         run_as = run_as or User(os.geteuid(), os.getegid())
-    if make and not path.exists():
+    trail = require_own_way(path)
+    # From here on the path that was looked at is meant, which has no link in it.
+    real, status = trail.path, trail.status
+    if status is None and make:
         owner = run_as or (NOBODY if os.geteuid() == 0 else User(os.geteuid(), os.getegid()))
-        return Workspace(path.absolute(), owner, absent=True)
-    try:
-        real = path.resolve(strict=True)
-        status = real.stat()
-    except OSError as error:
-        message = f"workspace {path} cannot be used: {error.strerror}; make the directory or name another --workspace"
-        raise ConfigError(message) from error
+        return Workspace(real, owner, absent=True)
+    if status is None:
+        raise _unusable(path, os.strerror(errno.ENOENT))
     if not stat.S_ISDIR(status.st_mode):
         message = f"workspace {path} is not a directory; name one with --workspace"
         raise ConfigError(message)
@@ -81,6 +84,30 @@ def prepare(
     return Workspace(real, user, *_guarded(real))
 
 
+def require_own_way(path: Path) -> Trail:
+    """Give where `path` leads, which nobody but the caller has said: no Expert, and no other user but root.
+
+    Raises:
+        ConfigError: it leads through a link in a directory that was mounted as a workspace, or one of another user; or
+            nowhere.
+    """
+    try:
+        trail = follow(path)
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from error
+    own = own_uids()
+    for link in trail.links:
+        whose = None
+        if (workspace := mounted_above(link.above)) is not None:
+            whose = f"lies in {workspace}, which was mounted as a workspace, so an Expert may have made it"
+        elif link.status.st_uid not in own:
+            whose = f"belongs to user {link.status.st_uid}, and not to you"
+        if whose is not None:
+            message = f"{path} leads through the link {link.path}, which {whose}; name what you mean without it"
+            raise ConfigError(message)
+    return trail
+
+
 def remember(workspace: Workspace, backend: str) -> None:
     """Write down that the directory is mounted, before it is, where Experts are kept to it and it is on this machine.
 
@@ -89,6 +116,10 @@ def remember(workspace: Workspace, backend: str) -> None:
     """
     if backend == "docker":
         record(workspace.path)
+
+
+def _unusable(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"workspace {path} cannot be used: {why}; make the directory or name another --workspace")
 
 
 def ensure(workspace: Workspace) -> None:
@@ -153,20 +184,11 @@ def _refuse_too_much(real: Path, sockets: Iterable[Path]) -> None:
         what = "all of this machine"
     elif (socket := next((each for each in sockets if each.is_relative_to(real)), None)) is not None:
         what = f"the engine's socket {socket}, by which this machine can be taken over"
-    elif (owner := _whose_home(real)) is not None:
-        what = f"the home directory of user {owner}"
+    else:
+        what = of_a_home(real)
     if what is not None:
         message = f"workspace {real} holds {what}; name a directory of its own with --workspace"
         raise ConfigError(message)
-
-
-def _whose_home(real: Path) -> str | None:
-    """Name the user whose home a directory is or holds: where keys and settings are, whose they are matters little."""
-    homes = [(entry.pw_name, entry.pw_dir) for entry in pwd.getpwall()]
-    homes.append((str(os.geteuid()), str(Path.home())))
-    # Not all may be looked at; one that is not there is nobody's.
-    there = ((name, Path(os.path.realpath(home))) for name, home in homes if os.path.isdir(home))  # noqa: PTH112 - no error
-    return next((name for name, home in there if home.is_relative_to(real)), None)
 
 
 def _may_write(status: os.stat_result, user: User) -> bool:

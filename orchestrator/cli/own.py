@@ -11,7 +11,7 @@ from orchestrator.cli.request import parse_user
 from orchestrator.errors import ConfigError
 from orchestrator.sandbox import User
 from orchestrator.users import make_store, make_workspace
-from orchestrator.workspace import NOBODY
+from orchestrator.workspace import NOBODY, require_own_way
 
 
 def own(options: RunOptions, *, with_files: bool = True) -> RunOptions:
@@ -35,6 +35,7 @@ def own(options: RunOptions, *, with_files: bool = True) -> RunOptions:
         if options.workspaces is None:
             message = "--user needs --workspaces ROOT, the directory that holds a workspace for each user"
             raise ConfigError(message)
+        require_own_way(cwd / options.workspaces)
         files = str(make_workspace(cwd / options.workspaces, options.user, _owner(options)))
     return replace(options, storage=str(make_store(cwd / options.storage, options.user)), workspace=files)
 

@@ -9,11 +9,18 @@ import pytest
 
 from orchestrator.backends.docker_address import engine_sockets
 from orchestrator.errors import ConfigError
+from orchestrator.mounted import record
 from orchestrator.sandbox import User
 from orchestrator.workspace import NOBODY, Workspace, ensure, keep_store_apart, prepare
+from tests.support.other_user import as_user
 
 ROOT = os.geteuid() == 0
 SELF = NOBODY if ROOT else User(os.geteuid(), os.getegid())
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
 @pytest.fixture
@@ -102,6 +109,96 @@ def test_what_is_too_much(tmp_path: Path) -> None:
         for spelled in (Path(path), tmp_path / "link", tmp_path / "link" / "."):
             with pytest.raises(ConfigError, match=why):
                 prepare(spelled, SELF)
+
+
+def test_what_is_hidden_in_a_home_is_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are keys and settings, at any depth and behind a link; but not in checkouts that tools keep there."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to(".config")
+    for name in (".ssh", ".config", ".config/gh", ".cache", ".cache/uv/x", ".tool/worktrees", "link/gh"):
+        path = tmp_path / name
+        path.mkdir(parents=True, exist_ok=True)
+        os.chown(path, SELF.uid, SELF.gid)
+        with pytest.raises(ConfigError, match=r"holds files of .*/\.\w+, where settings and keys of user "):
+            prepare(path, None)
+    for name in ("work", "work/.hidden", ".tool/worktrees/project", ".cache/tool/worktrees/a/b"):
+        path = tmp_path / name
+        path.mkdir(parents=True)
+        os.chown(path, SELF.uid, SELF.gid)
+        assert prepare(path, None).path == path
+    monkeypatch.setenv("HOME", "/")
+    assert prepare(tmp_path / "work", None).path == tmp_path / "work"
+
+
+def test_who_has_no_home_needs_none(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user of a container whom nobody has entered into its list of users."""
+    monkeypatch.delenv("HOME")
+    if not ROOT:
+        assert prepare(workspace, None).path == workspace
+        return
+    assert as_user(4242, lambda: prepare(Path("/var/tmp"), User(4242, 4242), isolated=False).path) == Path("/var/tmp")
+
+
+def test_a_link_that_an_expert_may_have_made_is_not_followed(workspace: Path, tmp_path: Path) -> None:
+    """One in a directory that was mounted, wherever it stands in the path; the way without it is open."""
+    keys = tmp_path / "keys"
+    (keys / "inner").mkdir(parents=True)
+    for path in (keys, keys / "inner"):
+        os.chown(path, SELF.uid, SELF.gid)
+    (workspace / "out").symlink_to(keys)
+    (workspace / "sub").mkdir()
+    os.chown(workspace / "sub", SELF.uid, SELF.gid)
+    (tmp_path / "mine").symlink_to(workspace / "out")
+    assert prepare(workspace / "out", None).path == keys, "the control: it is the mount that tells"
+    record(workspace)
+    why = f"leads through the link {workspace / 'out'}, which lies in {workspace}, which was mounted as a workspace"
+    for path in (
+        workspace / "out",
+        workspace / "out" / "inner",
+        workspace / "out" / ".",
+        workspace / "sub" / ".." / "out",
+        tmp_path / "mine",
+        tmp_path / "mine" / "inner",
+    ):
+        for make in (False, True):
+            with pytest.raises(ConfigError, match=why):
+                prepare(path, None, make=make)
+        with pytest.raises(ConfigError, match=why):
+            prepare(path, None, isolated=False)
+    for path in (workspace, workspace / "sub", keys, keys / "inner"):
+        assert prepare(path, None).path == path
+
+
+def test_an_absent_one_behind_an_expert_s_link_is_not_made(workspace: Path, tmp_path: Path) -> None:
+    """Where a command is started in a workspace, its default can be a link to something that is not there yet."""
+    (workspace / "workspace").symlink_to(tmp_path / "not yet")
+    record(workspace)
+    with pytest.raises(ConfigError, match="leads through the link"):
+        prepare(workspace / "workspace", None, make=True)
+
+
+@pytest.mark.skipif(not ROOT, reason="only root has links of other users")
+def test_a_link_of_another_user_is_not_followed(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose directory it leads to matters not: root mounts those of others. Through sudo, the user's own is."""
+    link = tmp_path / "link"
+    link.symlink_to(workspace)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    assert prepare(link, None) == Workspace(workspace, SELF)
+    os.chown(link, 4242, 4242, follow_symlinks=False)
+    with pytest.raises(ConfigError, match=f"leads through the link {link}, which belongs to user 4242, and not to you"):
+        prepare(link, None)
+    monkeypatch.setenv("SUDO_UID", "4242")
+    assert prepare(link, None).path == workspace
+
+
+def test_where_it_leads_is_what_is_meant(workspace: Path, tmp_path: Path) -> None:
+    """Of the user's own links nothing is left in the path, so that it is looked up once."""
+    (tmp_path / "link").symlink_to(workspace.parent)
+    assert prepare(tmp_path / "link" / "ws", None) == Workspace(workspace, SELF)
+    absent = prepare(tmp_path / "link" / "absent", None, make=True)
+    assert absent == Workspace(tmp_path / "absent", SELF, absent=True)
 
 
 def test_an_engine_s_socket_is_too_much(workspace: Path, tmp_path: Path) -> None:

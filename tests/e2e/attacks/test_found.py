@@ -288,3 +288,32 @@ async def test_a_stranger_s_file_above_gets_no_key(tmp_path: Path) -> None:
     os.chown(sticky / "perstack.toml", 0, 0)
     found, got = await stolen(mine, sticky)
     assert (found.code, got) == (0, True), found.stderr
+
+
+@as_root
+async def test_a_workspace_path_does_not_follow_an_expert_s_link(tmp_path: Path) -> None:
+    """`out` leads to somebody's keys, as whom the next job would run; who names that directory gets it."""
+    keys = tmp_path / "dot-ssh"
+    keys.mkdir(mode=0o700)
+    (keys / "id_ed25519").write_text("canary-private-key")
+    plant = use(_exec("ln", "-s", str(keys), "out"))
+    look = use(_exec("sh", "-c", "cat id_ed25519; echo evil >> authorized_keys"))
+    made = Project.make(tmp_path / "project", "docker", ONE, {"one": [plant, say("done")]})
+    first = await made.run("one", "go")
+    assert first.code == 0, first.stderr
+    link = made.workspace / "out"
+    assert link.readlink() == keys, NO_CONTROL
+    for path in (keys, *keys.iterdir()):
+        os.chown(path, 4243, 4243)
+    made.script({"one": [look, say("done")]})
+    for owner in (65532, 0):
+        os.chown(link, owner, owner, follow_symlinks=False)
+        for spelled in ("workspace/out", "workspace/../workspace/out/.", str(link)):
+            refused(await made.run("one", "go", "--workspace", spelled), 2, f"through the link {link}, which", MOUNTED)
+        users = ("--user", "u", "--workspaces", "workspace/out")
+        refused(await made.run("one", "go", *users), 2, f"through the link {link}, which", MOUNTED)
+    assert [path.name for path in keys.iterdir()] == ["id_ed25519"]
+    named = await made.run("one", "go", "--workspace", str(keys))
+    assert named.code == 0, named.stderr
+    assert b"canary-private-key" in named.stdout, NO_CONTROL
+    assert (keys / "authorized_keys").exists(), NO_CONTROL
