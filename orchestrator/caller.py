@@ -5,6 +5,9 @@ import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
+OURS = "perstack-orch"
+"""The directory of this project among those of others where state is kept."""
+
 _ROOT = 0
 _OF_ROOT = Path("/var/lib")
 """Where root keeps state: other users can read there which directories root has mounted, and not in /root."""
@@ -30,6 +33,12 @@ def state_home() -> Path | None:
     if os.geteuid() == _ROOT:
         return _OF_ROOT
     return next((_below(home) for home in _homes() if _is_own(home)), None)
+
+
+def state_of_caller() -> Path | None:
+    """Give the directory for all that is kept for the caller between jobs; None where the caller has no home."""
+    above = state_home()
+    return above and above / OURS
 
 
 def known_state_homes() -> tuple[Path, ...]:

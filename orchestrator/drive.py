@@ -5,13 +5,14 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.attempt import Attempts
 from orchestrator.backends.naming import SANDBOX, instance_labels, job_labels, sandbox_name
 from orchestrator.broker.egress import Access
+from orchestrator.broker.file_lock import FileLock
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.proxy import Network
 from orchestrator.broker.server import Broker
@@ -145,7 +146,10 @@ class Drive:
         if is_new:
             await self.records.keep_start(start)
         job = self.job
-        with job_directory(job.instance, job.id, again=again, root=job.state_root) as directory:
+        with (
+            job_directory(job.instance, job.id, again=again, root=job.state_root) as directory,
+            closing(FileLock.of(job.workspace.path, job.locks_root)) as files,
+        ):
             copy_read_only(job.workspace, directory)
             async with (
                 opened_door(self.backend, await self.records.key(), directory, self.note) as door,
@@ -156,9 +160,8 @@ class Drive:
                     tasks.create_task(self._publish(Collected.made_here(self._proxy_access(access, next(accesses)))))
 
                 accesses = itertools.count(1)
-                async with Broker(
-                    discreet(self.provider, self.job.secrets), _ledger(self.records), report, self.network, door
-                ) as broker:
+                provider, ledger = discreet(self.provider, self.job.secrets), _ledger(self.records)
+                async with Broker(provider, ledger, report, self.network, door, files=files) as broker:
                     tasks.create_task(broker.prepare())
                     tasks.create_task(self._sweep())
                     return await self._work(start, directory, broker, again=again, is_new=is_new)

@@ -20,11 +20,11 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from orchestrator.caller import known_state_homes, state_home
+from orchestrator.caller import OURS, known_state_homes, state_home
 from orchestrator.errors import ConfigError
 from orchestrator.trail import Directory, Trail, follow, origins
 
-_OURS, _NAME = "perstack-orch", "mounted"
+_NAME = "mounted"
 _DIGEST = 32
 
 
@@ -37,7 +37,7 @@ def record(directory: Path) -> None:
     above = state_home()
     if above is None:
         return
-    place = above / _OURS / _NAME
+    place = above / OURS / _NAME
     try:
         with _made(above) as registry:
             trail = follow(directory)
@@ -96,7 +96,7 @@ def mounted_above(directories: tuple[Directory, ...]) -> Path | None:
 def _first_mounted(directories: tuple[Directory, ...]) -> Path | None:
     own = state_home()
     for above in known_state_homes():
-        place = above / _OURS / _NAME
+        place = above / OURS / _NAME
         try:
             with _opened(place) as registry:
                 for directory in directories:
@@ -181,7 +181,7 @@ def _made(above: Path) -> Iterator[int]:
     above.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for name in (_OURS, _NAME):
+        for name in (OURS, _NAME):
             is_new = _make(name, descriptor)
             inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
             os.close(descriptor)

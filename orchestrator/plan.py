@@ -45,7 +45,8 @@ class Job:
     everything from now on; None is no bound. A Sandbox is given no Run later than `wait_seconds` after its launch.
     Packages of skills are fetched from `registries`, for the backend `platform`; `shelf` says where they are installed.
     `price` is the model's, where it is known. `state_root` is above the state directories, `packages_root` where
-    packages are installed; None is in the store.
+    packages are installed; None is in the store. Orchestrators with one `locks_root` take turns at the files of one
+    workspace; with None they do not.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Job:
     shelf: Shelf = field(default_factory=Shelf)
     price: Price | None = None
     state_root: Path = STATE_ROOT
+    locks_root: Path | None = None
     packages_root: Path | None = None
 
     @property

@@ -12,6 +12,7 @@ from orchestrator.backends import isolates, require_known_backend
 from orchestrator.backends.docker_address import engine_sockets
 from orchestrator.backends.kubernetes_setting import ClusterSetting, pod_limits
 from orchestrator.backends.naming import is_image_name
+from orchestrator.caller import state_of_caller
 from orchestrator.config import Config
 from orchestrator.config.config import DEFAULT_MODEL
 from orchestrator.config.credentials import check_credentials
@@ -120,6 +121,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         platform=backend,
         price=prices.get((config.provider_name, model)),
         state_root=state_root_of(cluster),
+        locks_root=_locks_root(cluster),
         packages_root=None if cluster is None else cluster.claim.root / "packages",
     )
 
@@ -140,6 +142,12 @@ def instance_of(store: Path, cluster: ClusterSetting | None = None) -> str:
 def state_root_of(cluster: ClusterSetting | None) -> Path:
     """Where the state directories of all jobs are."""
     return STATE_ROOT if cluster is None else cluster.claim.root / "state"
+
+
+def _locks_root(cluster: ClusterSetting | None) -> Path | None:
+    """Where the locks of workspaces are: for all jobs of the caller on this machine, or of one claim."""
+    above = state_of_caller() if cluster is None else state_root_of(cluster)
+    return above and above / "locks"
 
 
 def declared(config: Config, env_names: tuple[str, ...]) -> frozenset[str]:

@@ -34,6 +34,22 @@ class FileLock:
         self._path = path
         self._turn = asyncio.Lock()
 
+    @classmethod
+    def of(cls, workspace: Path, root: Path | None) -> "FileLock":
+        """Give the lock of `workspace`; all orchestrators that name the same `root` share it.
+
+        Without `root`, or where nothing can be made there, it holds within this orchestrator.
+        """
+        if root is None:
+            return cls()
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Not by device: its number may differ between the nodes of a cluster. Two workspaces on two disks that
+            # happen to share an inode number wait for one another, which takes milliseconds.
+            return cls(root / str(workspace.stat().st_ino))
+        except OSError:
+            return cls()
+
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         """Hold the lock: first come, first served within this orchestrator."""

@@ -1,5 +1,6 @@
 """Files of the workspace, which the Experts of a job change at once, and which a full disk must not destroy."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -75,6 +76,23 @@ async def test_edits_of_one_file_by_delegates_at_once_are_all_in_it(project: Mak
     assert (len(answers), [answer for answer in answers if "error" in answer]) == (edits, [])
     counted = json.loads(_answers(result, "exec")[-1])["output"]
     assert list(map(int, counted.split())) == [edits, others, edits + others]
+
+
+async def test_edits_of_one_file_by_two_jobs_at_once_are_all_in_it(project: Make) -> None:
+    """Two orchestrators, each with a store of its own, on one workspace."""
+    made = project(ONE.replace("one", "a") + ONE.replace("one", "b"), {})
+    made.script({name: [use(_meet("ready", "ab", name)), _edits(name), say("done")] for name in "ab"})
+    made.workspace.mkdir(exist_ok=True)
+    file = made.workspace / "f"
+    file.write_text(_lines("open", "ab") + OTHER)
+    if os.geteuid() == 0 and made.backend == "docker":
+        for path in (made.workspace, file):
+            os.chown(path, 65532, 65532)
+    jobs = [made.run(name, "go", "--storage", f"store-{name}") for name in "ab"]
+    for result in await asyncio.gather(*jobs):
+        assert result.code == 0, result.stderr
+        assert [answer for answer in _answers(result, "editTextFile") if "error" in answer] == []
+    assert file.read_text() == _lines("done", "ab") + OTHER
 
 
 @contextmanager
