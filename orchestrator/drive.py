@@ -3,14 +3,15 @@
 import asyncio
 import itertools
 import os
-import shutil
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, closing
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from orchestrator.attempt import Attempts
 from orchestrator.backends.naming import SANDBOX, instance_labels, job_labels, sandbox_name
+from orchestrator.backends.shielded import apart, in_loop, left_apart
 from orchestrator.broker.egress import Access
 from orchestrator.broker.file_lock import FileLock
 from orchestrator.broker.ledger import Ledger
@@ -21,6 +22,7 @@ from orchestrator.collect import Collected
 from orchestrator.continuation import GoOn, go_on
 from orchestrator.delegation import last_text
 from orchestrator.discretion import discreet
+from orchestrator.disk.deletion import delete
 from orchestrator.entering import opened_door
 from orchestrator.errors import OrchestratorError
 from orchestrator.job_events import JobEvents
@@ -71,7 +73,7 @@ class _Ending:
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """What drives a job. `note` takes remarks for a log."""
+    """What drives a job. `note` takes remarks for a log, `announce` what a person is to see."""
 
     job: Job
     backend: Backend
@@ -80,6 +82,7 @@ class Drive:
     provider: Callable[[], AbstractAsyncContextManager[Provider]]
     network: Network
     note: Callable[[str], None]
+    announce: Callable[[str], None]
     events: JobEvents
     budget: Budget
 
@@ -105,7 +108,7 @@ class Drive:
                 if agenda.start is None:
                     # Whoever worked on it last may have been killed when all was done but the clearing up.
                     await self._remove_all_but(set(), self._directory)
-                    remove_unused(self._directory)
+                    await apart(partial(remove_unused, self._directory, in_loop(self.announce)))
                 else:
                     last = await self._begin(agenda.start, again=agenda.again)
                 if agenda.then is not None and last is not None:
@@ -146,10 +149,8 @@ class Drive:
         if is_new:
             await self.records.keep_start(start)
         job = self.job
-        with (
-            job_directory(job.instance, job.id, again=again, root=job.state_root) as directory,
-            closing(FileLock.of(job.workspace.path, job.locks_root)) as files,
-        ):
+        made = job_directory(job.instance, job.id, again=again, root=job.state_root, note=in_loop(self.announce))
+        async with left_apart(made) as directory:
             copy_read_only(job.workspace, directory)
             async with (
                 opened_door(self.backend, await self.records.key(), directory, self.note) as door,
@@ -161,6 +162,7 @@ class Drive:
 
                 accesses = itertools.count(1)
                 provider, ledger = discreet(self.provider, self.job.secrets), _ledger(self.records)
+                files = FileLock.of(job.workspace.path, job.locks_root)
                 async with Broker(provider, ledger, report, self.network, door, files=files) as broker:
                     tasks.create_task(broker.prepare())
                     tasks.create_task(self._sweep())
@@ -208,15 +210,17 @@ class Drive:
         await self.backend.prune(labels, spare=lambda found: found.get(SANDBOX) in names)
         for ordinal in ordinals(directory):
             if ordinal not in wanted:
-                shutil.rmtree(directory / str(ordinal), ignore_errors=True)
+                await apart(partial(delete, directory / str(ordinal)))
 
     async def _sweep(self) -> None:
         await self.events.told.wait()
         try:
             async with asyncio.timeout(_SWEEP_SECONDS):
-                for name in await sweep(
-                    self.backend, self.store, self.job.instance, now() // 1000, self.job.state_root
-                ):
+                job = self.job
+                names = await sweep(
+                    self.backend, self.store, job.instance, now() // 1000, job.state_root, self.announce
+                )
+                for name in names:
                     self.note(f"removed Sandbox {name}, for which nobody answered any more")
         except (OrchestratorError, TimeoutError) as error:
             self.note(f"Sandboxes that nobody answers for could not be removed: {str(error) or 'it took too long'}")

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Never
 
 from orchestrator.backends.naming import errand_labels
+from orchestrator.backends.shielded import in_loop, left_apart
 from orchestrator.broker.egress import Access
 from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
+from orchestrator.disk.directory import make_below
 from orchestrator.entering import opened_door
 from orchestrator.errors import WireError
 from orchestrator.keys import KEY_BYTES
@@ -40,33 +42,36 @@ async def errand(  # noqa: PLR0913 - what a Sandbox needs beside a job
     installs: bool = False,
     workspace: Workspace | None = None,
     report: Callable[[Access], None] = lambda _: None,
+    announce: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[tuple[Session, Sandbox]]:
     """Start a Sandbox and wait until it is there; leaving the block removes it.
 
     `packages` is mounted at /packages, to be written to if it `installs`. Without a `workspace` it gets an empty one.
-    After `seconds` anybody of its instance may remove it. `report` hears every decision of the proxy.
+    After `seconds` anybody of its instance may remove it. `report` hears every decision of the proxy, `announce` what
+    of its files could not be removed.
 
     Raises:
         BackendError: it could not be started.
     """
     user, ordinal = job.workspace.user, secrets.choice(_ORDINALS)
-    with job_directory(job.instance, f"{job.id}/errand/{os.getpid()}", root=job.state_root) as above:
+    name = f"{job.id}/errand/{os.getpid()}"
+    async with left_apart(job_directory(job.instance, name, root=job.state_root, note=in_loop(announce))) as above:
         found = workspace or _empty(above, user)
         copy_read_only(found, above)
-        with state_directory(above, ordinal, user, job.events) as (state, _):
-            async with (
-                opened_door(backend, secrets.token_bytes(KEY_BYTES), above, lambda _: None) as door,
-                Broker(_no_model, _NO_LEDGER, report, door=door) as broker,
-            ):
-                now = int(time.time())
-                spec = sandbox_spec(replace(job, workspace=found), ordinal, state, now, broker.address)
-                labels = errand_labels(spec.labels, now + seconds)
-                spec = replace(
-                    spec, packages=packages, installs=installs, labels=labels, deadline=now + seconds, urgent=False
-                )
-                async with broker.listen(spec.name, state, user) as session, backend.launch(spec) as sandbox:
-                    await ready(spec.name, session, sandbox)
-                    yield session, sandbox
+        async with (
+            left_apart(state_directory(above, ordinal, user, job.events)) as (state, _),
+            opened_door(backend, secrets.token_bytes(KEY_BYTES), above, lambda _: None) as door,
+            Broker(_no_model, _NO_LEDGER, report, door=door) as broker,
+        ):
+            now = int(time.time())
+            spec = sandbox_spec(replace(job, workspace=found), ordinal, state, now, broker.address)
+            labels = errand_labels(spec.labels, now + seconds)
+            spec = replace(
+                spec, packages=packages, installs=installs, labels=labels, deadline=now + seconds, urgent=False
+            )
+            async with broker.listen(spec.name, state, user) as session, backend.launch(spec) as sandbox:
+                await ready(spec.name, session, sandbox)
+                yield session, sandbox
 
 
 async def run_errand(  # noqa: PLR0913 - the errand, and what it needs beside a job
@@ -77,6 +82,7 @@ async def run_errand(  # noqa: PLR0913 - the errand, and what it needs beside a 
     seconds: int,
     packages: Path | None,
     installs: bool = False,
+    announce: Callable[[str], None] = lambda _: None,
 ) -> tuple[Exit, Session]:
     """Start a Sandbox, `assign` it its errand, wait for its end; give that and what its session holds.
 
@@ -84,18 +90,18 @@ async def run_errand(  # noqa: PLR0913 - the errand, and what it needs beside a 
         TimeoutError: it took longer than `seconds`.
         BackendError: it could not be started.
     """
-    async with errand(job, backend, seconds=seconds, packages=packages, installs=installs) as (session, sandbox):
+    async with errand(job, backend, seconds=seconds, packages=packages, installs=installs, announce=announce) as (
+        session,
+        sandbox,
+    ):
         await assign(session)
         async with asyncio.timeout(seconds):
             return await drained(sandbox), session
 
 
 def _empty(above: Path, user: User) -> Workspace:
-    path = above / "workspace"
-    path.mkdir(mode=0o700)
-    if os.geteuid() == 0:
-        os.chown(path, user.uid, user.gid)
-    return Workspace(path, user)
+    make_below(above, "workspace", (user.uid, user.gid), 0o700)
+    return Workspace(above / "workspace", user)
 
 
 async def drained(sandbox: Sandbox) -> Exit:

@@ -1,6 +1,7 @@
 """Learning the tools of an Expert's skills: each is started once, in a Sandbox, as in a Run."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 
 from orchestrator.checks import check
@@ -17,8 +18,10 @@ INSPECTION_SECONDS = 300
 """How long the skills of one Expert may take to start and to tell their tools."""
 
 
-async def inspect(job: Job, backend: Backend) -> SkillTools:
+async def inspect(job: Job, backend: Backend, announce: Callable[[str], None] = lambda _: None) -> SkillTools:
     """Give the tools of each skill of the job's Expert, the built-in ones too, after `pick` and `omit`.
+
+    `announce` is told what skills left behind that cannot be removed.
 
     Raises:
         MissingEnvError: a skill's variable has no value.
@@ -35,6 +38,7 @@ async def inspect(job: Job, backend: Backend) -> SkillTools:
             lambda session: session.assign_inspection(planned.run, authority),
             seconds=INSPECTION_SECONDS,
             packages=job.shelf.directory,
+            announce=announce,
         )
     except TimeoutError as error:
         message = (

@@ -40,10 +40,10 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
 ) -> AsyncIterator[JobEvents]:
     """Run `job`, or go on with it; leaving the block stops whatever still runs and removes every Sandbox.
 
-    `note` gets remarks that belong in a log: refused lines, trouble while clearing up. `announce` is told what takes
-    long before anything else happens: packages that are installed. `consent` is asked before a skill reaches a host
-    that nobody declared, as far as it has a proxy: see `Job.asks`. Jobs of one process that share a `budget` keep no
-    more Sandboxes warm together than it allows; without one the job has what this machine can afford.
+    `note` gets remarks that belong in a log: refused lines, trouble while clearing up. `announce` is told what a person
+    is to see: packages that are installed first, directories that cannot be removed. `consent` is asked before a skill
+    reaches a host that nobody declared, as far as it has a proxy: see `Job.asks`. Jobs of one process that share a
+    `budget` keep no more Sandboxes warm together than it allows; without one the job has what this machine can afford.
 
     Raises:
         OrchestratorError: the job cannot start; while it runs, iterating raises it.
@@ -60,7 +60,7 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
             await records.keep_job(record)
             events = JobEvents()
             network, warm = Network(consent=consent), budget or affordable()
-            drive = Drive(job, backend, store, records, provider, network, note, events, warm)
+            drive = Drive(job, backend, store, records, provider, network, note, announce, events, warm)
             # A TaskGroup here would wrap whatever the caller's block raises in a group of its own.
             driver = asyncio.create_task(drive.to_the_end(record, agenda))
             try:

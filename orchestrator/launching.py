@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.backends.naming import sandbox_name
+from orchestrator.backends.shielded import left_apart
 from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
 from orchestrator.collect import Collected
@@ -92,7 +93,8 @@ async def launched(
         BackendError: it could not be started, or does not reach its broker.
     """
     user = place.job.workspace.user
-    with state_directory(place.directory, ordinal, user, place.job.events) as (state, spool):
+    made = state_directory(place.directory, ordinal, user, place.job.events)
+    async with left_apart(made) as (state, spool):
         spec = sandbox_spec(place.job, ordinal, state, place.clock() // 1000, place.broker.address)
         async with place.broker.listen(spec.name, state, user) as session, place.backend.launch(spec) as sandbox:
             started()
@@ -112,15 +114,18 @@ async def found(
         BackendError: its socket cannot be made again.
     """
     user, name = place.job.workspace.user, sandbox_name(place.job.id, ordinal, place.job.instance)
-    with found_directory(place.directory, ordinal, place.job.events) as (state, spool):
-        async with place.broker.listen(name, state, user) as session, AsyncExitStack() as stack:
-            expect(session, spool)
-            sandbox: Sandbox
-            try:
-                sandbox = await stack.enter_async_context(place.backend.adopt(name))
-            except SandboxLostError as error:
-                sandbox = Absent(name, str(error))
-            yield Opened(ordinal, sandbox, session, spool, gone)
+    async with (
+        left_apart(found_directory(place.directory, ordinal, place.job.events)) as (state, spool),
+        place.broker.listen(name, state, user) as session,
+        AsyncExitStack() as stack,
+    ):
+        expect(session, spool)
+        sandbox: Sandbox
+        try:
+            sandbox = await stack.enter_async_context(place.backend.adopt(name))
+        except SandboxLostError as error:
+            sandbox = Absent(name, str(error))
+        yield Opened(ordinal, sandbox, session, spool, gone)
 
 
 async def exit_of(sandbox: Sandbox) -> Exit:

@@ -9,23 +9,28 @@ import asyncio
 import fcntl
 import os
 import secrets
-import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from msgspec.json import Decoder
 
+from orchestrator.backends.shielded import apart
 from orchestrator.broker.authority import Authority, SkillHosts
 from orchestrator.config.fetching import Fetch, fetch_of
 from orchestrator.config.registries import require_https
+from orchestrator.disk.deletion import delete
+from orchestrator.disk.directory import make_below
+from orchestrator.disk.plain_file import read_plain
 from orchestrator.errand import run_errand
 from orchestrator.errors import PackageError, WireError
 from orchestrator.plan import Job, reachable
 from orchestrator.sandbox import Backend, Exit
 from orchestrator.shelf import Shelf
+from orchestrator.state import left_over
 from orchestrator.store.files import make_directory, read_value, translated
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.frozen import read_json
@@ -37,6 +42,7 @@ INSTALL_SECONDS = 600
 """How long an install may take, all packages of a job together."""
 
 _LOCK_PAUSE = 0.1
+_MARKER_BYTES = 1024 * 1024
 
 
 async def with_packages(
@@ -102,26 +108,36 @@ async def _install(
     for package in packages:
         announce(f"installing {package.spec}")
     under_way = directory / f".installing-{packages[0].slug}"
-    shutil.rmtree(under_way, ignore_errors=True)
+    user = job.workspace.user
+    if await _deleted(under_way, announce) is not None:
+        under_way = under_way.with_name(f"{under_way.name}-{secrets.token_hex(4)}")
     with translated(under_way):
-        under_way.mkdir(mode=0o755)
-        if os.geteuid() == 0:
-            os.chown(under_way, job.workspace.user.uid, job.workspace.user.gid)
+        make_below(directory, under_way.name, (user.uid, user.gid), 0o755)
     try:
-        ended = await _work(packages, job, backend, under_way)
+        ended = await _work(packages, job, backend, under_way, announce)
         if ended.code != 0:
             raise PackageError(_why(ended))
         for package in packages:
             _accept(under_way / package.slug, package)
         for package in packages:
-            shutil.rmtree(directory / package.slug, ignore_errors=True)
-            with translated(directory):
+            await _deleted(directory / package.slug, announce)
+            with translated(directory / package.slug):
                 (under_way / package.slug).rename(directory / package.slug)
     finally:
-        shutil.rmtree(under_way, ignore_errors=True)
+        await _deleted(under_way, announce)
 
 
-async def _work(packages: Sequence[Package], job: Job, backend: Backend, under_way: Path) -> Exit:
+async def _deleted(directory: Path, announce: Callable[[str], None]) -> OSError | None:
+    """Delete a directory that a Sandbox wrote to; where something is left, tell and give why."""
+    trouble = await apart(partial(delete, directory))
+    if trouble is not None:
+        announce(left_over(directory, trouble))
+    return trouble
+
+
+async def _work(
+    packages: Sequence[Package], job: Job, backend: Backend, under_way: Path, announce: Callable[[str], None]
+) -> Exit:
     credential = secrets.token_hex(16)
     install = Install(packages=tuple(packages), registries=job.registries.urls, proxy_credential=credential)
     authority = Authority.of_install(credential, SkillHosts("the install", job.registries.hosts, private_ok=True))
@@ -133,6 +149,7 @@ async def _work(packages: Sequence[Package], job: Job, backend: Backend, under_w
             seconds=INSTALL_SECONDS,
             packages=under_way,
             installs=True,
+            announce=announce,
         )
     except TimeoutError as error:
         names = ", ".join(package.spec for package in packages)
@@ -144,8 +161,11 @@ async def _work(packages: Sequence[Package], job: Job, backend: Backend, under_w
 def _accept(directory: Path, package: Package) -> None:
     """Check what the Sandbox left: it names a program inside the package's own directory."""
     try:
-        installed = read_json(Decoder(Installed), (directory / MARKER).read_bytes())
-    except (OSError, WireError) as error:
+        if directory.is_symlink():
+            message = "a link takes its place"
+            raise NotADirectoryError(message)
+        installed = read_json(Decoder(Installed), read_plain(directory / MARKER, _MARKER_BYTES, follow=False))
+    except (OSError, ValueError, WireError) as error:
         message = f"package {package.spec!r} was not installed whole; try again"
         raise PackageError(message) from error
     entry = PurePosixPath(installed.entry)

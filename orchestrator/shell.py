@@ -63,6 +63,7 @@ async def run_shell(job: Job, backend: Backend, store: Path, wish: Wish, listene
         packages=job.shelf.directory,
         workspace=job.workspace,
         report=listener.report,
+        announce=listener.announce,
     ) as (session, sandbox):
         await session.assign_shell(shell, authority, listener.attend)
         ended = await drained(sandbox)

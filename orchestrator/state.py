@@ -6,14 +6,14 @@ They are made before their Sandboxes and removed after them, so after a crash th
 import errno
 import fcntl
 import os
-import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.broker.gate import unlock
+from orchestrator.disk.deletion import delete
 from orchestrator.errors import BackendError
 from orchestrator.sandbox import STATE_ROOT, User
 from orchestrator.spool import Spool, found_spool, made_spool
@@ -47,11 +47,19 @@ def directories(instance: str, root: Path = STATE_ROOT) -> list[Path]:
 
 
 @contextmanager
-def job_directory(instance: str, job: str, *, again: bool = False, root: Path = STATE_ROOT) -> Iterator[Path]:
+def job_directory(
+    instance: str,
+    job: str,
+    *,
+    again: bool = False,
+    root: Path = STATE_ROOT,
+    note: Callable[[str], None] = lambda _: None,
+) -> Iterator[Path]:
     """Make the directory above a job's state directories, and remove it with all that is in it.
 
     Others may pass through it, since a Sandbox's user must, but not list it. What an orchestrator left that was killed
-    is kept if the job is taken up `again`, else removed; the caller holds the job's lock.
+    is kept if the job is taken up `again`, else removed; the caller holds the job's lock. `note` is told what cannot be
+    removed in the end: that is nobody's error, and the next command of the instance tries again.
 
     Raises:
         BackendError: somebody else has made a directory of that name or holds it, or none can be made.
@@ -62,7 +70,7 @@ def job_directory(instance: str, job: str, *, again: bool = False, root: Path = 
     try:
         yield directory
     finally:
-        _remove(directory)
+        _remove(directory, note)
         os.close(lock)
 
 
@@ -90,10 +98,8 @@ def _made(directory: Path, *, again: bool) -> int:
     with ExitStack() as until_it_is_ours:
         lock = _locked(directory, make=True)
         until_it_is_ours.callback(os.close, lock)
-        if not again:
-            _empty(directory)
-            if any(path.name != _LOCK for path in directory.iterdir()):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(directory))
+        if not again and _empty(directory) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(directory))
         directory.chmod(0o711)
         until_it_is_ours.pop_all()
     return lock
@@ -147,8 +153,8 @@ def unwritable(volume: Path) -> str:
     )
 
 
-def remove_unused(directory: Path) -> bool:
-    """Remove the directory of a job that nobody works on; say whether it is gone."""
+def remove_unused(directory: Path, note: Callable[[str], None] = lambda _: None) -> bool:
+    """Remove the directory of a job that nobody works on; say whether it is gone, and `note` why it cannot be."""
     try:
         status = directory.lstat()
         if not _is_own(status):
@@ -159,34 +165,35 @@ def remove_unused(directory: Path) -> bool:
     except OSError:
         return False
     try:
-        _remove(directory)
+        return _remove(directory, note)
     finally:
         os.close(lock)
-    return True
 
 
-def _remove(directory: Path) -> None:
+def _remove(directory: Path, note: Callable[[str], None]) -> bool:
     """Remove a directory whose lock is held, that last: once it is gone, what is there may be somebody else's."""
-    _empty(directory)
+    left = _empty(directory)
+    if left is not None:
+        note(left_over(directory, left))
+        return False
     with suppress(OSError):
         (directory / _LOCK).unlink(missing_ok=True)
         directory.rmdir()
+    return True
 
 
-def _empty(directory: Path) -> None:
-    with suppress(OSError):
-        for path in directory.iterdir():
-            if path.name != _LOCK:
-                _remove_part(path)
+def left_over(directory: Path, why: OSError) -> str:
+    """Say what to do about a directory that Sandboxes wrote to and that cannot be removed."""
+    return f"{directory} is left over and cannot be removed: {why.strerror}; remove it with rm -rf, as root if need be"
 
 
-def _remove_part(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        unlock(path)
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
+def _empty(directory: Path) -> OSError | None:
+    """Remove all but the lock; give the first trouble where something is left."""
+    try:
+        troubles = [delete(path) for path in directory.iterdir() if path.name != _LOCK]
+    except OSError as error:
+        return error
+    return next(filter(None, troubles), None)
 
 
 def ordinals(above: Path) -> list[int]:
@@ -225,7 +232,8 @@ def _kept(directory: Path, fd: int, detail: EventDetail) -> Iterator[Spool]:
         yield Spool(fd, line_bytes=LINE_BYTES[detail])
     finally:
         os.close(fd)
-        shutil.rmtree(directory, ignore_errors=True)
+        # What cannot be removed now is told of where the directory above is.
+        delete(directory)
 
 
 def _is_own(status: os.stat_result) -> bool:

@@ -4,9 +4,11 @@ An instance is a store: only its own Sandboxes are ever looked at. Those of a jo
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from orchestrator.backends.naming import DEADLINE, ERRAND, JOB, instance_labels, job_labels, job_token
+from orchestrator.backends.shielded import apart, in_loop
 from orchestrator.errors import StoreError
 from orchestrator.sandbox import STATE_ROOT, Backend
 from orchestrator.state import directories, directory_of, remove_unused
@@ -14,11 +16,19 @@ from orchestrator.store import Store
 from orchestrator.wire.job import JobStatus
 
 
-async def sweep(backend: Backend, store: Store, instance: str, now: int, root: Path = STATE_ROOT) -> tuple[str, ...]:
+async def sweep(  # noqa: PLR0913, PLR0917 - whose Sandboxes, and by when
+    backend: Backend,
+    store: Store,
+    instance: str,
+    now: int,
+    root: Path = STATE_ROOT,
+    note: Callable[[str], None] = lambda _: None,
+) -> tuple[str, ...]:
     """Remove the instance's Sandboxes that are past their deadline or belong to jobs that ended; give their names.
 
     `now` is Unix seconds, `root` above the instance's state directories. A job that the store does not know has ended;
-    one whose record is damaged may not have. An errand, which no store knows, has until its deadline.
+    one whose record is damaged may not have. An errand, which no store knows, has until its deadline. `note` is told of
+    each directory that cannot be removed.
 
     Raises:
         BackendError: some could not be removed; the others are.
@@ -27,12 +37,20 @@ async def sweep(backend: Backend, store: Store, instance: str, now: int, root: P
     cut = {directory_of(instance, record.id, root) for record in store.jobs() if record.status is JobStatus.RUNNING}
     for directory in directories(instance, root):
         if directory not in cut:
-            remove_unused(directory)
+            await apart(partial(remove_unused, directory, in_loop(note)))
     return names
 
 
-async def sweep_cut(backend: Backend, store: Store, instance: str, root: Path = STATE_ROOT) -> tuple[str, ...]:
+async def sweep_cut(
+    backend: Backend,
+    store: Store,
+    instance: str,
+    root: Path = STATE_ROOT,
+    note: Callable[[str], None] = lambda _: None,
+) -> tuple[str, ...]:
     """Remove the Sandboxes of jobs that were cut off, as long as nobody works on them; give their names.
+
+    `note` is told of each directory that cannot be removed.
 
     Raises:
         BackendError: some could not be removed.
@@ -45,7 +63,7 @@ async def sweep_cut(backend: Backend, store: Store, instance: str, root: Path = 
             # Held, so that nobody goes on with the job while its Sandboxes are removed.
             with store.held(record.id):
                 names += await backend.prune(instance_labels(instance) | job_labels(record.id))
-                remove_unused(directory_of(instance, record.id, root))
+                await apart(partial(remove_unused, directory_of(instance, record.id, root), in_loop(note)))
         except StoreError:
             continue
     return tuple(sorted(names))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -265,11 +266,12 @@ class KubernetesSandbox:
             return ""
         try:
             fd = os.open(self._state / STDERR, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return ""
-        with os.fdopen(fd, "rb") as file:
-            try:
+            # A Sandbox may have put anything there; a file object of a directory would not close its descriptor.
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                os.close(fd)
+                return ""
+            with os.fdopen(fd, "rb") as file:
                 file.seek(-min(_DETAIL_BYTES, os.fstat(fd).st_size), os.SEEK_END)
                 return file.read(_DETAIL_BYTES).decode(errors="replace").strip()
-            except OSError:
-                return ""
+        except OSError:
+            return ""

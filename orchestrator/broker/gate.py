@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from orchestrator.disk.deletion import delete
 from orchestrator.errors import BackendError
 from orchestrator.wire.link import GATE_NAME, SOCKET_NAME
 
@@ -50,8 +51,9 @@ def unlock(state: Path) -> None:
     with suppress(OSError):
         state.chmod(_OURS)
     gate = state / GATE_NAME
-    if gate.is_dir() and not gate.is_symlink() and stat.S_IMODE(gate.stat().st_mode) == _SHUT:
-        gate.chmod(_OURS)
+    with suppress(OSError):
+        if gate.is_dir() and not gate.is_symlink() and stat.S_IMODE(gate.stat().st_mode) == _SHUT:
+            gate.chmod(_OURS)
 
 
 @contextmanager
@@ -73,4 +75,4 @@ def socket_in(state: Path) -> Iterator[Path]:
         yield path
     finally:
         unlock(state)
-        path.unlink(missing_ok=True)
+        delete(path)

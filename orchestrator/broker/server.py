@@ -24,7 +24,8 @@ class Broker:
     """The way out of every Sandbox of one job. Use it with `async with`; leaving ends all that still runs.
 
     `open_provider` is entered once, on first use or by `prepare`. `report` hears every decision of the proxy. Sandboxes
-    come in by `door`, else by a socket each, and change files of their workspace under the lock `files`.
+    come in by `door`, else by a socket each, and change files of their workspace under the lock `files`,
+    which is closed at the end.
     An error of the store, or a provider that cannot be opened, cancels the block and comes out of it.
     """
 
@@ -58,6 +59,8 @@ class Broker:
             await self._tasks.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
             failed = _single(group)
+        finally:
+            self._common.files.close()
         # Outside the handler, so that what failed is not said to come from the group.
         if failed is not None:
             raise failed

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator.broker.gate import shut, socket_in
 from orchestrator.broker.session import Session
+from orchestrator.disk.deletion import delete
 from orchestrator.errors import BackendError
 from orchestrator.sandbox import User
 
@@ -58,7 +59,7 @@ def _bind(path: Path, user: User) -> socket.socket:
             # What bears its name gets its mode. A umask would hold for files that other threads make meanwhile, too.
             os.fchmod(listener.fileno(), 0o600)
         # A Sandbox that is taken up again may have put anything there since: nothing is followed.
-        path.unlink(missing_ok=True)
+        delete(path)
         listener.bind(os.fspath(path))
         if os.geteuid() == 0:
             os.chown(path, user.uid, user.gid, follow_symlinks=False)

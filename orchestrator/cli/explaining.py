@@ -41,7 +41,7 @@ def explain(options: RunOptions, environ: Mapping[str, str], *, as_json: bool) -
         provider_name=config.provider_name,
     )
     for note in (*config.notes, *env.notes):
-        sys.stderr.write(f"perstack-orch: warning: {plain(note)}\n")
+        _warn(note)
     try:
         check_credentials(config.provider_name, config.provider_setting, env.values)
         missing_key = None
@@ -61,7 +61,11 @@ async def _look(name: str, job: Job, environ: Mapping[str, str], cluster: Cluste
         found = replace(found, ground=await look(name, environ, cluster))
         async with open_backend(name, environ, image=job.image, cluster=cluster) as backend:
             await backend.check()
-            async with errand(job, backend, seconds=_LOOKING_SECONDS, packages=None) as (session, _):
+            async with errand(job, backend, seconds=_LOOKING_SECONDS, packages=None, announce=_warn) as (session, _):
                 return replace(found, facts=session.facts)
     except OrchestratorError as error:
         return replace(found, problem=str(error))
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"perstack-orch: warning: {plain(text)}\n")

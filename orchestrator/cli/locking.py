@@ -20,11 +20,13 @@ from orchestrator.cli.render import plain
 from orchestrator.cli.signals import stoppable
 from orchestrator.config import Config
 from orchestrator.config.lock import LOCK_NAME, SkillTools, lock_document
+from orchestrator.disk.directory import make_below
 from orchestrator.errors import ConfigError
 from orchestrator.inspection import inspect
 from orchestrator.packages import with_packages
 from orchestrator.plan import Job
 from orchestrator.request import instance_of, state_root_of
+from orchestrator.sandbox import User
 from orchestrator.state import job_directory
 from orchestrator.workspace import NOBODY
 
@@ -47,11 +49,10 @@ def install(options: RunOptions, environ: Mapping[str, str]) -> int:
     env = request.environment(options, config, environ, cwd)
     cluster = cluster_of(options.backend, options, cwd)
     instance, root = instance_of(cwd / options.storage, cluster), state_root_of(cluster)
-    with job_directory(instance, f"install/{os.getpid()}", root=root) as above:
+    with job_directory(instance, f"install/{os.getpid()}", root=root, note=_complain) as above:
         workspace = above / "workspace"
-        workspace.mkdir(mode=0o700)
-        if os.geteuid() == 0 and isolates(options.backend):
-            os.chown(workspace, NOBODY.uid, NOBODY.gid)
+        owner = NOBODY if isolates(options.backend) else User(os.geteuid(), os.getegid())
+        make_below(above, workspace.name, (owner.uid, owner.gid), 0o700)
         jobs = _jobs(replace(options, workspace=str(workspace)), config, env.values, cwd)
         return asyncio.run(_work(options, config.path, jobs, environ))
 
@@ -74,23 +75,23 @@ async def _work(options: RunOptions, path: Path, jobs: list[Job], environ: Mappi
                 )
                 for job in jobs:
                     _say(f"Collecting tool definitions for {job.expert_key}...")
-                    tools[job.expert_key] = await inspect(replace(job, shelf=installed.shelf), backend)
+                    tools[job.expert_key] = await inspect(replace(job, shelf=installed.shelf), backend, _complain)
         except asyncio.CancelledError:
             if stop.number is None:
                 raise
             return stop.exit_code
     document = lock_document(experts, tools, path.name, time.time_ns() // 1_000_000)
     _say(f"Found {sum(len(table['toolDefinitions']) for table in document['experts'].values())} tool(s)")
-    lock = path.with_name(LOCK_NAME)
-    _replace(lock, tomli_w.dumps(document))
+    lock, content = path.with_name(LOCK_NAME), tomli_w.dumps(document).encode()
+    _replace(lock, content)
     _say(f"Generated {lock}")
     return 0
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: bytes) -> None:
     fresh = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        fresh.write_text(text, encoding="utf-8")
+        fresh.write_bytes(content)
         fresh.rename(path)
     except OSError as error:
         message = f"{path} cannot be written: {error.strerror}; make its directory writable, or name another --config"

@@ -10,6 +10,7 @@ from orchestrator.backends import open_backend
 from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.cli.cluster import cluster_of
 from orchestrator.cli.options import ClusterOptions
+from orchestrator.cli.render import plain
 from orchestrator.errors import StoreError
 from orchestrator.request import instance_of, state_root_of
 from orchestrator.store import Store
@@ -47,6 +48,10 @@ async def _removed(
 ) -> tuple[str, ...]:
     store, instance, above = Store(root), instance_of(root, cluster), state_root_of(cluster)
     async with open_backend(name, environ, image="", cluster=cluster) as backend:
-        removed = await sweep(backend, store, instance, int(time.time()), above)
-        cut = await sweep_cut(backend, store, instance, above) if everything else ()
+        removed = await sweep(backend, store, instance, int(time.time()), above, _complain)
+        cut = await sweep_cut(backend, store, instance, above, _complain) if everything else ()
     return (*removed, *cut)
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"perstack-orch: {plain(text)}\n")

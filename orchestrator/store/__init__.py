@@ -15,11 +15,11 @@ variables without their values:
     jobs/<job id>/runs/<run id>/results/<hash of the tool call's id>.json
 """
 
-import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from orchestrator.disk.deletion import delete
 from orchestrator.errors import StoreError
 from orchestrator.store.event_log import EventLog, Recorded
 from orchestrator.store.files import is_real_directory, make_directory, read_value, readable
@@ -69,7 +69,7 @@ class Store:
         with locked(directory):
             # Another may have made it meanwhile; without a record of the job, somebody was killed while he made it.
             self._refuse_known(record.id)
-            shutil.rmtree(directory / "starts", ignore_errors=True)
+            delete(directory / "starts")
             async with self._begun(directory, record, start, mask) as records:
                 yield records
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from orchestrator.wire.install import MARKER
 from orchestrator.wire.platform_event import SkillConnected, SkillStarting
 from orchestrator.wire.state_event import ResolveToolResults
 from tests.support.project import Make, Project, Result, say, use
+from tests.support.trees import cleared, dig, unremovable
 
 EVERYTHING = """
 [experts."solo"]
@@ -115,6 +117,26 @@ async def test_a_torn_install_never_counts(project: Make, storage: Path) -> None
     assert result.code == 0, result.stderr
     assert json.loads(results(result)[0])["timezone"] == "Asia/Tokyo"
     assert not leftover.exists()
+
+
+async def test_what_a_killed_install_left_stops_no_other(project: Make, storage: Path) -> None:
+    """A tree of any depth is removed; one that cannot be is told of, and installed beside."""
+    solo = project(TIME_ONLY, ASK_TIME)
+    assert (await solo.run("solo", "go", "--storage", str(storage))).code == 0
+    package = installed(storage)["mcp-server-time"]
+    leftover = package.with_name(f".installing-{package.name}")
+    for stays in (False, True):
+        (package / MARKER).unlink()
+        leftover.mkdir()
+        with cleared(leftover):
+            dig(leftover)
+            (leftover / "stays").touch()
+            with unremovable(leftover / "stays") if stays else nullcontext():
+                result = await solo.run("solo", "go", "--storage", str(storage))
+            assert result.code == 0, result.stderr
+            assert result.stderr.count(f"{leftover} is left over and cannot be removed: ") == stays
+            assert json.loads(results(result)[0])["timezone"] == "Asia/Tokyo"
+            assert [name for name in directories(storage) if name.startswith(".")] == [leftover.name] * stays
 
 
 async def test_jobs_at_once_install_once(project: Make, tmp_path: Path) -> None:

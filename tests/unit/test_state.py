@@ -14,6 +14,7 @@ import pytest
 from orchestrator import state
 from orchestrator.errors import BackendError
 from orchestrator.state import directory_of, job_directory, remove_unused
+from tests.support.trees import cleared, dig, unremovable
 
 SWEEPERS = 2
 STARTS = 300
@@ -89,15 +90,50 @@ def test_a_lock_that_is_none_is_said(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_removed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job never starts among what another left."""
+    """A job never starts among what another left; who sweeps says what to do, and goes on."""
     monkeypatch.setattr(state, "_TRIES", 2)
-    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
-    (directory_of("i", "j", tmp_path) / "1").mkdir(parents=True)
-    with (
-        pytest.raises(BackendError, match="cannot be made: File exists; remove what is there"),
-        job_directory("i", "j", root=tmp_path),
-    ):
-        pass
+    left = directory_of("i", "j", tmp_path)
+    (left / "1").mkdir(parents=True)
+    (left / "1" / "stays").touch()
+    (left / "2").mkdir()
+    (left / "lock").touch()
+    notes: list[str] = []
+    with unremovable(left / "1" / "stays"):
+        assert not remove_unused(left, notes.append)
+        with (
+            pytest.raises(BackendError, match="cannot be made: File exists; remove what is there"),
+            job_directory("i", "j", root=tmp_path),
+        ):
+            pass
+        with job_directory("i", "j", again=True, root=tmp_path, note=notes.append):
+            pass
+    why = (
+        f"{left} is left over and cannot be removed: Operation not permitted; remove it with rm -rf, as root if need be"
+    )
+    assert notes == [why, why]
+    assert remove_unused(left, notes.append)
+    assert (list(tmp_path.iterdir()), notes) == ([], [why, why])
+
+
+def test_a_deep_tree_is_removed_like_any_other(tmp_path: Path) -> None:
+    """By the job itself, by the next of its name, and by a sweep."""
+    root = tmp_path / "root"
+    left = directory_of("i", "j", root)
+    with cleared(root):
+        with job_directory("i", "j", root=root) as made:
+            (made / "1").mkdir()
+            dig(made / "1")
+        assert list(root.iterdir()) == []
+        for sweeps in (False, True):
+            (left / "1").mkdir(parents=True)
+            dig(left / "1")
+            (left / "lock").touch()
+            if sweeps:
+                assert remove_unused(left)
+            else:
+                with job_directory("i", "j", root=root) as made:
+                    assert [path.name for path in made.iterdir()] == ["lock"]
+            assert list(root.iterdir()) == []
 
 
 def test_where_nothing_can_be_made_is_said() -> None:

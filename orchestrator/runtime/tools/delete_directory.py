@@ -1,12 +1,12 @@
 """deleteDirectory."""
 
 import os
-import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.disk.deletion import delete
 from orchestrator.runtime.tools import ToolError, define
 from orchestrator.runtime.tools.paths import parent, resolve, shown
 
@@ -31,7 +31,8 @@ def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
             message = f"path {path!r} is not a directory; use deleteFile"
             raise ToolError(message)
         if args.get("recursive"):
-            shutil.rmtree(name, dir_fd=directory)  # Race-free where dir_fd is supported, as Python documents it.
+            if (trouble := delete(name, dir_fd=directory)) is not None:
+                raise trouble
         else:
             os.rmdir(name, dir_fd=directory)
     return {"path": shown(resolve(workspace, path))}

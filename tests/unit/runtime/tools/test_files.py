@@ -19,6 +19,7 @@ from orchestrator.wire.message import FileInlinePart, ImageInlinePart, ResultPar
 from orchestrator.wire.run import Grant
 from orchestrator.wire.skill import BASE_SKILL, BASE_TOOLS, StdioSkill
 from tests.support.scripted_host import a_run, expert
+from tests.support.trees import cleared, dig
 
 Tools = BuiltinSession
 
@@ -255,6 +256,17 @@ async def test_directories_are_made_moved_and_deleted(tools: Tools, workspace: P
     assert await _call(tools, "deleteDirectory", path="e", recursive=True) == {"path": "/workspace/e"}
     assert "workspace itself" in (await _call(tools, "deleteDirectory", path=".", recursive=True))["message"]
     assert _names(workspace) == []
+
+
+async def test_a_directory_of_any_depth_is_deleted(tools: Tools, workspace: Path) -> None:
+    """A model that made it, or unpacked it, can get rid of it; one that is not there is said to be missing."""
+    (workspace / "deep").mkdir()
+    with cleared(workspace / "deep"):
+        dig(workspace / "deep")
+        assert await _call(tools, "deleteDirectory", path="deep", recursive=True) == {"path": "/workspace/deep"}
+        assert _names(workspace) == []
+    missing = await _call(tools, "deleteDirectory", path="deep", recursive=True)
+    assert missing["message"] == "path 'deep': it does not exist"
 
 
 async def test_file_info(tools: Tools, workspace: Path) -> None:
