@@ -19,7 +19,7 @@ from orchestrator.cli.own import own
 from orchestrator.cli.render import plain
 from orchestrator.cli.signals import stoppable
 from orchestrator.config import Config
-from orchestrator.config.lock import LOCK_NAME, SkillTools, lock_document
+from orchestrator.config.lock import LOCK_BYTES, LOCK_NAME, SkillTools, lock_document
 from orchestrator.disk.directory import make_below
 from orchestrator.errors import ConfigError
 from orchestrator.inspection import inspect
@@ -83,6 +83,12 @@ async def _work(options: RunOptions, path: Path, jobs: list[Job], environ: Mappi
     document = lock_document(experts, tools, path.name, time.time_ns() // 1_000_000)
     _say(f"Found {sum(len(table['toolDefinitions']) for table in document['experts'].values())} tool(s)")
     lock, content = path.with_name(LOCK_NAME), tomli_w.dumps(document).encode()
+    if len(content) > LOCK_BYTES:
+        message = (
+            f"{lock} would have {len(content)} bytes, and at most {LOCK_BYTES} are read: leave tools out with `pick` or"
+            " `omit`, or do without the lock"
+        )
+        raise ConfigError(message)
     _replace(lock, content)
     _say(f"Generated {lock}")
     return 0

@@ -5,6 +5,7 @@ there. So nothing in a workspace is taken for configuration unless it is named: 
 `orchestrator.config` sees to, and not in that of this command, which may not have been mounted yet.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from orchestrator.cli.options import RunOptions
 from orchestrator.config import Config
 from orchestrator.config.file import typed
+from orchestrator.config.load import locked
 from orchestrator.config.lock import LOCK_NAME
 from orchestrator.errors import ConfigError
 
@@ -32,13 +34,15 @@ def refuse_found(file: Path, options: RunOptions, cwd: Path) -> Path:
     return file
 
 
-def without_lock(config: Config, options: RunOptions, cwd: Path) -> Config:
-    """Give the config without what a lock in the workspace says, and with a note of that."""
+def with_lock(config: Config, options: RunOptions, cwd: Path) -> Config:
+    """Give the config with what the lock beside it knows; one in the workspace is not opened, and a note says so."""
     lock = config.directory / LOCK_NAME
-    if not config.known_tools or not _is_experts(lock, options, cwd):
+    if config.path is None or not os.path.lexists(lock):
         return config
+    if not _is_experts(lock, options, cwd):
+        return locked(config)
     note = f"{lock} is in the workspace and may be an Expert's, so it is ignored; keep it and perstack.toml outside"
-    return replace(config, known_tools={}, notes=(*config.notes, note))
+    return replace(config, notes=(*config.notes, note))
 
 
 def of_experts(paths: Iterable[str], options: RunOptions, cwd: Path) -> tuple[str, ...]:
@@ -50,4 +54,6 @@ def _is_experts(file: Path, options: RunOptions, cwd: Path) -> bool:
     # Where nothing is isolated, an Expert can write anywhere; in a cluster its files are on no disk of ours.
     if options.backend != "docker":
         return False
-    return file.resolve().is_relative_to((cwd / (options.workspace or _WORKSPACE)).resolve())
+    workspace = (cwd / (options.workspace or _WORKSPACE)).resolve()
+    # An Expert may have put a link there, and one that leads there leads to what an Expert may have written.
+    return any(path.is_relative_to(workspace) for path in (file.parent.resolve() / file.name, file.resolve()))

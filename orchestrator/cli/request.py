@@ -11,7 +11,7 @@ from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.cli.cluster import CLUSTER, LOCAL, cluster_of, is_submitted
 from orchestrator.cli.options import RunOptions
 from orchestrator.cli.outside import refuse_found_store
-from orchestrator.cli.planted import of_experts, refuse_found, without_lock
+from orchestrator.cli.planted import of_experts, refuse_found, with_lock
 from orchestrator.config import Config, find, load, parse_reasoning_budget
 from orchestrator.config.domains import parse_pattern
 from orchestrator.config.environment import Environment, merge
@@ -90,7 +90,7 @@ def configure(options: RunOptions, cwd: Path) -> Config:
         ConfigError: it is not there, or not valid, or was found where an Expert may have put it; or so was the store.
     """
     source = options.config if options.config is not None else refuse_found(find(cwd), options, cwd)
-    config = without_lock(load(source, strict=options.strict), options, cwd)
+    config = with_lock(load(source, strict=options.strict, with_lock=False), options, cwd)
     if not is_submitted(options):
         refuse_found_store(options.storage, cwd)
     budget = options.reasoning_budget

@@ -13,7 +13,8 @@ from orchestrator.cli.options import RunOptions
 from orchestrator.cli.place import opened_place
 from orchestrator.cli.watching import Watching
 from orchestrator.config import Config
-from orchestrator.config.lock import LOCK_NAME
+from orchestrator.config.lock import LOCK_BYTES, LOCK_NAME
+from orchestrator.disk.plain_file import read_plain
 from orchestrator.errors import ConfigError
 from orchestrator.request import declared
 from orchestrator.wire.frozen import ascii_json
@@ -111,7 +112,10 @@ def _config_text(options: RunOptions, config: Config) -> bytes:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_plain(path, LOCK_BYTES)
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror}"
+        raise ConfigError(message) from error
+    except ValueError as error:
+        message = f"{path} {error}, so it is not read; replace it"
         raise ConfigError(message) from error

@@ -1,9 +1,7 @@
 """The environment that keys of APIs and values of `requiredEnv` are read from (spec 1.9)."""
 
 import io
-import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from types import MappingProxyType
 
 from orchestrator.config.found import why_not
 from orchestrator.config.variables import is_variable_name
+from orchestrator.disk.plain_file import read_plain
 from orchestrator.errors import ConfigError
 from orchestrator.wire.protected import is_protected
 
@@ -76,22 +75,11 @@ def may_come_from_file(name: str) -> bool:
 
 
 def _read(file: Path) -> str:
-    if file.is_symlink():
-        message = "is a symbolic link"
-        raise ValueError(message)
-    # A link put there since is refused by the flag; a pipe must not make us wait.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            message = "is not a regular file"
-            raise ValueError(message)
-        with os.fdopen(descriptor, "rb", closefd=False) as opened:
-            content = opened.read(_MOST_BYTES + 1)
-    finally:
-        os.close(descriptor)
-    if len(content) > _MOST_BYTES:
-        message = f"has more than {_MOST_BYTES} bytes"
-        raise ValueError(message)
+        content = read_plain(file, _MOST_BYTES, follow=False)
+    except IsADirectoryError as error:
+        message = "is not a regular file"
+        raise ValueError(message) from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

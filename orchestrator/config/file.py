@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.found import why_not
+from orchestrator.disk.plain_file import read_plain
 from orchestrator.errors import ConfigError
 
-_NAME = "perstack.toml"
+CONFIG_BYTES = 1024 * 1024
+"""How large a perstack.toml may be: a hundred times what a long one has."""
+
+CONFIG_NAME = "perstack.toml"
 _PLACE = re.compile(r"^(?P<what>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)$", re.DOTALL)
 
 
@@ -22,14 +26,14 @@ def find(directory: Path) -> Path:
     """
     start = directory.absolute()
     for folder in (start, *start.parents):
-        file = folder / _NAME
+        file = folder / CONFIG_NAME
         if os.access(file, os.R_OK) and file.is_file():
             # One further up is not what the user means who has one here.
             if (reason := why_not(file)) is not None:
                 message = f"{file} {reason}; if it is yours, name it with --config {typed(file)}"
                 raise ConfigError(message)
             return file
-    message = f"no {_NAME} in {start} or any directory above it; create one, or name one with --config"
+    message = f"no {CONFIG_NAME} in {start} or any directory above it; create one, or name one with --config"
     raise ConfigError(message)
 
 
@@ -42,16 +46,19 @@ def read(path: Path) -> bytes:
     """Read a config that was named.
 
     Raises:
-        ConfigError: it is not there or cannot be read.
+        ConfigError: it is not there, cannot be read, or is no regular file of a usable size.
     """
     try:
-        return path.read_bytes()
+        # A user's own may be a link; where it leads decides.
+        return read_plain(path, CONFIG_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         message = f"config {path} is not found; create it, or name another with --config"
         raise ConfigError(message) from error
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        message = f"config {path} cannot be read: {why}; correct it, or name another with --config"
+    except OSError as error:
+        message = f"config {path} cannot be read: {error.strerror}; correct it, or name another with --config"
+        raise ConfigError(message) from error
+    except ValueError as error:
+        message = f"config {path} {error}, so it is not read; replace it, or name another with --config"
         raise ConfigError(message) from error
 
 

@@ -26,11 +26,11 @@ _UNUSED = {
 }
 
 
-def load(source: str | Path, *, strict: bool = False) -> Config:
+def load(source: str | Path, *, strict: bool = False, with_lock: bool = True) -> Config:
     """Read a perstack.toml: a path, relative to the current directory, or a URL on raw.githubusercontent.com.
 
-    Unknown keys become notes; they are listed with the problems if there are any, and are problems if `strict`. A
-    perstack.lock beside it that does not count as the caller's own is ignored with a note: see `found`.
+    Unknown keys become notes; they are listed with the problems if there are any, and are problems if `strict`.
+    `with_lock` reads the lock beside it too; without, `locked` does, once it is known whose it is.
 
     Raises:
         ConfigError: it cannot be had, is not TOML, or is not valid; then every problem is listed with its path.
@@ -44,7 +44,15 @@ def load(source: str | Path, *, strict: bool = False) -> Config:
             return _config(remote.download(source), Config(path=None, directory=Path.cwd()), source, strict=strict)
     path = Path(source).absolute()
     config = _config(read(path), Config(path=path, directory=path.parent), str(path), strict=strict)
-    tools, notes = _known_tools(path.parent / LOCK_NAME, config.experts)
+    return locked(config) if with_lock else config
+
+
+def locked(config: Config) -> Config:
+    """Give the config with what the lock beside it knows, and notes on what of that cannot be used.
+
+    A lock that does not count as the caller's own is ignored with a note: see `found`.
+    """
+    tools, notes = _known_tools(config.directory / LOCK_NAME, config.experts)
     return (
         replace(config, known_tools=MappingProxyType(tools), notes=(*config.notes, *notes))
         if tools or notes

@@ -7,12 +7,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from orchestrator.disk.plain_file import read_plain
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import ToolDefinition
 from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill
 
 LOCK_NAME = "perstack.lock"
+
+LOCK_BYTES = 16 * 1024 * 1024
+"""How large a lock may be: a hundred tools with their schemas take some 100 KiB, so there is room for many skills."""
 
 SkillTools = Mapping[str, tuple[ToolDefinition, ...]]
 """Tools by the name of their skill."""
@@ -53,7 +57,7 @@ def lock_document(
 def known_tools(path: Path, experts: Mapping[str, Expert]) -> tuple[dict[str, SkillTools], tuple[str, ...]]:
     """Read a lock: tools by Expert and skill, and notes on what of it cannot be used; without it both are empty."""
     try:
-        lock = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _Lock)
+        lock = msgspec.convert(tomllib.loads(read_plain(path, LOCK_BYTES).decode()), _Lock)
         found = {
             key: msgspec.convert(table.get("toolDefinitions", []), list[_LockedTool])
             for key, table in lock.experts.items()

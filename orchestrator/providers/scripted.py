@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
+from orchestrator.disk.plain_file import read_plain
 from orchestrator.errors import ConfigError
 from orchestrator.providers import ModelRequest, OnDelta, Provider, ProviderSetting
 from orchestrator.units import count
@@ -28,6 +29,7 @@ from orchestrator.wire.usage import Usage
 
 _DEFAULT_FILE = "replies.json"
 _DELTA_CHARACTERS = 24
+_FILE_BYTES = 64 * 1024 * 1024
 
 
 class _Strict(BaseModel):
@@ -166,7 +168,7 @@ def _first_user_text(messages: Sequence[Message]) -> str:
 
 def _read(file: Path) -> Script:
     try:
-        raw = json.loads(file.read_bytes())
+        content = read_plain(file, _FILE_BYTES)
     except FileNotFoundError as error:
         message = f"the script of the scripted provider, {file}, is not there; write it, or choose another --provider"
         raise ConfigError(message) from error
@@ -174,6 +176,11 @@ def _read(file: Path) -> Script:
         message = f"the script {file} cannot be read: {error.strerror}; check its owner and mode"
         raise ConfigError(message) from error
     except ValueError as error:
+        message = f"the script {file} {error}, so it is not read; replace it"
+        raise ConfigError(message) from error
+    try:
+        raw = json.loads(content)
+    except (ValueError, RecursionError) as error:
         message = f"the script {file} is not JSON: {error}; correct it"
         raise ConfigError(message) from error
     if not isinstance(raw, dict):
