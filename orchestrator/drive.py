@@ -27,6 +27,7 @@ from orchestrator.entering import opened_door
 from orchestrator.errors import OrchestratorError
 from orchestrator.job_events import JobEvents
 from orchestrator.launching import Place
+from orchestrator.mounting import copy_read_only
 from orchestrator.outcome import Outcome, job_status
 from orchestrator.plan import Job
 from orchestrator.pool import Pool
@@ -44,7 +45,6 @@ from orchestrator.wire.job import JobRecord, JobStatus
 from orchestrator.wire.masking import hide
 from orchestrator.wire.platform_event import ProxyAccess
 from orchestrator.wire.run import RunSetting, Start
-from orchestrator.workspace import copy_read_only
 
 _SWEEP_SECONDS = 10
 

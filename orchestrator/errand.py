@@ -21,11 +21,12 @@ from orchestrator.entering import opened_door
 from orchestrator.errors import WireError
 from orchestrator.keys import KEY_BYTES
 from orchestrator.launching import exit_of, ready
+from orchestrator.mounting import copy_read_only, require_same
 from orchestrator.plan import Job, sandbox_spec
 from orchestrator.providers import Provider
 from orchestrator.sandbox import Backend, Exit, Sandbox, User
 from orchestrator.state import job_directory, state_directory
-from orchestrator.workspace import Workspace, copy_read_only
+from orchestrator.workspace import Workspace
 
 _ORDINALS = range(10**8, 10**9)
 """Numbers of such Sandboxes in their job, where those of Runs begin at 1. Each is drawn anew: a cluster may tell of one
@@ -69,7 +70,11 @@ async def errand(  # noqa: PLR0913 - what a Sandbox needs beside a job
             spec = replace(
                 spec, packages=packages, installs=installs, labels=labels, deadline=now + seconds, urgent=False
             )
-            async with broker.listen(spec.name, state, user) as session, backend.launch(spec) as sandbox:
+            require_same(found)
+            async with (
+                broker.listen(spec.name, state, user, found.inode) as session,
+                backend.launch(spec) as sandbox,
+            ):
                 await ready(spec.name, session, sandbox)
                 yield session, sandbox
 
@@ -100,8 +105,8 @@ async def run_errand(  # noqa: PLR0913 - the errand, and what it needs beside a 
 
 
 def _empty(above: Path, user: User) -> Workspace:
-    make_below(above, "workspace", (user.uid, user.gid), 0o700)
-    return Workspace(above / "workspace", user)
+    made = make_below(above, "workspace", (user.uid, user.gid), 0o700)
+    return Workspace(above / "workspace", user, inode=made)
 
 
 async def drained(sandbox: Sandbox) -> Exit:

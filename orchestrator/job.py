@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 
 from orchestrator.backends.shielded import shielded
 from orchestrator.broker.egress import Wanted
@@ -13,6 +14,7 @@ from orchestrator.continuation import GoOn, reached
 from orchestrator.drive import Agenda, Drive, finished, following
 from orchestrator.errors import ConfigError
 from orchestrator.job_events import JobEvents
+from orchestrator.mounting import ensure, remember
 from orchestrator.packages import with_packages
 from orchestrator.plan import Job, first
 from orchestrator.prewarm import Budget, affordable
@@ -22,7 +24,6 @@ from orchestrator.store import JobRecords, Store
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.job import JobRecord, JobStatus
 from orchestrator.wire.masking import hidden_in_errors, mask
-from orchestrator.workspace import ensure, remember
 
 
 @asynccontextmanager
@@ -51,7 +52,7 @@ async def run_job(  # noqa: PLR0913 - what a job needs from outside
     check(job)
     with hidden_in_errors(job.secrets):
         await backend.check()
-        ensure(job.workspace)
+        job = replace(job, workspace=ensure(job.workspace))
         remember(job.workspace, job.platform)
         job = await with_packages(job, backend, store.root, announce)
         async with _records(job, store, go_on) as records:

@@ -12,6 +12,7 @@ from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
 from orchestrator.collect import Collected
 from orchestrator.errors import BackendError, BackendUnavailableError, SandboxLostError
+from orchestrator.mounting import require_same
 from orchestrator.plan import Job, sandbox_spec
 from orchestrator.sandbox import Backend, Exit, Reason, Sandbox
 from orchestrator.spool import Spool
@@ -91,12 +92,18 @@ async def launched(
 
     Raises:
         BackendError: it could not be started, or does not reach its broker.
+        ConfigError: its workspace was replaced.
     """
-    user = place.job.workspace.user
+    workspace = place.job.workspace
+    user = workspace.user
     made = state_directory(place.directory, ordinal, user, place.job.events)
     async with left_apart(made) as (state, spool):
+        require_same(workspace)
         spec = sandbox_spec(place.job, ordinal, state, place.clock() // 1000, place.broker.address)
-        async with place.broker.listen(spec.name, state, user) as session, place.backend.launch(spec) as sandbox:
+        async with (
+            place.broker.listen(spec.name, state, user, workspace.inode) as session,
+            place.backend.launch(spec) as sandbox,
+        ):
             started()
             await ready(spec.name, session, sandbox)
             yield Opened(ordinal, sandbox, session, spool, gone)
@@ -113,10 +120,10 @@ async def found(
     Raises:
         BackendError: its socket cannot be made again.
     """
-    user, name = place.job.workspace.user, sandbox_name(place.job.id, ordinal, place.job.instance)
+    workspace, name = place.job.workspace, sandbox_name(place.job.id, ordinal, place.job.instance)
     async with (
         left_apart(found_directory(place.directory, ordinal, place.job.events)) as (state, spool),
-        place.broker.listen(name, state, user) as session,
+        place.broker.listen(name, state, workspace.user, workspace.inode) as session,
         AsyncExitStack() as stack,
     ):
         expect(session, spool)
@@ -140,7 +147,7 @@ async def ready(name: str, session: Session, sandbox: Sandbox) -> None:
     """Wait until a Sandbox has reached its broker.
 
     Raises:
-        BackendError: it does not come to run; says why.
+        BackendError: it does not come to run, or came with what it was not launched for; says why.
         BackendUnavailableError: it has not; says what may be wrong.
     """
     async with asyncio.TaskGroup() as group:
@@ -151,6 +158,9 @@ async def ready(name: str, session: Session, sandbox: Sandbox) -> None:
         for task in pending:
             task.cancel()
     if attached in done:
+        if session.violation is not None:
+            message = f"Sandbox {name} was not given its Run: {session.violation}"
+            raise BackendError(message)
         return
     ended = (gone if gone in done else late).result()
     if not isinstance(ended, Exit):

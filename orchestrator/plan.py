@@ -11,6 +11,7 @@ from orchestrator.broker.authority import Authority, EgressLimits, SkillHosts
 from orchestrator.config import Config, reasoning_tokens
 from orchestrator.config.registries import Registries
 from orchestrator.keys import proxy_credential
+from orchestrator.mounting import COPIES
 from orchestrator.prewarm import WAIT_SECONDS
 from orchestrator.providers.prices import Price
 from orchestrator.sandbox import STATE_ROOT, BrokerAddress, Limits, SandboxSpec
@@ -23,7 +24,7 @@ from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Delegate, EventDetail, Grant, Run, RunSetting, Start
 from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, SkillWay, SseSkill, StdioSkill
 from orchestrator.wire.usage import Usage
-from orchestrator.workspace import COPIES, Workspace
+from orchestrator.workspace import Workspace
 
 DEADLINE_SECONDS = 24 * 60 * 60
 """How long a Sandbox may live whose Run has no limit of its own; then anybody of its instance may remove it."""

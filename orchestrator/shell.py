@@ -12,6 +12,7 @@ from orchestrator.clock import now
 from orchestrator.errand import drained, errand
 from orchestrator.errors import BackendError, ConfigError
 from orchestrator.keys import KEY_BYTES
+from orchestrator.mounting import ensure, remember
 from orchestrator.packages import with_packages
 from orchestrator.plan import DEADLINE_SECONDS, Job, first, plan
 from orchestrator.sandbox import Backend
@@ -19,7 +20,6 @@ from orchestrator.wire.expert import Expert
 from orchestrator.wire.masking import hide
 from orchestrator.wire.shell import Screen, Shell
 from orchestrator.wire.skill import InteractiveSkill
-from orchestrator.workspace import ensure, remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ async def run_shell(job: Job, backend: Backend, store: Path, wish: Wish, listene
     _check_skill(job.expert, wish.skill_name)
     check_environment(job, (job.expert,))
     await backend.check()
-    ensure(job.workspace)
+    job = replace(job, workspace=ensure(job.workspace))
     remember(job.workspace, job.platform)
     job = await with_packages(job, backend, store, listener.announce, (job.expert,))
     planned = plan(job, first(job), secrets.token_bytes(KEY_BYTES), now())

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from orchestrator.disk.directory import make_in
 from orchestrator.errors import ConfigError
 from orchestrator.sandbox import User
 
@@ -82,9 +83,7 @@ def make_workspace(root: Path, user_id: str, owner: User) -> Path:
         path = root / directory_name(user_id) / _WORKSPACE
         with _explained(path):
             with suppress(FileExistsError):
-                os.mkdir(_WORKSPACE, 0o700, dir_fd=directory)
-                if os.geteuid() == 0:
-                    os.chown(_WORKSPACE, owner.uid, owner.gid, dir_fd=directory, follow_symlinks=False)
+                make_in(directory, _WORKSPACE, (owner.uid, owner.gid), 0o700)
             os.close(os.open(_WORKSPACE, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory))
     return path
 

@@ -4,24 +4,26 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from orchestrator.caller import own_uids
+from orchestrator.config.file import CONFIG_BYTES, CONFIG_NAME
+from orchestrator.config.lock import LOCK_BYTES, LOCK_NAME
+from orchestrator.disk.directory import Inode, inode_of
 from orchestrator.errors import ConfigError
 from orchestrator.homes import of_a_home
-from orchestrator.mounted import mounted_above, record
+from orchestrator.mounted import mounted_above
 from orchestrator.sandbox import User
 from orchestrator.trail import Trail, follow
 
 NOBODY = User(65532, 65532)
 """Who owns a workspace that root lets us make: the conventional unprivileged user of container images."""
 
-COPIES = "read-only"
-"""The directory, beside the state directories of a job, of copies of what Experts may read and not change."""
-
-_READ_ONLY = ("perstack.toml", "perstack.lock")
+READ_ONLY = {CONFIG_NAME: CONFIG_BYTES, LOCK_NAME: LOCK_BYTES}
+"""What in it grants authority, by name, with how many bytes such a file may have."""
 _HIDDEN = re.compile(r"\.env[\w.+@~-]*")
 _MOST_HIDDEN = 32
 
@@ -31,7 +33,8 @@ class Workspace:
     """A directory that is safe to mount, and the user whose it is.
 
     `read_only` grant authority and may not be changed by an Expert, `hidden` hold secrets; both are relative paths.
-    One that is `absent` is still to be made; `remedy` is what to do where it cannot be.
+    One that is `absent` is still to be made; `remedy` is what to do where it cannot be, `look` looks at it again.
+    `inode` says which directory it is that was looked at, whatever somebody may put in its place since.
     """
 
     path: Path
@@ -40,6 +43,9 @@ class Workspace:
     hidden: tuple[Path, ...] = ()
     absent: bool = False
     remedy: str = "name another with --workspace"
+    # How one came to know it is no part of what it is.
+    inode: Inode | None = field(default=None, compare=False)
+    look: Callable[[], "Workspace"] | None = field(default=None, compare=False, repr=False)
 
 
 def prepare(
@@ -61,7 +67,8 @@ def prepare(
     real, status = trail.path, trail.status
     if status is None and make:
         owner = run_as or (NOBODY if os.geteuid() == 0 else User(os.geteuid(), os.getegid()))
-        return Workspace(real, owner, absent=True)
+        look = partial(prepare, path, run_as, make=True, isolated=isolated, sockets=tuple(sockets))
+        return Workspace(real, owner, absent=True, look=look)
     if status is None:
         raise _unusable(path, os.strerror(errno.ENOENT))
     if not stat.S_ISDIR(status.st_mode):
@@ -81,7 +88,7 @@ def prepare(
     if os.geteuid() not in (0, user.uid):
         message = f"workspace {path} belongs to user {user.uid}, and you are user {os.geteuid()}; use one of your own"
         raise ConfigError(message)
-    return Workspace(real, user, *_guarded(real))
+    return Workspace(real, user, *_guarded(real), inode=inode_of(status))
 
 
 def require_own_way(path: Path) -> Trail:
@@ -108,59 +115,8 @@ def require_own_way(path: Path) -> Trail:
     return trail
 
 
-def remember(workspace: Workspace, backend: str) -> None:
-    """Write down that the directory is mounted, before it is, where Experts are kept to it and it is on this machine.
-
-    Raises:
-        ConfigError: it cannot be written down.
-    """
-    if backend == "docker":
-        record(workspace.path)
-
-
 def _unusable(path: Path, why: str) -> ConfigError:
     return ConfigError(f"workspace {path} cannot be used: {why}; make the directory or name another --workspace")
-
-
-def ensure(workspace: Workspace) -> None:
-    """Make the directory if it is absent.
-
-    Raises:
-        ConfigError: it cannot be made.
-    """
-    if not workspace.absent:
-        return
-    try:
-        workspace.path.mkdir(parents=True, mode=0o755, exist_ok=True)
-        if os.geteuid() == 0:
-            os.chown(workspace.path, workspace.user.uid, workspace.user.gid)
-    except OSError as error:
-        message = f"workspace {workspace.path} cannot be made: {error.strerror}; {workspace.remedy}"
-        raise ConfigError(message) from error
-
-
-def copy_read_only(workspace: Workspace, directory: Path) -> None:
-    """Copy what Experts may not change to `COPIES` in a directory of ours; what is there already stays as it is.
-
-    Raises:
-        ConfigError: a file is not there any more, or is none.
-    """
-    copies = directory / COPIES
-    for file in workspace.read_only:
-        copy = copies / file
-        if copy.exists():
-            continue
-        try:
-            copies.mkdir(mode=0o711, exist_ok=True)
-            source = os.open(workspace.path / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(source, "rb") as original:
-                fresh = copies / f".{file.name}"
-                fresh.write_bytes(original.read())
-            fresh.chmod(0o444)
-            fresh.rename(copy)
-        except OSError as error:
-            message = f"{workspace.path / file} cannot be protected from Experts: {error.strerror}; try again"
-            raise ConfigError(message) from error
 
 
 def keep_store_apart(workspace: Path, store: Path) -> None:
@@ -203,8 +159,12 @@ def _may_write(status: os.stat_result, user: User) -> bool:
 
 
 def _guarded(real: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    read_only = [Path(name) for name in _READ_ONLY if _is_regular(real / name)]
-    hidden = [_hideable(entry) for entry in sorted(real.glob(".env*")) if _is_regular(entry)]
+    try:
+        read_only = [Path(name) for name in READ_ONLY if _is_regular(real / name)]
+        hidden = [_hideable(entry) for entry in sorted(real.glob(".env*")) if _is_regular(entry)]
+    except OSError as error:
+        message = f"workspace {real} cannot be looked through: {error.strerror}; find out who changes it, or its mode"
+        raise ConfigError(message) from error
     if len(hidden) > _MOST_HIDDEN:
         message = f"workspace {real} has {len(hidden)} .env files, and at most {_MOST_HIDDEN} are hidden; remove some"
         raise ConfigError(message)

@@ -2,6 +2,7 @@
 
 from orchestrator.broker.authority import Authority
 from orchestrator.wire.checkpoint import Checkpoint, Status, step_id
+from orchestrator.wire.facts import Inodes
 from orchestrator.wire.run import Run
 from orchestrator.wire.usage import Usage
 
@@ -20,6 +21,17 @@ def false_claim(checkpoint: Checkpoint, run: Run, authority: Authority, latest: 
         if claimed[name] != value:
             return f"the checkpoint says {name} {claimed[name]!r}, but this Run's is {value!r}"
     return _false_step(checkpoint, run, latest) or _false_delegation(checkpoint, run, authority)
+
+
+def misplaced(told: Inodes | None, known: Inodes | None) -> str | None:
+    """Say that a Sandbox has another workspace than the one that it was launched for, if it has.
+
+    Some engines and file systems show other numbers inside than outside. Where they do, those of the state directory
+    differ too, which nobody else can put another in the place of, and then nothing is said.
+    """
+    if told is None or known is None or told.state != known.state or told.workspace == known.workspace:
+        return None
+    return "its workspace is not the directory that was checked: somebody put another in its place"
 
 
 def is_repeat(checkpoint: Checkpoint, latest: Checkpoint | None) -> bool:

@@ -16,8 +16,10 @@ from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.proxy import Network
 from orchestrator.broker.session import Common, Session
 from orchestrator.broker.socket_door import SocketDoor
+from orchestrator.disk.directory import Inode, inode_of
 from orchestrator.providers import Provider
 from orchestrator.sandbox import BrokerAddress, User
+from orchestrator.wire.facts import Inodes
 
 
 class Broker:
@@ -80,15 +82,18 @@ class Broker:
         return self._door.address
 
     @asynccontextmanager
-    async def listen(self, name: str, state: Path, user: User) -> AsyncIterator[Session]:
+    async def listen(
+        self, name: str, state: Path, user: User, workspace: Inode | None = None
+    ) -> AsyncIterator[Session]:
         """Let in the Sandbox of this name, with its state directory, before it is launched.
 
-        Left, all that the Sandbox had here is over.
+        It is given nothing where it turns out to have another `workspace`. Left, all that the Sandbox had here is over.
 
         Raises:
             BackendError: it could not come in.
         """
-        session = Session(self._common, partial(self._door.shut, state))
+        inodes = None if workspace is None else Inodes(state=_inode(state), workspace=workspace)
+        session = Session(self._common, partial(self._door.shut, state), inodes)
         async with self._door.admit(name, state, user, session):
             try:
                 yield session
@@ -119,6 +124,10 @@ class Broker:
             opened.exception()
         finally:
             opened.cancel()
+
+
+def _inode(directory: Path) -> Inode:
+    return inode_of(directory.stat())
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:

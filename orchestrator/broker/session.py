@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from orchestrator.broker.assignment import Assignment, Attend, Past, Work, run_id
 from orchestrator.broker.authority import Authority
 from orchestrator.broker.calls import Calls
+from orchestrator.broker.claims import misplaced
 from orchestrator.broker.egress import Access
 from orchestrator.broker.file_lock import FileLock
 from orchestrator.broker.gateway import Gateway, Means
@@ -22,7 +23,7 @@ from orchestrator.errors import WireError
 from orchestrator.keys import KEY_BYTES
 from orchestrator.wire import link
 from orchestrator.wire.checkpoint import Checkpoint
-from orchestrator.wire.facts import Facts
+from orchestrator.wire.facts import Facts, Inodes
 from orchestrator.wire.generation import ToolDefinition
 from orchestrator.wire.install import Install
 from orchestrator.wire.run import Run
@@ -52,12 +53,16 @@ class Common:
 class Session:
     """One Sandbox: attached once, given one Run, revoked when that Run has ended.
 
-    `came_in` is called whenever the Sandbox has come, before it is given anything to do.
+    `came_in` is called whenever the Sandbox has come, before it is given anything to do. One that has others than the
+    `inodes` which it was launched for is given nothing.
     """
 
-    def __init__(self, common: Common, came_in: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, common: Common, came_in: Callable[[], None] = lambda: None, inodes: Inodes | None = None
+    ) -> None:
         self._common = common
         self._came_in = came_in
+        self._inodes = inodes
         self._streams: set[Stream] = set()
         self._running: set[asyncio.Task[Any]] = set()
         self._attached = asyncio.Event()
@@ -104,7 +109,10 @@ class Session:
         return self._assignment.tunnels.traffic if self._assignment else Traffic()
 
     async def ready(self) -> None:
-        """Wait until the Sandbox has attached. If it ends before, this waits for ever: watch its exit beside it."""
+        """Wait until the Sandbox has attached. If it ends before, this waits for ever: watch its exit beside it.
+
+        One that came with a `violation` is given nothing.
+        """
         await self._attached.wait()
 
     async def assign(self, run: Run, authority: Authority, past: Past | None = None, key: str | None = None) -> None:
@@ -249,6 +257,10 @@ class Session:
         self._came_in()
         if isinstance(opening, link.Attach):
             self.facts = opening.facts
+            if (trouble := misplaced(opening.inodes, self._inodes)) is not None:
+                self._attached.set()
+                self.expel(trouble)
+                return
         before, self._main = self._main, stream
         self._attached.set()
         if before:

@@ -117,7 +117,8 @@ async def _until_stopped(place: _Place, found: Facts, event_fd: int, ways: Seque
     task = asyncio.current_task()
     if task is not None:
         running.add_signal_handler(signal.SIGTERM, partial(_stop, task))
-    async with attach(place.broker, found, meanwhile=partial(warm_up, ways)) as (assigned, link):
+    inodes = facts.find_inodes(place.state, place.workspace)
+    async with attach(place.broker, found, inodes, meanwhile=partial(warm_up, ways)) as (assigned, link):
         await _do(assigned, link, place, event_fd)
 
 

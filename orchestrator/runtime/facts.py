@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.runtime import landlock
-from orchestrator.wire.facts import Facts
+from orchestrator.wire.facts import Facts, Inodes
 
 _CGROUP = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 62
@@ -31,6 +31,15 @@ def find() -> Facts:
         cpus=_cpus(),
         files=_files(),
     )
+
+
+def find_inodes(state: Path, workspace: Path) -> Inodes | None:
+    """Say which directories these are; None where they cannot be looked at."""
+    try:
+        own, files = state.stat(), workspace.stat()
+    except OSError:
+        return None
+    return Inodes(state=(own.st_dev, own.st_ino), workspace=(files.st_dev, files.st_ino))
 
 
 def _is_confining(label: str) -> bool:

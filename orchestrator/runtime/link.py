@@ -10,7 +10,7 @@ from orchestrator.errors import WireError
 from orchestrator.runtime.way import Connection, NotAdmittedError, Way
 from orchestrator.wire import link as wire
 from orchestrator.wire.checkpoint import Checkpoint
-from orchestrator.wire.facts import Facts
+from orchestrator.wire.facts import Facts, Inodes
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply, ToolDefinition
 from orchestrator.wire.message import ToolResult
@@ -210,6 +210,7 @@ async def _nothing() -> None:
 async def attach(
     way: Way,
     facts: Facts | None = None,
+    inodes: Inodes | None = None,
     *,
     patience: float = PATIENCE,
     meanwhile: Callable[[], Coroutine[None, None, None]] = _nothing,
@@ -228,7 +229,7 @@ async def attach(
         await way.prove()
         reader, writer = await way.dial()
         try:
-            writer.write(wire.frame(wire.Attach(facts=facts)))
+            writer.write(wire.frame(wire.Attach(facts=facts, inodes=inodes)))
             attached.set()
             return await wire.read_frame(reader, wire.ASSIGNED), (reader, writer)
         except BaseException:

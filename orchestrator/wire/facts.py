@@ -33,6 +33,13 @@ class Facts(Frozen):
     files: int | None = None
 
 
+class Inodes(Frozen):
+    """Which directories a Sandbox has, whatever they are called: device and number on it, as `stat` gives them."""
+
+    state: tuple[int, int]
+    workspace: tuple[int, int]
+
+
 def left_open(landlock: int) -> tuple[str, ...]:
     """What this ABI of Landlock does not keep apart between the tools of one Sandbox (`man 7 landlock`)."""
     return tuple(what for since, what in _SINCE if landlock < since)

@@ -12,7 +12,7 @@ from msgspec.json import Decoder
 
 from orchestrator.errors import WireError
 from orchestrator.wire.checkpoint import Checkpoint
-from orchestrator.wire.facts import Facts
+from orchestrator.wire.facts import Facts, Inodes
 from orchestrator.wire.frozen import Frozen, Tagged, read_json
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply, ToolDefinition
 from orchestrator.wire.install import Install
@@ -49,9 +49,13 @@ class Identify(Frozen):
 
 
 class Attach(Tagged):
-    """First connection of a Sandbox: it is up, says what it found around itself, and asks for its Run."""
+    """First connection of a Sandbox: it is up, says what it found around itself, and asks for its Run.
+
+    `inodes` are of the directories that were mounted for it.
+    """
 
     facts: Facts | None = None
+    inodes: Inodes | None = None
 
 
 class Reattach(Tagged):

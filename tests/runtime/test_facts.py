@@ -7,7 +7,7 @@ from orchestrator.runtime import facts, landlock
 from orchestrator.runtime.gate import Gate
 from orchestrator.runtime.link import attach
 from orchestrator.wire import link
-from orchestrator.wire.facts import Facts
+from orchestrator.wire.facts import Facts, Inodes
 from tests.support.scripted_host import a_run, scripted_host
 
 
@@ -29,3 +29,14 @@ async def test_it_is_told_first(tmp_path: Path) -> None:
     mine = Facts(landlock=3, seccomp=True, capabilities=False, uid=7, memory=1, cpus=1.5)
     async with scripted_host(tmp_path, a_run()) as host, attach(Gate(host.state), mine):
         assert host.attached == [link.Attach(facts=mine)]
+
+
+async def test_its_directories_are_told_too(tmp_path: Path) -> None:
+    """Which they are, whatever they are called inside."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    own, top = os.stat(tmp_path), os.stat("/")  # noqa: PTH116 - as the runtime sees them
+    mine = Inodes(state=(own.st_dev, own.st_ino), workspace=(top.st_dev, top.st_ino))
+    assert facts.find_inodes(tmp_path / "link", Path("/")) == mine
+    assert facts.find_inodes(tmp_path, tmp_path / "absent") is None
+    async with scripted_host(tmp_path, a_run()) as host, attach(Gate(host.state), None, mine):
+        assert host.attached == [link.Attach(inodes=mine)]

@@ -14,6 +14,7 @@ from orchestrator.broker.ledger import Ledger
 from orchestrator.broker.proxy import Network
 from orchestrator.broker.server import Broker
 from orchestrator.broker.session import Session
+from orchestrator.disk.directory import Inode
 from orchestrator.providers import ModelRequest, OnDelta, Provider, ProviderSetting, open_provider
 from orchestrator.sandbox import User
 from orchestrator.wire.checkpoint import Checkpoint, DelegateTo, Status, step_id
@@ -170,12 +171,12 @@ class World:
         return Broker(provider or self.provider, self.books.ledger, self.accesses.append, self.network)
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
-        """A session that waits for its Sandbox."""
+    async def session(self, workspace: Inode | None = None) -> AsyncIterator[Session]:
+        """A session that waits for its Sandbox, which is to have this workspace."""
         async with (
             asyncio.timeout(2 * SECONDS),
             self.broker() as broker,
-            broker.listen("s1", self.state, User(65532, 65532)) as session,
+            broker.listen("s1", self.state, User(65532, 65532), workspace) as session,
         ):
             yield session
 

@@ -6,10 +6,11 @@ import pytest
 
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
 from orchestrator.errors import BackendError, ConfigError
+from orchestrator.mounting import ensure
 from orchestrator.request import instance_of, state_root_of
 from orchestrator.sandbox import STATE_ROOT, User
 from orchestrator.state import directories, directory_of, job_directory, unwritable
-from orchestrator.workspace import Workspace, ensure
+from orchestrator.workspace import Workspace
 
 
 def setting(root: Path, claim: str = "u1", namespace: str = "agents") -> ClusterSetting:

@@ -10,8 +10,9 @@ import pytest
 from orchestrator.backends.docker_address import engine_sockets
 from orchestrator.errors import ConfigError
 from orchestrator.mounted import record
+from orchestrator.mounting import ensure
 from orchestrator.sandbox import User
-from orchestrator.workspace import NOBODY, Workspace, ensure, keep_store_apart, prepare
+from orchestrator.workspace import NOBODY, Workspace, keep_store_apart, prepare
 from tests.support.other_user import as_user
 
 ROOT = os.geteuid() == 0

@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.broker.assignment import Past
+from orchestrator.disk.directory import inode_of
 from orchestrator.errors import BackendError, ConfigError, StoreError
 from orchestrator.providers import ProviderSetting, open_provider
 from orchestrator.sandbox import User
+from orchestrator.wire.facts import Inodes
 from orchestrator.wire.generation import Failure, Reply
 from orchestrator.wire.link import (
     GATE_NAME,
@@ -362,3 +365,41 @@ async def test_an_error_of_the_block_comes_out_bare(world: World) -> None:
     with pytest.raises(BackendError, match="mine") as raised:
         await fail()
     assert raised.value.__cause__ is cause
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_sandbox_with_another_workspace_is_given_nothing(world: World, *, again: bool) -> None:
+    """Whether or not its Run is known already; it is cut off, and comes in no more."""
+    state, there, other = inode_of(world.state.stat()), (1, 2), (1, 3)
+    async with world.session(there) as session:
+        if again:
+            session.expect(RUN, AUTHORITY, Past(), "0" * 64, lambda: True)
+        async with await Guest.connect(world.door) as guest:
+            guest.send(Attach(inodes=Inodes(state=state, workspace=other)))
+            await session.ready()
+            assert await guest.ended() == b""
+        violation = "its workspace is not the directory that was checked: somebody put another in its place"
+        assert session.violation == violation
+        async with await Guest.connect(world.door) as later:
+            later.send(Attach(inodes=Inodes(state=state, workspace=there)))
+            assert await later.ended() == b""
+    assert world.model_calls == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda state: Inodes(state=state, workspace=(1, 2)),
+        lambda state: Inodes(state=(state[0], state[1] + 1), workspace=(1, 3)),
+        lambda _: None,
+    ],
+    ids=["the same", "of an engine that shows other numbers", "nothing"],
+)
+async def test_others_are_given_their_run(world: World, told: Callable[[tuple[int, int]], Inodes | None]) -> None:
+    """The controls: where numbers inside are others than outside, those of the state directory show it."""
+    async with world.session((1, 2)) as session, await Guest.connect(world.door) as guest:
+        guest.send(Attach(inodes=told(inode_of(world.state.stat()))))
+        await session.ready()
+        assert session.violation is None
+        await session.assign(RUN, AUTHORITY)
+        assert (await guest.read(Assigned)).run == RUN
