@@ -26,12 +26,13 @@ class Directory:
     """One directory by its real path.
 
     `generation` tells it apart from an earlier one that had the same inode; None where the file system does not say,
-    or the caller may not read it.
+    or the caller may not read it. `is_read_only` says that what it is mounted from cannot be written to there.
     """
 
     path: Path
     status: os.stat_result
     generation: int | None
+    is_read_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,8 @@ def _opened(name: str, above: int | None, opened: ExitStack) -> int:
 
 
 def _directory(path: Path, descriptor: int) -> tuple[Directory, int]:
-    return Directory(path, os.fstat(descriptor), _generation(descriptor)), descriptor
+    is_read_only = bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
+    return Directory(path, os.fstat(descriptor), _generation(descriptor), is_read_only), descriptor
 
 
 def _generation(directory: int) -> int | None:

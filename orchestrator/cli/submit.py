@@ -40,7 +40,7 @@ def submit(options: RunOptions, environ: Mapping[str, str]) -> int:
     env = requests.environment(options, config, environ, cwd)
     values = {name: env.values[name] for name in sorted(declared(config, options.env)) if name in env.values}
     job_id = options.continue_job or options.job_id or identify(secrets.token_hex(16))
-    files = _files(options, config, cwd) | {
+    files = files_of(options, config, cwd) | {
         REQUEST: _request(options, job_id).to_json(),
         ENVIRONMENT: ascii_json(values),
     }
@@ -88,7 +88,12 @@ def _request(options: RunOptions, job_id: str) -> JobRequest:
     return JobRequest(**given | {"job_id": job_id, "go_on": options.continue_job is not None})
 
 
-def _files(options: RunOptions, config: Config, cwd: Path) -> dict[str, bytes]:
+def files_of(options: RunOptions, config: Config, cwd: Path) -> dict[str, bytes]:
+    """Give the files that a coordinator needs beside what was asked for, by name.
+
+    Raises:
+        ConfigError: one cannot be read, or is no such file.
+    """
     files = {CONFIG: _config_text(options, config)}
     lock = config.directory / LOCK_NAME
     # One that was not used here must not be used there, where it would seem to be named.

@@ -50,6 +50,6 @@ def _strange_directory(directory: Directory, own: frozenset[int]) -> Iterator[st
     status = directory.status
     if status.st_uid not in own:
         yield f"is in {directory.path}, which belongs to user {status.st_uid}, and not to you"
-    # In a sticky directory, as /tmp, nobody can replace the files of others.
-    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+    # In a sticky directory, as /tmp, nobody can replace the files of others; nor in one mounted read-only.
+    if status.st_mode & stat.S_IWOTH and not (status.st_mode & stat.S_ISVTX or directory.is_read_only):
         yield f"is in {directory.path}, where everybody may replace it"

@@ -8,15 +8,18 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.mounted import mounted_above
+from orchestrator.trail import follow
 from tests.support import fake_anthropic as api
 from tests.support.attacks import NO_CONTROL, nothing_left
+from tests.support.embedded import running
 from tests.support.fake_http import fake_http
 from tests.support.project import ONE, Project, Result, refused, say, use
 
@@ -264,6 +267,84 @@ async def test_a_directory_mounted_on_purpose_needs_its_config_named_from_then_o
     refused(found, 2, MOUNTED, "if it is yours, name it with --config perstack.toml")
     below = await replace(made, directory=made.directory / "src").command("explain", *place[2:], "one")
     refused(below, 2, MOUNTED, "if it is yours, name it with --config ../perstack.toml")
+
+
+async def _shell(made: Project) -> None:
+    assert (await made.command("shell", "one", "--", "true")).code == 0
+
+
+async def _run(made: Project) -> None:
+    assert (await made.run("one", "go")).code == 0
+
+
+async def _user(made: Project) -> None:
+    (made.directory / "users").mkdir()
+    assert (await made.run("one", "go", "--user", "alice", "--workspaces", "users")).code == 0
+
+
+async def _embedded(made: Project) -> None:
+    async with running(made) as events:
+        assert [recorded async for recorded in events]
+
+
+async def _resume(made: Project) -> None:
+    """Where the registry was not there yet when the job began."""
+    made.script({"one": [use(_exec("true")), say("late") | {"delayMs": 60_000}]})
+    process = await made.start("run", "--backend", made.backend, "--job-id", "j", "one", "go")
+    assert process.stdout is not None
+    async for line in process.stdout:
+        if b'"type":"finishToolCall"' in line or b'"type":"resolveToolResults"' in line:
+            break
+    process.terminate()
+    await process.communicate()
+    shutil.rmtree(Path(os.environ["XDG_STATE_HOME"]) / "perstack-orch")
+    made.script({"one": [use(_exec("true")), say("done")]})
+    resumed = await made.command("resume", "--backend", made.backend, "j")
+    assert resumed.code == 0, resumed.stderr
+
+
+@pytest.mark.parametrize("way", [_run, _shell, _user, _embedded, _resume], ids=lambda way: way.__name__.strip("_"))
+async def test_whatever_mounts_a_directory_writes_that_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[[Project], Awaitable[None]]
+) -> None:
+    """A registry of its own shows it: all of the workspace, and nothing else of the project."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    made = Project.make(tmp_path / "project", "docker", ONE, {"one": [say("done")]})
+    await way(made)
+    [mounted] = [*made.directory.glob("users/*/workspace"), *made.directory.glob("workspace")]
+    assert mounted_above(follow(mounted / "x").above) == mounted
+    assert mounted_above(follow(made.directory).above) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--backend", "process", "one", "go"),
+        ("shell", "--backend", "process", "one", "--", "true"),
+        ("explain", "--backend", "docker", "one"),
+        ("install", "--backend", "docker"),
+    ],
+    ids=" ".join,
+)
+async def test_what_is_not_mounted_is_not_written_down(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Where nothing is isolated, an Expert writes anywhere; and who only looks mounts an empty directory."""
+    made = Project.make(tmp_path / "project", "process", ONE, {"one": [say("done")]})
+    result = await made.command(*words, env={"XDG_STATE_HOME": str(tmp_path / "state")})
+    assert result.code == 0, result.stderr
+    assert not (tmp_path / "state").exists()
+
+
+async def test_where_it_cannot_be_written_down_nothing_is_mounted(tmp_path: Path) -> None:
+    """No container is started, and the way out is told."""
+    registry = tmp_path / "state" / "perstack-orch"
+    registry.mkdir(parents=True)
+    registry.chmod(0o777)
+    made = Project.make(tmp_path / "project", "docker", ONE, {"one": [say("done")]})
+    env = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    for words in (("run", "one", "go"), ("shell", "one", "--", "true")):
+        result = await made.command(*words, env=env)
+        refused(result, 2, f"workspace {made.workspace} is not mounted", "others may write to it", "XDG_STATE_HOME")
+    assert (await made.command("run", "--backend", "process", "one", "go", env=env)).code == 0
 
 
 @as_root

@@ -1,6 +1,7 @@
 """Which files count where they were found, and what is said of those that do not."""
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from orchestrator.config.environment import Environment, merge
 from orchestrator.config.found import why_not
 from orchestrator.errors import ConfigError
 from orchestrator.mounted import record
+from tests.unit.test_trail import in_bind_mount
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="only root has files of other users")
@@ -53,6 +55,20 @@ def test_usual_modes_are_fine(project: Path, mode: int, file_mode: int) -> None:
     assert find(project) == project / "perstack.toml"
     assert why_not(project / ".env") is None
     assert why_not(project / "absent" / ".." / "x") is None
+
+
+@as_root
+def test_a_directory_for_all_that_is_mounted_read_only_is_fine(project: Path, tmp_path: Path) -> None:
+    """As a ConfigMap is in a Pod."""
+    project.chmod(0o777)
+    at = tmp_path / "at"
+
+    def look() -> None:
+        assert why_not(at / "perstack.toml") is not None
+        subprocess.run(["mount", "-o", "remount,bind,ro", at], check=True)  # noqa: S607
+        assert why_not(at / "perstack.toml") is None
+
+    in_bind_mount(project, at, look)
 
 
 CASES = {
