@@ -35,8 +35,9 @@ def own(options: RunOptions, *, with_files: bool = True) -> RunOptions:
         if options.workspaces is None:
             message = "--user needs --workspaces ROOT, the directory that holds a workspace for each user"
             raise ConfigError(message)
-        require_own_way(cwd / options.workspaces)
-        files = str(make_workspace(cwd / options.workspaces, options.user, _owner(options)))
+        # What is made below is made where it was looked at.
+        root = require_own_way(cwd / options.workspaces).path
+        files = str(make_workspace(root, options.user, _owner(options)))
     return replace(options, storage=str(make_store(cwd / options.storage, options.user)), workspace=files)
 
 
