@@ -44,10 +44,10 @@ def merge(process_env: Mapping[str, str], paths: Iterable[str], cwd: Path, *, na
     values = {name: value for name, value in process_env.items() if value}
     notes: list[str] = []
     for path in paths:
-        if not named and (reason := why_not(cwd / path)) is not None:
-            notes.append(f"{path} {reason}; ignored; --env-path names it")
-            continue
         try:
+            if not named and (reason := why_not(cwd / path)) is not None:
+                notes.append(f"{path} {reason}; ignored; --env-path names it")
+                continue
             text = _read(cwd / path)
         except FileNotFoundError as error:
             if named:

@@ -27,12 +27,17 @@ def find(directory: Path) -> Path:
     start = directory.absolute()
     for folder in (start, *start.parents):
         file = folder / CONFIG_NAME
-        if os.access(file, os.R_OK) and file.is_file():
-            # One further up is not what the user means who has one here.
-            if (reason := why_not(file)) is not None:
-                message = f"{file} {reason}; if it is yours, name it with --config {typed(file)}"
-                raise ConfigError(message)
-            return file
+        if not (os.access(file, os.R_OK) and file.is_file()):
+            continue
+        try:
+            reason = why_not(file)
+        except FileNotFoundError:
+            continue
+        # One further up is not what the user means who has one here.
+        if reason is not None:
+            message = f"{file} {reason}; if it is yours, name it with --config {typed(file)}"
+            raise ConfigError(message)
+        return file
     message = f"no {CONFIG_NAME} in {start} or any directory above it; create one, or name one with --config"
     raise ConfigError(message)
 

@@ -4,6 +4,7 @@ A file that was named is the user's word, whoever has written it. One that was f
 `safe.directory`.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -15,19 +16,20 @@ from orchestrator.trail import Directory, Trail, follow
 
 
 def why_not(file: Path) -> str | None:
-    """Say why `file` does not count as found, as the rest of a sentence about it; None if it does or is not there.
+    """Say why `file` does not count as found, as the rest of a sentence about it; None if it does.
 
     Raises:
+        FileNotFoundError: nothing is there. It must not be opened then: where all may write, somebody may put it there.
         ConfigError: the registry of mounted workspaces cannot be read.
     """
     try:
         trail = follow(file)
     except FileNotFoundError:
-        return None
+        raise
     except OSError as error:
         return f"cannot be reached: {error.strerror}"
     if trail.status is None:
-        return None
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
     return mounted_on(trail) or next(strange(trail, trail.status, own_uids()), None)
 
 

@@ -62,7 +62,10 @@ def locked(config: Config) -> Config:
 
 def _known_tools(lock: Path, experts: Mapping[str, Expert]) -> tuple[dict[str, SkillTools], tuple[str, ...]]:
     """Read the lock, which nobody names: it counts as one that was found."""
-    reason = why_not(lock)
+    try:
+        reason = why_not(lock)
+    except FileNotFoundError:
+        return {}, ()
     if reason is not None:
         return {}, (f"{lock} {reason}; ignored: keep it and perstack.toml where no Expert writes",)
     return known_tools(lock, experts)

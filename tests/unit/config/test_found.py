@@ -54,7 +54,15 @@ def test_usual_modes_are_fine(project: Path, mode: int, file_mode: int) -> None:
     project.chmod(mode)
     assert find(project) == project / "perstack.toml"
     assert why_not(project / ".env") is None
-    assert why_not(project / "absent" / ".." / "x") is None
+
+
+@pytest.mark.parametrize("path", ["absent", "absent/../.env", "dangling"])
+def test_what_is_not_there_is_not_to_be_opened(project: Path, path: str) -> None:
+    """Somebody may have put it there since it was looked for."""
+    (project / "dangling").symlink_to("absent")
+    with pytest.raises(FileNotFoundError):
+        why_not(project / path)
+    assert merge({}, (path,), project) == Environment({})
 
 
 @as_root
