@@ -40,7 +40,13 @@ def check_environment(job: Job, experts: Iterable[Expert]) -> None:
     ]
     if missing:
         listed = ", ".join(dict.fromkeys(missing))
-        message = f"environment variables without a value: {listed}; set them or write them to .env"
+        remedy = "set them or write them to .env"
+        if job.host_env is not None:
+            remedy = (
+                "set them where the job is submitted, or have them put into the Secret that skillSecret of the chart"
+                " names: what envSecret has is for the provider alone"
+            )
+        message = f"environment variables without a value: {listed}; {remedy}"
         raise MissingEnvError(message)
 
 

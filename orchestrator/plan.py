@@ -39,7 +39,9 @@ class Job:
     """One `perstack-orch run`, every default filled in.
 
     `env` holds the values of all variables that may be granted, `env_names` are those of `--env`, `secrets` are the
-    values that no record may show. `allowed` are the hosts of `--allow-domain` by skill; where somebody `asks` about
+    values that no record may show. `host_env` is what no Expert is granted: the provider's key and what else belongs to
+    whoever runs the orchestrator; None where `env` is that too.
+    `allowed` are the hosts of `--allow-domain` by skill; where somebody `asks` about
     others, every skill has a proxy. `runtime_class` and `limits` are each Sandbox's, `egress` is each skill's in a Run.
     `timeout_ms` is for one generation. `slots` is how many Sandboxes may work at once, `prewarm` how many more are kept
     warm, None to decide by what the Experts may need. `run_seconds` bounds one attempt of a Run, `job_seconds`
@@ -65,6 +67,7 @@ class Job:
     timeout_ms: int
     context_window: int | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    host_env: Mapping[str, str] | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     env_names: tuple[str, ...] = ()
     allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -41,6 +41,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     *,
     config: Config,
     env: Mapping[str, str],
+    host_env: Mapping[str, str] | None = None,
     backend: str = "docker",
     workspace: Path | None = None,
     store: Path = Path("perstack"),
@@ -61,7 +62,9 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     """Fill in every default of a job that runs `expert_key` with `query`.
 
     `env` holds the provider's key and the values of variables that skills declare; `env_names` are those of it that
-    the Expert's skills and `exec` get besides. Without `workspace` it is ./workspace, made if it is not there.
+    the Expert's skills and `exec` get besides. With `host_env` the provider's key is there, with whatever else is not
+    for Experts (proxies, registries, the engine), and nothing of it is in `env`.
+    Without `workspace` it is ./workspace, made if it is not there.
     `store` is where the job's records will be. `allowed` are hosts by skill, beside those that skills declare.
     `image` is the runtime image, `runtime_class` what runs it in the engine, `run_as` goes before the workspace's
     owner. `prewarm` is how many Sandboxes are kept ready, None to decide by need. `run_seconds` and `job_seconds` are
@@ -75,7 +78,8 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     config.expert(expert_key)
     require_known_backend(backend)
     require_known(config.provider_name)
-    check_credentials(config.provider_name, config.provider_setting, env)
+    host = env if host_env is None else host_env
+    check_credentials(config.provider_name, config.provider_setting, host)
     if job_id is not None and not is_job_id(job_id):
         message = f"job id {job_id!r} is not usable: use 1 to 63 lower-case letters, digits and inner hyphens"
         raise ConfigError(message)
@@ -86,7 +90,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     isolated = isolates(backend)
     if isolated:
         keep_store_apart(directory, store)
-    found = prepare(directory, run_as, make=workspace is None, isolated=isolated, sockets=engine_sockets(env))
+    found = prepare(directory, run_as, make=workspace is None, isolated=isolated, sockets=engine_sockets(host))
     if cluster is not None:
         found = replace(found, remedy=unwritable(cluster.claim.root))
     model = config.model or DEFAULT_MODEL
@@ -106,7 +110,8 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         timeout_ms=config.timeout_ms,
         context_window=context_window(config.provider_name, model),
         env=dict(env),
-        secrets=tuple(dict.fromkeys(_secrets(config, env, env_names))),
+        host_env=None if host_env is None else dict(host_env),
+        secrets=tuple(dict.fromkeys((*_secrets(config, env, env_names), *_secrets(config, host, ())))),
         env_names=env_names,
         allowed=allowed or {},
         runtime_class=runtime_class,
@@ -117,7 +122,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
         run_seconds=run_seconds,
         job_seconds=job_seconds,
         wait_seconds=WAIT_SECONDS + (0 if cluster is None else cluster.start_seconds),
-        registries=find_registries(env),
+        registries=find_registries(host),
         platform=backend,
         price=prices.get((config.provider_name, model)),
         state_root=state_root_of(cluster),
@@ -158,7 +163,8 @@ def declared(config: Config, env_names: tuple[str, ...]) -> frozenset[str]:
 
 def provider_of(job: Job) -> Callable[[], AbstractAsyncContextManager[Provider]]:
     """Give what opens the API that `job` calls, when it is time."""
-    setting = ProviderSetting(job.provider_name, job.config.provider_setting, job.env, job.config.directory)
+    env = job.env if job.host_env is None else job.host_env
+    setting = ProviderSetting(job.provider_name, job.config.provider_setting, env, job.config.directory)
     return partial(open_provider, setting)
 
 

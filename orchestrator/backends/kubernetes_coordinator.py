@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.backends.kubernetes_setting import Owner
 from orchestrator.backends.naming import CLAIM, CONTROLLED_BY
 from orchestrator.errors import ConfigError
+from orchestrator.wire.job_request import PROVIDER_PREFIX
 
 Manifest = dict[str, Any]
 
@@ -30,7 +31,7 @@ def coordinator_job(
 ) -> Manifest:
     """Describe the Job of a coordinator whose claim is `claim`, and whose Secret is called like it.
 
-    `env_secret` is a Secret of variables that goes before the one that the template names.
+    `env_secret` is the Secret of the provider's variables, in place of the one that the template names.
     """
     job = _named(template, name, labels)
     pod = job["spec"]["template"]["spec"]
@@ -39,7 +40,8 @@ def coordinator_job(
     container = _container(pod)
     container["args"] = ["coordinate"]
     if env_secret is not None:
-        container["envFrom"] = [{"secretRef": {"name": env_secret}}]
+        others = [each for each in container.get("envFrom", ()) if each.get("prefix") != PROVIDER_PREFIX]
+        container["envFrom"] = [{"prefix": PROVIDER_PREFIX, "secretRef": {"name": env_secret}}, *others]
     return job
 
 

@@ -26,18 +26,23 @@ from orchestrator.coordination.last_words import leave
 from orchestrator.coordination.messages import Ended
 from orchestrator.coordination.submission import RECORDS, unnamed_job_id
 from orchestrator.errors import ConfigError, OrchestratorError, StoreError, WireError
+from orchestrator.providers.destinations import Destinations
 from orchestrator.store import Store
 from orchestrator.wire.frozen import read_json
 from orchestrator.wire.job_request import (
+    BASE_URLS,
     BROKER_PORTS,
     CLAIM_DIRECTORY,
     CONFIG,
     DIRECTORY,
     ENVIRONMENT,
+    HEADERS,
     KEY,
     PRICES,
+    PROVIDER_PREFIX,
     REPLIES,
     REQUEST,
+    SKILL_PREFIX,
     JobRequest,
 )
 
@@ -74,9 +79,9 @@ async def _coordinate(options: RunOptions, environ: Mapping[str, str]) -> int:
         ports = ports_of(options.broker_port) if options.broker_port else BROKER_PORTS
         hosts = await addresses(api, own, coordinator_labels(job_id, own.claim), ports)
         setting = _setting(options, own, hosts, ports)
-        config = _config(options)
-        env = _environment(environ)
-        job = replace(requests.job_in(options, config, env.values, _FILES, setting), id=job_id)
+        config = _config(options, environ)
+        env, host = _environment(environ), _host_environment(environ)
+        job = replace(requests.job_in(options, config, env.values, _FILES, setting, host), id=job_id)
         key = _FILES / KEY
         coordinator = Coordinator(api, own, job, asked, setting, key.read_bytes() if key.exists() else None, environ)
         return await coordinator.work((*config.notes, *env.notes))
@@ -133,8 +138,10 @@ def _setting(options: RunOptions, own: Own, hosts: tuple[str, ...], ports: tuple
     )
 
 
-def _config(options: RunOptions) -> Config:
+def _config(options: RunOptions, environ: Mapping[str, str]) -> Config:
     config = requests.configure(options, _FILES)
+    allowed = Destinations.parse(environ.get(BASE_URLS, ""), environ.get(HEADERS, ""))
+    allowed.check(config.provider_setting)
     if config.provider_name == "scripted" and (_FILES / REPLIES).exists():
         setting = MappingProxyType(dict(config.provider_setting) | {"replies": REPLIES})
         return replace(config, provider_setting=setting)
@@ -142,5 +149,16 @@ def _config(options: RunOptions) -> Config:
 
 
 def _environment(environ: Mapping[str, str]) -> Environment:
+    """Give what Experts may be granted: what the operator has for skills, and what was submitted, which goes first."""
     declared = _read_file(ENVIRONMENT, _ENVIRONMENT) if (_FILES / ENVIRONMENT).exists() else {}
-    return merge({**environ, **declared}, (), _FILES)
+    return merge({**_without(SKILL_PREFIX, environ), **declared}, (), _FILES)
+
+
+def _host_environment(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Give what belongs to the operator, of which nothing was submitted: the provider's variables and the Pod's own."""
+    own = {name: value for name, value in environ.items() if not name.startswith((PROVIDER_PREFIX, SKILL_PREFIX))}
+    return own | _without(PROVIDER_PREFIX, environ)
+
+
+def _without(prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
+    return {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}

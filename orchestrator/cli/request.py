@@ -132,10 +132,15 @@ def job(options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path) 
     return job_in(options, config, env, cwd, cluster_of(options.backend, options, cwd))
 
 
-def job_in(
-    options: RunOptions, config: Config, env: Mapping[str, str], cwd: Path, cluster: ClusterSetting | None
+def job_in(  # noqa: PLR0913, PLR0917 - what a job is made of
+    options: RunOptions,
+    config: Config,
+    env: Mapping[str, str],
+    cwd: Path,
+    cluster: ClusterSetting | None,
+    host_env: Mapping[str, str] | None = None,
 ) -> Job:
-    """Do the same for a cluster that is known already.
+    """Do the same for a cluster that is known already; `host_env` is what no Expert is granted, as for `make_job`.
 
     Raises:
         ConfigError: as `job`.
@@ -147,6 +152,7 @@ def job_in(
         options.query or "",
         config=config,
         env=env,
+        host_env=host_env,
         backend=options.backend,
         workspace=None if options.workspace is None else cwd / options.workspace,
         store=cwd / options.storage,

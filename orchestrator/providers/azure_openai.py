@@ -45,4 +45,9 @@ def _resource_url(setting: ProviderSetting) -> str:
     if not _RESOURCE.fullmatch(name):
         message = f"resource name {name!r} of provider 'azure-openai' is not usable: use letters, digits and hyphens"
         raise ConfigError(message)
+    return resource_url(name)
+
+
+def resource_url(name: str) -> str:
+    """Where the API of an Azure resource is."""
     return f"https://{name}.openai.azure.com/openai"

@@ -10,9 +10,11 @@ The Secret is mounted at `/job`:
     replies.json      replies of the scripted provider; may be missing
     prices.toml       prices of models; may be missing
 
-Its container runs `perstack-orch coordinate`, with the claim at `/claim`. The environment holds the provider's key and,
-if they are wished for, `PERSTACK_RUNTIME_IMAGE`, `PERSTACK_OUTSIDE`, `PERSTACK_POD_SETTING` (a file) and
-`PERSTACK_BROKER_PORT`; namespace, Job and claim it learns from its own Pod.
+Its container runs `perstack-orch coordinate`, with the claim at `/claim`. The environment holds, where wished for,
+`PERSTACK_RUNTIME_IMAGE`, `PERSTACK_OUTSIDE`, `PERSTACK_POD_SETTING` (a file) and `PERSTACK_BROKER_PORT`; namespace, Job
+and claim it learns from its own Pod. Variables of two Secrets are told apart by what their names begin with:
+`PROVIDER_PREFIX` those of the provider, which no Expert is given, `SKILL_PREFIX` those that skills may be given. Of
+`perstack.toml` only what `BASE_URLS` and `HEADERS` allow may say where the provider's key is sent.
 """
 
 from orchestrator.wire.frozen import Frozen
@@ -21,6 +23,9 @@ DIRECTORY = "/job"
 CONFIG, LOCK, REQUEST, ENVIRONMENT = "perstack.toml", "perstack.lock", "request.json", "env.json"
 KEY, REPLIES, PRICES = "key", "replies.json", "prices.toml"
 CLAIM_DIRECTORY = "/claim"
+PROVIDER_PREFIX, SKILL_PREFIX = "PERSTACK_PROVIDER__", "PERSTACK_SKILL__"
+BASE_URLS, HEADERS = "PERSTACK_BASE_URLS", "PERSTACK_HEADERS"
+"""Variables with base URLs, or `*` for any, and with names of headers; words with spaces between."""
 BROKER_PORTS = (7443, 7444)
 """Of the broker, and the one that no Sandbox may reach: the coordinator's own NetworkPolicy has to admit both."""
 

@@ -7,6 +7,7 @@ import pytest
 from orchestrator.backends.kubernetes_coordinator import job_secret
 from orchestrator.backends.kubernetes_setting import Owner
 from orchestrator.backends.naming import JOB, MANAGED_BY, coordinator_labels
+from orchestrator.wire.job_request import PROVIDER_PREFIX, SKILL_PREFIX
 from tests.support.admitted import (
     BOTH,
     RUNTIME,
@@ -19,6 +20,7 @@ from tests.support.admitted import (
     pod_of,
     put,
     secret,
+    variables_of,
 )
 from tests.support.chart import FULLNAME
 from tests.support.tenant import SUBMITTER, Tenant
@@ -58,6 +60,18 @@ COORDINATOR: dict[str, tuple[Change, str]] = {
     "the claim where programs are": (put("containers.0.volumeMounts.0.mountPath", "/opt/perstack/bin"), WHOLE),
     "a directory of the claim to begin in": (put("containers.0.workingDir", "/claim/ws"), "and no other program"),
     "variables of another": (put("containers.0.envFrom", [{"secretRef": {"name": "j-c2"}}]), "takes variables from no"),
+    "the provider's variables as a skill's": (
+        put("containers.0.envFrom", [variables_of("provider", SKILL_PREFIX)]),
+        "takes variables from no",
+    ),
+    "the provider's variables under names of one's own": (
+        put("containers.0.envFrom", [variables_of("provider", "MY_")]),
+        "takes variables from no",
+    ),
+    "another's variables as a skill's": (
+        put("containers.0.envFrom", [variables_of("j-c2", SKILL_PREFIX)]),
+        "takes variables from no",
+    ),
     "a variable of another": (add("containers.0.env", from_secret("provider")), "takes variables from no"),
     "a config map's variables": (
         put("containers.0.envFrom", [{"configMapRef": {"name": "own"}}]),
@@ -69,7 +83,17 @@ COORDINATOR: dict[str, tuple[Change, str]] = {
     },
 }
 OF_A_SUBMITTER: dict[str, tuple[Change, str]] = {
-    "other certificates": (put("containers.0.env.-1.value", "/job/ca.crt"), AS_GIVEN),
+    "an older version, which knew less": (
+        put("containers.0.image", "perstack-orch:0.0.1"),
+        "runs the image of job.json",
+    ),
+    "the provider's variables as its own": (
+        put("containers.0.envFrom", [variables_of("provider", "")]),
+        "takes variables from no",
+    ),
+    "any address for the provider's key": (put("containers.0.env.-2.value", "*"), AS_GIVEN),
+    "any header beside the provider's key": (put("containers.0.env.-1.value", "X-Team X-Forward-To"), AS_GIVEN),
+    "other certificates": (put("containers.0.env.-3.value", "/job/ca.crt"), AS_GIVEN),
     "other settings of Sandboxes": (put("containers.0.env.1.value", "/job/pods.json"), AS_GIVEN),
     "a proxy of theirs": (add("containers.0.env", {"name": "HTTPS_PROXY", "value": "http://theirs.example"}), AS_GIVEN),
     "a variable less": (lambda pod: pod["containers"][0]["env"].pop(), AS_GIVEN),
@@ -115,8 +139,20 @@ def test_a_submitter_creates_nothing_but_coordinators(place: Tenant, kind: str) 
 def test_a_submitter_may_name_the_keys_that_values_name(place: Tenant, secret_name: str) -> None:
     """With --env-secret."""
     job = completed(place)
-    put("containers.0.envFrom", [{"secretRef": {"name": secret_name}}])(job["spec"]["template"]["spec"])
+    given = [variables_of(secret_name, PROVIDER_PREFIX), variables_of("skills", SKILL_PREFIX)]
+    put("containers.0.envFrom", given)(job["spec"]["template"]["spec"])
     assert place.refusal(job, SUBMITTER) == ""
+
+
+@pytest.mark.parametrize("name", ["provider", "second", "skills", f"{FULLNAME}-daily"])
+def test_a_submitter_s_coordinator_is_not_called_like_what_it_must_not_read(place: Tenant, name: str) -> None:
+    """Its job's Secret is the one of its name: an operator's own, or that of a run of the chart."""
+    job = completed(place)
+    job["metadata"]["name"] = name
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    next(volume for volume in volumes if volume["name"] == "job")["secret"]["secretName"] = name
+    assert "not called like a Secret of the operator's" in place.refusal(job, SUBMITTER)
+    assert place.refusal(job) == ""
 
 
 def test_a_schedule_s_job_has_the_schedule_s_secret_and_a_submitter_s_has_not(place: Tenant) -> None:
@@ -134,6 +170,7 @@ def test_a_coordinator_that_is_replaced_after_an_upgrade_keeps_its_variables(pla
     """They are those of the chart that its job began with; which variables it has is judged all the same."""
     pod = pod_of(completed(place))
     put("containers.0.env.0.value", "perstack-orch-runtime:0.0.9")(pod["spec"])
+    put("containers.0.envFrom", [{"secretRef": {"name": "provider"}}])(pod["spec"])
     assert place.refusal(pod) == ""
 
 
@@ -145,6 +182,7 @@ SECRET: dict[str, tuple[Change, str]] = {
         "labelled app.kubernetes.io/managed-by",
     ),
     "what all coordinators take": (put("metadata.name", "provider"), "does not say what is in envSecret"),
+    "what skills may be given": (put("metadata.name", "skills"), "does not say what is in envSecret, skillSecret"),
     "what some coordinators take": (put("metadata.name", "second"), "does not say what is in envSecret"),
 }
 

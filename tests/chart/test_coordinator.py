@@ -2,9 +2,11 @@
 
 import pytest
 
+from orchestrator.providers.destinations import ANY
 from orchestrator.version import VERSION
-from tests.support.chart import FULLNAME, render, told
-from tests.support.rendered import ACCOUNT, DIGEST, HARDENED, NOT_ROOT, OURS, UNDISTURBED, USER, coordinator
+from orchestrator.wire.job_request import BASE_URLS, HEADERS, PROVIDER_PREFIX, SKILL_PREFIX
+from tests.support.chart import FULLNAME, merged, refusal, render, told
+from tests.support.rendered import ACCOUNT, DIGEST, HARDENED, NOT_ROOT, OURS, RUN, UNDISTURBED, USER, coordinator
 
 pytestmark = pytest.mark.helm
 
@@ -23,7 +25,10 @@ def test_the_job_of_a_coordinator() -> None:
             {"name": "PERSTACK_POD_SETTING", "value": "/installation/pods.json"},
             {"name": "PERSTACK_BROKER_PORT", "value": "7443,7444"},
         ],
-        "envFrom": [{"secretRef": {"name": "provider"}}],
+        "envFrom": [
+            {"prefix": PROVIDER_PREFIX, "secretRef": {"name": "provider"}},
+            {"prefix": SKILL_PREFIX, "secretRef": {"name": "skills"}},
+        ],
         "resources": {
             "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "128Mi"},
             "limits": {"cpu": "1", "memory": "512Mi", "ephemeral-storage": "256Mi"},
@@ -67,7 +72,7 @@ def test_the_job_of_a_coordinator() -> None:
         ],
     }
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": FULLNAME, "uid": ""}
-    assert told(render({"envSecret": "provider"}), "job.json") == {
+    assert told(render({"envSecret": "provider", "skillSecret": "skills"}), "job.json") == {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"labels": OURS, "ownerReferences": [owner]},
@@ -90,6 +95,29 @@ def test_the_job_of_a_coordinator() -> None:
             },
         },
     }
+
+
+def test_one_secret_is_not_both_the_provider_s_and_skills() -> None:
+    """Whoever submits would have the keys."""
+    assert "envSecret and skillSecret name one Secret" in refusal({"envSecret": "keys", "skillSecret": "keys"})
+
+
+def test_where_a_submitted_file_may_send_the_key_and_one_of_the_operator_s() -> None:
+    """Only to what is listed; a run of the chart has the operator's own perstack.toml, which may name any address."""
+    listed = {"baseUrls": ["https://a.example/v1", "https://b.example"], "headers": ["X-Team"]}
+    objects = render(merged({"provider": listed}, RUN))
+    (run,) = [each["spec"]["template"]["spec"] for each in objects if each["kind"] == "Job"]
+    said = [
+        {each["name"]: each["value"] for each in spec["containers"][0]["env"] if each["name"] in {BASE_URLS, HEADERS}}
+        for spec in (coordinator(objects), run)
+    ]
+    assert said == [{BASE_URLS: "https://a.example/v1 https://b.example", HEADERS: "X-Team"}, {BASE_URLS: ANY}]
+
+
+@pytest.mark.parametrize("url", ["*", "gateway.example", "https://a b", "ftp://a.example"])
+def test_an_address_that_is_allowed_is_whole(url: str) -> None:
+    """Neither a pattern nor a host: it is compared with what a file says."""
+    assert "provider.baseUrls" in refusal({"provider": {"baseUrls": [url]}}).replace("/", ".")
 
 
 def test_a_claim_that_many_nodes_mount_needs_no_affinity() -> None:

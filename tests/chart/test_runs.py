@@ -7,8 +7,9 @@ from msgspec.json import Decoder
 
 from orchestrator.backends.naming import CLAIM, claim_labels
 from orchestrator.coordination.submission import claim_of
+from orchestrator.providers.destinations import ANY
 from orchestrator.wire.frozen import read_json
-from orchestrator.wire.job_request import JobRequest
+from orchestrator.wire.job_request import BASE_URLS, JobRequest
 from tests.support.chart import FULLNAME, NAMESPACE, Manifest, merged, one, render, told
 from tests.support.rendered import (
     DAILY,
@@ -32,6 +33,8 @@ def test_a_run_without_a_schedule_is_a_job() -> None:
     spec = json.loads(json.dumps(template).replace('"claimName": ""', '"claimName": "default"'))
     spec = json.loads(json.dumps(spec).replace('"secretName": ""', f'"secretName": "{name}"'))
     spec["template"]["metadata"]["labels"] = labels
+    # The operator wrote its config, so it may say where the provider is.
+    spec["template"]["spec"]["containers"][0]["env"].append({"name": BASE_URLS, "value": ANY})
     (term,) = spec["template"]["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert term["labelSelector"] == {"matchLabels": {"perstack.ai/claim": ""}}
     term["labelSelector"]["matchLabels"]["perstack.ai/claim"] = "default"

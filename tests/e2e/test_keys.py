@@ -10,7 +10,18 @@ from tests.support.canaries import told_by
 from tests.support.cluster import Manifest
 from tests.support.in_cluster import command, present, seen
 from tests.support.keyed import FROM_FILE, experts, inline, write_env
-from tests.support.production import ENV_SECRET, RUN, Make, coordinator_of, events_of, objects, read_until, volume_of
+from tests.support.production import (
+    ENV_SECRET,
+    RUN,
+    SKILL_SECRET,
+    Make,
+    coordinator_of,
+    events_of,
+    installed,
+    objects,
+    read_until,
+    volume_of,
+)
 from tests.support.project import PYTHON, Project, ask, ended, say, use
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
@@ -20,8 +31,9 @@ FROM_LAPTOP = {
     "OWN_NOTE": "canary-own-note-33",
     "UNRELATED_PASSWORD": "canary-unrelated-44",
 }
-IN_CLUSTER = {"ANTHROPIC_API_KEY": "canary-provider-key-11", "NAMED_NOTE": "canary-named-note-66"}
-SECRETS = FROM_LAPTOP | FROM_FILE | IN_CLUSTER
+OF_PROVIDER = {"ANTHROPIC_API_KEY": "canary-provider-key-11"}
+OF_SKILLS = {"NAMED_NOTE": "canary-named-note-66"}
+SECRETS = FROM_LAPTOP | FROM_FILE | OF_PROVIDER | OF_SKILLS
 QUERY = "canary query of a user"
 KINDS = ("jobs", "pods", "events", "configmaps", "services", "leases", "networkpolicies", "persistentvolumeclaims")
 SHOW = command("import os\nfor name, value in os.environ.items(): print(f'{name}={value}')")
@@ -68,26 +80,41 @@ def keyed(laptop: Make) -> Project:
 async def test_g18_a_key_is_in_its_job_s_secret_and_nowhere_else(laptop: Make) -> None:
     """Whom it is for is told that there is one; no object, log or file says which; with the job the Secret goes."""
     made, where = keyed(laptop), ("--user", "keyed")
-    named = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": ENV_SECRET}, "stringData": IN_CLUSTER}
+    named = [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+        for name, values in ((ENV_SECRET, OF_PROVIDER), (SKILL_SECRET, OF_SKILLS))
+    ]
+    operator_s = {ENV_SECRET: list(OF_PROVIDER), SKILL_SECRET: list(OF_SKILLS)}
     values = ("--env", "OWN_NOTE", "--env", "NAMED_NOTE", "--env-secret", ENV_SECRET)
-    async with present(named, within=objects()), seen(*KINDS, within=objects()) as states:
-        process = await made.start(
-            *RUN, *where, "--job-id", "keyed", "--verbose", "--events", "full", *values, "one", QUERY, env=FROM_LAPTOP
-        )
-        shown = await read_until(process, "callTools", 3)
-        own = (await coordinator_of("keyed"))["metadata"]["labels"]["batch.kubernetes.io/job-name"]
-        assert await holders() == {own: ["SKILL_KEY", "OWN_NOTE", "FILE_KEY"], ENV_SECRET: list(IN_CLUSTER)}
-        said, volume = await logs(), volume_of("keyed")
-        written = files(volume)
-        (volume / "ws" / "looked").touch()
-        result = await ended(process)
-        assert result.code == 0, result.stderr
-        await objects().kubectl("wait", "--for=condition=complete", f"job/{own}", "--timeout=60s")
-        said += await logs()
-        pruned = await made.command("prune", "--backend", "kubernetes", *where)
-        assert pruned.code == 0, pruned.stderr
-        await objects().kubectl("wait", "--for=delete", f"secret/{own}", "--timeout=60s")
-        assert await holders() == {ENV_SECRET: list(IN_CLUSTER)}
+    with installed({"skillSecret": SKILL_SECRET}):
+        async with present(*named, within=objects()), seen(*KINDS, within=objects()) as states:
+            process = await made.start(
+                *RUN,
+                *where,
+                "--job-id",
+                "keyed",
+                "--verbose",
+                "--events",
+                "full",
+                *values,
+                "one",
+                QUERY,
+                env=FROM_LAPTOP,
+            )
+            shown = await read_until(process, "callTools", 3)
+            own = (await coordinator_of("keyed"))["metadata"]["labels"]["batch.kubernetes.io/job-name"]
+            assert await holders() == {own: ["SKILL_KEY", "OWN_NOTE", "FILE_KEY"], **operator_s}
+            said, volume = await logs(), volume_of("keyed")
+            written = files(volume)
+            (volume / "ws" / "looked").touch()
+            result = await ended(process)
+            assert result.code == 0, result.stderr
+            await objects().kubectl("wait", "--for=condition=complete", f"job/{own}", "--timeout=60s")
+            said += await logs()
+            pruned = await made.command("prune", "--backend", "kubernetes", *where)
+            assert pruned.code == 0, pruned.stderr
+            await objects().kubectl("wait", "--for=delete", f"secret/{own}", "--timeout=60s")
+            assert await holders() == operator_s
     told = json.dumps([*shown, *events_of(result)])
     for name in ("SKILL_KEY", "FILE_KEY", "OWN_NOTE", "NAMED_NOTE"):
         assert f"{name}=[masked]" in told, "the control failed: it was not even told that there is one"

@@ -25,6 +25,10 @@ VALUES = {
         {"kind": "ServiceAccount", "name": "ci"},
     ],
     "envSecret": "provider",
+    "skillSecret": "skills",
+    "provider": {"baseUrls": ["https://gateway.example/v1"], "headers": ["X-Team"]},
+    "config": "# experts",
+    "runs": {"daily": {"expertKey": "one", "schedule": "0 6 * * *", "suspend": True}},
     "admissionPolicy": {"envSecrets": ["second"], "runtimeImagePrefixes": ["registry.example/ours/"]},
     "image": {"pullSecrets": ["pull"]},
     "caBundle": {"configMap": "roots"},
@@ -135,6 +139,11 @@ def mounted(**mount: Any) -> Change:
 def token(audience: str) -> Manifest:
     """A volume of a token."""
     return {"name": "more", "projected": {"sources": [{"serviceAccountToken": {"audience": audience, "path": "t"}}]}}
+
+
+def variables_of(name: str, prefix: str) -> Manifest:
+    """All variables of a Secret, their names behind a prefix."""
+    return {"prefix": prefix, "secretRef": {"name": name}}
 
 
 def from_secret(name: str) -> Manifest:

@@ -1,6 +1,7 @@
 """Certificates of an authority that nobody else trusts."""
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -15,7 +16,7 @@ def issue(directory: Path, *hosts: str) -> Path:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
     authority = _certificate(name, name, authority_key, authority_key, x509.BasicConstraints(ca=True, path_length=0))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
-    names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
+    names = x509.SubjectAlternativeName([_named(host) for host in hosts])
     certificate = _certificate(subject, name, key, authority_key, names)
     (directory / "cert.pem").write_bytes(certificate)
     (directory / "ca.pem").write_bytes(authority)
@@ -23,6 +24,13 @@ def issue(directory: Path, *hosts: str) -> Path:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return directory / "ca.pem"
+
+
+def _named(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _certificate(

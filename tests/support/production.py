@@ -24,6 +24,8 @@ from tests.support.tenant import Tenant, await_policies
 SUBMITTER = "laptop"
 ENV_SECRET = "keys"
 """A Secret that a submitter may name; no test finds it there."""
+SKILL_SECRET = "of-skills"
+"""A Secret that an operator may have for skills; the same."""
 
 Event = dict[str, Any]
 RUN = ("run", "--backend", "kubernetes")

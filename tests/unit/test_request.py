@@ -1,11 +1,14 @@
 """Which values of an environment are secrets of a job."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from orchestrator.config import Config
-from orchestrator.request import make_job
+from orchestrator.errors import MissingEnvError
+from orchestrator.request import make_job, provider_of
 from orchestrator.wire.expert import Expert
 
 CONFIG = Config(
@@ -33,6 +36,41 @@ def test_what_is_named_like_a_secret_is_one(name: str, tmp_path: Path) -> None:
 def test_where_a_shell_is_is_no_secret(name: str, tmp_path: Path) -> None:
     """Every shell exports PWD: taken for a password, it would be masked in each message that names a file."""
     assert _secrets({name: "/home/me/project"}, tmp_path) == ()
+
+
+def test_what_belongs_to_the_host_is_no_expert_s(tmp_path: Path) -> None:
+    """The provider and registries are told by it alone, and its keys are as secret as those that Experts are given."""
+    made = make_job(
+        "one",
+        "go",
+        config=replace(CONFIG, provider_name="openai"),
+        env={"OPENAI_API_KEY": "sent", "NOTE": "note", "NPM_CONFIG_REGISTRY": "https://sent.example"},
+        host_env={"OPENAI_API_KEY": "own", "NPM_CONFIG_REGISTRY": "https://own.example/"},
+        backend="process",
+        store=tmp_path,
+        workspace=tmp_path,
+        env_names=("NOTE",),
+    )
+    assert set(made.secrets) == {"sent", "note", "own"}
+    assert made.registries.npm == "https://own.example/"
+    opening = provider_of(made)
+    assert isinstance(opening, partial)
+    assert opening.args[0].env == made.host_env
+
+
+def test_what_experts_are_given_opens_no_provider(tmp_path: Path) -> None:
+    """Where there are two environments the key has to be in the host's."""
+    with pytest.raises(MissingEnvError, match="OPENAI_API_KEY is not set"):
+        make_job(
+            "one",
+            "go",
+            config=replace(CONFIG, provider_name="openai"),
+            env={"OPENAI_API_KEY": "sent"},
+            host_env={},
+            backend="process",
+            store=tmp_path,
+            workspace=tmp_path,
+        )
 
 
 def test_what_an_expert_is_given_is_a_secret(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ The coordinator of a job: what `perstack-orch run` fills in and creates, and wha
 Left open are its name, the claim (volume and label), the Secret of the job, and who owns it.
 */}}
 
-{{/* (dict "root" $ "claim" NAME "secret" NAME "labels" {…}) */}}
+{{/* (dict "root" $ "claim" NAME "secret" NAME "labels" {…} "own" BOOL); `own` says that the operator wrote its config. */}}
 {{- define "perstack.coordinatorPod" -}}
 {{- $root := .root -}}{{- $values := .root.Values -}}
 metadata:
@@ -43,10 +43,17 @@ spec:
     command: [perstack-orch]
     args: [coordinate]
     workingDir: /
-    env: {{- include "perstack.coordinatorEnv" $root | nindent 4 }}
-    {{- with $values.envSecret }}
+    env:
+    {{- include (ternary "perstack.ownEnv" "perstack.submittedEnv" (.own | default false)) $root | nindent 4 }}
+    {{- if or $values.envSecret $values.skillSecret }}
+    # By what their names begin with, the provider's variables are told from those that skills may be given.
     envFrom:
-    - secretRef: {name: {{ . }}}
+    {{- with $values.envSecret }}
+    - {prefix: PERSTACK_PROVIDER__, secretRef: {name: {{ . }}}}
+    {{- end }}
+    {{- with $values.skillSecret }}
+    - {prefix: PERSTACK_SKILL__, secretRef: {name: {{ . }}}}
+    {{- end }}
     {{- end }}
     resources: {{- toYaml $values.coordinator.resources | nindent 6 }}
     securityContext: {{- include "perstack.containerSecurity" $root | nindent 6 }}
@@ -101,6 +108,21 @@ projected:
 {{- if .Values.caBundle.configMap }}
 - {name: SSL_CERT_FILE, value: /authorities/ca.crt}
 {{- end }}
+{{- end }}
+
+{{/* Of one that somebody submits: where its perstack.toml may send the provider's key. Of one of `runs`: anywhere. */}}
+{{- define "perstack.submittedEnv" -}}
+{{ include "perstack.coordinatorEnv" . }}
+{{- with .Values.provider.baseUrls }}
+- {name: PERSTACK_BASE_URLS, value: {{ join " " . | quote }}}
+{{- end }}
+{{- with .Values.provider.headers }}
+- {name: PERSTACK_HEADERS, value: {{ join " " . | quote }}}
+{{- end }}
+{{- end }}
+{{- define "perstack.ownEnv" -}}
+{{ include "perstack.coordinatorEnv" . }}
+- {name: PERSTACK_BASE_URLS, value: "*"}
 {{- end }}
 
 {{- define "perstack.undisturbed" -}}

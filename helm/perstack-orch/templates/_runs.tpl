@@ -23,7 +23,7 @@ env.json: {{ .run.env | default dict | mustToJson | quote }}
 {{- if .run.schedule -}}
 {{ $name }}
 {{- else -}}
-{{- $pod := include "perstack.coordinatorPod" (dict "root" .root "claim" "" "secret" "") -}}
+{{- $pod := include "perstack.coordinatorPod" (dict "root" .root "claim" "" "secret" "" "own" true) -}}
 {{ $name }}-{{ printf "%s\n%s" (include "perstack.runFiles" .) $pod | sha256sum | trunc 8 }}
 {{- end -}}
 {{- end }}
@@ -31,7 +31,7 @@ env.json: {{ .run.env | default dict | mustToJson | quote }}
 {{- define "perstack.runPod" -}}
 {{- $claim := include "perstack.claimName" .run.user -}}
 {{- $labels := dict "perstack.ai/claim" (include "perstack.claimLabel" .run.user) -}}
-{{ include "perstack.coordinatorPod" (dict "root" .root "claim" $claim "secret" (include "perstack.runName" .) "labels" $labels) }}
+{{ include "perstack.coordinatorPod" (dict "root" .root "claim" $claim "secret" (include "perstack.runName" .) "labels" $labels "own" true) }}
 {{- end }}
 
 {{/* As the command line names a user's claim, or `default`: a readable part, and 128 bits of a digest of the whole id. */}}

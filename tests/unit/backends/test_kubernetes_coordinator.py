@@ -16,6 +16,7 @@ from orchestrator.backends.kubernetes_coordinator import (
 from orchestrator.backends.kubernetes_setting import Owner
 from orchestrator.backends.naming import READER, coordinator_labels, coordinator_name, lease_name, reader_name
 from orchestrator.errors import ConfigError
+from orchestrator.wire.job_request import PROVIDER_PREFIX, SKILL_PREFIX
 
 OWNER = Owner("j-c1", "uid-1")
 OWNED = {
@@ -43,7 +44,10 @@ TEMPLATE: dict[str, Any] = {
                     {
                         "name": "coordinator",
                         "image": "orchestrator:1",
-                        "envFrom": [{"secretRef": {"name": "keys"}}],
+                        "envFrom": [
+                            {"prefix": PROVIDER_PREFIX, "secretRef": {"name": "keys"}},
+                            {"prefix": SKILL_PREFIX, "secretRef": {"name": "skills"}},
+                        ],
                         "volumeMounts": [
                             {"name": "claim", "mountPath": "/claim"},
                             {"name": "job", "mountPath": "/job"},
@@ -75,7 +79,7 @@ def test_a_coordinator_s_job_is_the_template_with_its_names() -> None:
     template["spec"]["volumes"][1]["secret"]["secretName"] = "j-c1"
     template["spec"]["containers"][0] |= {"command": ["perstack-orch"], "args": ["coordinate"]}
     assert coordinator_job(TEMPLATE, "j-c1", LABELS, "c") == expected
-    template["spec"]["containers"][0]["envFrom"] = [{"secretRef": {"name": "own"}}]
+    template["spec"]["containers"][0]["envFrom"][0]["secretRef"]["name"] = "own"
     assert coordinator_job(TEMPLATE, "j-c1", LABELS, "c", "own") == expected
     assert before == TEMPLATE
 
