@@ -79,7 +79,7 @@ def make_job(  # noqa: PLR0913 - what may be wished for, all but three by defaul
     require_known_backend(backend)
     require_known(config.provider_name)
     host = env if host_env is None else host_env
-    check_credentials(config.provider_name, config.provider_setting, host)
+    check_credentials(config.provider_name, config.provider_setting, host, apart=host_env is not None)
     if job_id is not None and not is_job_id(job_id):
         message = f"job id {job_id!r} is not usable: use 1 to 63 lower-case letters, digits and inner hyphens"
         raise ConfigError(message)

@@ -15,7 +15,7 @@ from orchestrator.backends.kubernetes_access import find_access
 from orchestrator.backends.kubernetes_api import ANSWER_SECONDS, Api, Object
 from orchestrator.backends.kubernetes_check import check
 from orchestrator.backends.kubernetes_identity import Identity
-from orchestrator.backends.kubernetes_manifest import EMPTY, STATE, kube_job
+from orchestrator.backends.kubernetes_manifest import EMPTY, STATE, kube_job, pod_labels, policy_name, policy_of
 from orchestrator.backends.kubernetes_network import Network
 from orchestrator.backends.kubernetes_sandbox import REMOVAL_SECONDS, KubernetesSandbox
 from orchestrator.backends.kubernetes_setting import ClusterSetting
@@ -92,7 +92,9 @@ class KubernetesBackend:
             BackendError: the cluster does not take the Job.
         """
         sandbox = await self._launched(spec)
-        async with removed_after(sandbox):
+        policy = None if spec.broker is None else policy_name(spec, spec.broker)
+        held = self._network.kept_closed(spec.name, pod_labels(spec, self._setting), policy, sandbox.cut_off)
+        async with removed_after(sandbox), held:
             if spec.broker is not None:
                 # While its Pod starts.
                 await self._identity.ready()
@@ -114,7 +116,8 @@ class KubernetesBackend:
             self._setting.start_seconds,
         )
         sandbox.uid = job["metadata"]["uid"]
-        async with removed_after(sandbox):
+        labels = job["spec"]["template"]["metadata"]["labels"]
+        async with removed_after(sandbox), self._network.kept_closed(name, labels, policy_of(job), sandbox.cut_off):
             await self._identity.ready()
             yield sandbox
 
@@ -148,6 +151,7 @@ class KubernetesBackend:
 
     async def close(self) -> None:
         """Watch nothing any more, and leave no policy behind that nobody needs."""
+        await self._network.stop()
         try:
             await shielded(self._network.open())
         except BackendError as error:

@@ -5,6 +5,7 @@ single fields: reliability 4.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
@@ -124,7 +125,18 @@ def network_policy(spec: SandboxSpec, setting: ClusterSetting) -> Manifest:
 
 def policy_name(spec: SandboxSpec, broker: BrokerAddress) -> str:
     """Name the NetworkPolicy of a Sandbox's job and broker."""
-    return f"{spec.name.rpartition('-s')[0]}-p{broker.port}"
+    return _policy_name(spec.name, broker.port)
+
+
+def policy_of(job: Manifest) -> str | None:
+    """Name the NetworkPolicy of a Sandbox from its Job; None where it has no broker to reach over a network."""
+    arguments = job["spec"]["template"]["spec"]["containers"][0].get("args") or []
+    broker = next((told for option, told in pairwise(arguments) if option == "--broker"), None)
+    return None if broker is None else _policy_name(job["metadata"]["name"], broker.partition("@")[0])
+
+
+def _policy_name(sandbox: str, port: int | str) -> str:
+    return f"{sandbox.rpartition('-s')[0]}-p{port}"
 
 
 def _peers(broker: BrokerAddress, setting: ClusterSetting) -> list[Manifest]:
@@ -222,7 +234,10 @@ def _arguments(spec: SandboxSpec, setting: ClusterSetting) -> list[str]:
     broker = spec.broker
     hosts = ",".join(broker.hosts)
     arguments += ["--broker", f"{broker.port}@{hosts}", "--pin", broker.pin, "--token", f"{IDENTITY}/token"]
-    return [*arguments, "--closed", ";".join(_closed(broker, setting))] if setting.enforced else arguments
+    if not setting.enforced:
+        return arguments
+    names = ("--names", ",".join(setting.name_servers)) if setting.name_servers else ()
+    return [*arguments, "--closed", ";".join(_closed(broker, setting)), *names]
 
 
 def _closed(broker: BrokerAddress, setting: ClusterSetting) -> list[str]:

@@ -1,7 +1,11 @@
-"""The network of a job's Sandboxes in a cluster: a NetworkPolicy for each broker, and none beside it that widens it."""
+"""The network of a job's Sandboxes in a cluster: a NetworkPolicy for each broker, and none beside it that widens it.
+
+Policies are looked at before each start, and again from time to time while Sandboxes work.
+"""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -9,10 +13,10 @@ from orchestrator.backends import kubernetes_api, naming
 from orchestrator.backends.http import RefusalError
 from orchestrator.backends.kubernetes_api import Api, Object
 from orchestrator.backends.kubernetes_manifest import GRACE_SECONDS, network_policy, pod_labels
-from orchestrator.backends.kubernetes_policies import widening
+from orchestrator.backends.kubernetes_policies import allow_names, widening
 from orchestrator.backends.kubernetes_setting import ClusterSetting
 from orchestrator.backends.kubernetes_state import has_ended
-from orchestrator.errors import BackendUnavailableError
+from orchestrator.errors import BackendError, BackendUnavailableError
 from orchestrator.sandbox import SandboxSpec
 
 _ENDING_SECONDS = GRACE_SECONDS + 5.0
@@ -20,18 +24,34 @@ _ENDING_SECONDS = GRACE_SECONDS + 5.0
 
 _LOOK_SECONDS = 0.25
 _OF_A_JOB = (naming.MANAGED_BY, naming.JOB, naming.INSTANCE)
+LOOK_AGAIN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A Sandbox that works: the labels of its Pod, the policy of its job, and how it is cut off."""
+
+    labels: Mapping[str, str]
+    policy: str
+    cut_off: Callable[[str], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class Network:
-    """Closes the network of Sandboxes before they are launched, and forgets about it after them."""
+    """Closes the network of Sandboxes before they are launched, and forgets about it after them.
+
+    Every `look_again_seconds` it looks whether it is still closed to those that work.
+    """
 
     api: Api
     setting: ClusterSetting
+    look_again_seconds: float = LOOK_AGAIN_SECONDS
     _closed: dict[str, Object] = field(default_factory=dict)
     _closing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _found: dict[str, Object] = field(default_factory=dict)
     _found_at: float = float("-inf")
+    _held: dict[str, _Held] = field(default_factory=dict)
+    _looking: "asyncio.Task[None] | None" = None
 
     async def close(self, spec: SandboxSpec) -> None:
         """See that the policy for this Sandbox's broker is there, and that no other lets the Sandbox reach more.
@@ -49,12 +69,56 @@ class Network:
             labels = pod_labels(spec, self.setting)
             others = widening(self._found.values(), ours, labels) if self.setting.enforced else []
             if others := [name for name in others if not await self._supersede(name, ours)]:
-                message = (
-                    f"NetworkPolicy {', '.join(others)} in the namespace {self.setting.namespace} lets Sandboxes reach"
-                    " more than their broker: have it select other Pods, or accept it with --allow-unenforced-network"
-                )
-                raise BackendUnavailableError(message)
+                raise BackendUnavailableError(self._why_open(others, self._found))
             await self._make(ours)
+
+    @asynccontextmanager
+    async def kept_closed(
+        self, name: str, labels: Mapping[str, str], policy: str | None, cut_off: Callable[[str], Awaitable[None]]
+    ) -> AsyncIterator[None]:
+        """Have a Sandbox `cut_off`, with a sentence, should policies let it reach more than that of its job does."""
+        if policy is None or not self.setting.enforced:
+            yield
+            return
+        self._held[name] = _Held(labels, policy, cut_off)
+        # Kept by hand: whatever a TaskGroup would cancel is the caller's own block.
+        self._looking = self._looking or asyncio.ensure_future(self._look_again())
+        try:
+            yield
+        finally:
+            del self._held[name]
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait((self._looking,))
+
+    async def _look_again(self) -> None:
+        while True:
+            await asyncio.sleep(self.look_again_seconds)
+            # An API server that is away says so where somebody waits for it; next time it may be back.
+            with suppress(BackendError):
+                if self._held:
+                    await self._judge({str(each["metadata"]["name"]): each for each in await self._listed({})})
+
+    async def _judge(self, found: Mapping[str, Object]) -> None:
+        for held in tuple(self._held.values()):
+            nothing: Object = {"metadata": {"name": held.policy}, "spec": {"egress": []}}
+            there = found.get(held.policy, nothing)
+            ours = self._closed.get(held.policy, there)
+            others = widening(found.values(), ours, held.labels)
+            if any(rule not in ours["spec"]["egress"] for rule in there["spec"].get("egress") or ()):
+                others.append(held.policy)
+            if others:
+                await held.cut_off(f"its network was opened while it worked: {self._why_open(others, found)}")
+
+    def _why_open(self, others: Iterable[str], found: Mapping[str, Object]) -> str:
+        names = ", DNS included" if allow_names(found[name] for name in others) else ""
+        return (
+            f"NetworkPolicy {', '.join(others)} in the namespace {self.setting.namespace} lets Sandboxes reach more"
+            f" than their broker{names}: have it select other Pods, or accept it with --allow-unenforced-network"
+        )
 
     async def open(self) -> None:
         """Delete the policies that were made here, of those jobs of which nothing runs any more."""

@@ -6,6 +6,9 @@ from typing import Any
 Object = Mapping[str, Any]
 
 
+_NAMES = (53, 5353)
+"""Ports of name servers: the usual one, and where OpenShift's Pods listen behind it."""
+
 _OF_THE_CLUSTER = {"batch.kubernetes.io/job-name", "batch.kubernetes.io/controller-uid", "job-name", "controller-uid"}
 """Labels that a Job's Pod is given besides, with values that nobody knows before."""
 
@@ -24,6 +27,18 @@ def widening(policies: Iterable[Object], ours: Object, labels: Mapping[str, str]
         and _may_select(policy["spec"].get("podSelector") or {}, labels)
         and any(rule not in allowed for rule in policy["spec"].get("egress") or ())
     )
+
+
+def allow_names(policies: Iterable[Object]) -> bool:
+    """Whether one of these policies may let a Pod ask a name server."""
+    rules = [rule for policy in policies for rule in policy["spec"].get("egress") or ()]
+    return any(not rule.get("ports") or any(map(_may_be_names, rule["ports"])) for rule in rules)
+
+
+def _may_be_names(port: Object) -> bool:
+    number = port.get("port")
+    # One that has a name is whatever the Pods behind it call so.
+    return not isinstance(number, int) or any(number <= each <= port.get("endPort", number) for each in _NAMES)
 
 
 def _is_about_egress(spec: Object) -> bool:

@@ -24,6 +24,7 @@ from orchestrator.backends.kubernetes_watching import Watched
 from orchestrator.backends.naming import SANDBOX
 from orchestrator.errors import BackendError, ImageNotFoundError, SandboxLostError
 from orchestrator.sandbox import Exit, Reason
+from orchestrator.wire.exit_code import ExitCode
 
 REMOVAL_SECONDS = GRACE_SECONDS + 30.0
 """How long a Pod may take to end after it was deleted, before it is told that it may still be there."""
@@ -58,6 +59,7 @@ class KubernetesSandbox:
         self._leaving = False
         self._removed = False
         self._exit: Exit | None = None
+        self._why_cut: str | None = None
         self._waiting = asyncio.Lock()
         watched.pods.expect(name)
         watched.jobs.expect(name)
@@ -137,6 +139,16 @@ class KubernetesSandbox:
                 self._exit = await self._end()
             return self._exit
 
+    async def cut_off(self, why: str) -> None:
+        """End it because it must not go on: `why` is then how it ended.
+
+        Raises:
+            BackendError: the cluster does not delete its Job.
+        """
+        self._why_cut = why
+        async with self._watched.api.asked(f"delete the Job {self._name}"):
+            await self._watched.api.delete(kubernetes_api.jobs(self._watched.namespace, self._name), self.uid)
+
     async def remove(self) -> None:
         """Delete the Job if it is there, and wait until nothing of its Pod runs.
 
@@ -212,6 +224,8 @@ class KubernetesSandbox:
                 except TimeoutError:
                     told = told or self._tell_if_stuck()
                 await self._known()
+        if self._why_cut is not None:
+            return Exit(ExitCode.NETWORK_OPEN, Reason.ERROR, self._why_cut)
         last = pods.last(self._name) or None
         found = exit_of(last, jobs.last(self._name) or None, leaving=self._leaving, stderr=self._stderr())
         if found is not None:

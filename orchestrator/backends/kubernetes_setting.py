@@ -92,7 +92,8 @@ class ClusterSetting:
     """How Sandboxes run in a cluster, and how they reach the broker.
 
     `hosts` are the broker's IP addresses as Pods see them, one of each family; ports that are 0 are chosen. `outside`
-    are addresses `HOST:PORT` that a Sandbox must not reach, beside those that are tried anyway. Who does not come to
+    are addresses `HOST:PORT` that a Sandbox must not reach, beside those that are tried anyway;
+    `name_servers` are those of this process, which no Sandbox may ask either. Who does not come to
     run within `start_seconds` is given up. Only where `enforced` is false may a Sandbox have a network.
     """
 
@@ -102,6 +103,7 @@ class ClusterSetting:
     port: int = 0
     forbidden: int = 0
     outside: tuple[str, ...] = ()
+    name_servers: tuple[str, ...] = ()
     coordinator: Owner | None = None
     start_seconds: float = 300.0
     enforced: bool = True

@@ -11,6 +11,7 @@ from orchestrator.disk.plain_file import read_plain
 from orchestrator.errors import ConfigError, WireError
 from orchestrator.unenforced import OPEN_NETWORK
 from orchestrator.wire.frozen import read_json
+from orchestrator.wire.resolvers import name_servers
 
 CLUSTER, LOCAL = "cluster", "local"
 """Where the coordinator of a job may be: a Job of the cluster, or this process."""
@@ -65,6 +66,7 @@ def cluster_of(backend: str, options: ClusterOptions, cwd: Path, *, launches: bo
         port=port,
         forbidden=forbidden,
         outside=tuple(listed(options.outside)),
+        name_servers=name_servers(),
         start_seconds=options.start_seconds,
         enforced=not options.allow_unenforced_network,
         pod=pod_setting_of(options.pod_setting, cwd),

@@ -45,6 +45,7 @@ from orchestrator.wire.job_request import (
     SKILL_PREFIX,
     JobRequest,
 )
+from orchestrator.wire.resolvers import name_servers
 
 _REQUEST = Decoder(JobRequest)
 _ENVIRONMENT = Decoder(dict[str, str])
@@ -131,6 +132,7 @@ def _setting(options: RunOptions, own: Own, hosts: tuple[str, ...], ports: tuple
         port=ports[0],
         forbidden=ports[1],
         outside=tuple(listed(options.outside)),
+        name_servers=name_servers(),
         coordinator=own.job,
         start_seconds=options.start_seconds,
         enforced=not options.allow_unenforced_network,

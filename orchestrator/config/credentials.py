@@ -20,8 +20,12 @@ _ONE_OF = {
 }
 
 
-def check_credentials(provider_name: str, setting: Mapping[str, Any], env: Mapping[str, str]) -> None:
+def check_credentials(
+    provider_name: str, setting: Mapping[str, Any], env: Mapping[str, str], *, apart: bool = False
+) -> None:
     """Check that the provider has what it needs; an empty value is none.
+
+    `apart` says that its variables are kept apart from those of Experts, as in a coordinator.
 
     Raises:
         MissingEnvError: it has not; names the variables.
@@ -32,6 +36,9 @@ def check_credentials(provider_name: str, setting: Mapping[str, Any], env: Mappi
         missing.append(" or ".join(choice.values()))
     if missing:
         unset = ", ".join(f"{name} is not set" for name in missing)
-        remedy = "set it, or write it to .env" if len(missing) == 1 else "set them, or write them to .env"
+        what = "it" if len(missing) == 1 else "them"
+        remedy = f"set {what}, or write {what} to .env"
+        if apart:
+            remedy = f"have {what} put into the Secret that envSecret of the chart or --env-secret names"
         message = f"provider {provider_name!r} cannot be used: {unset}; {remedy}, or choose another by --provider"
         raise MissingEnvError(message)

@@ -5,7 +5,7 @@ seconds, it ends whatever it does. `--ways` are those to skills that it makes re
 many each process may have open, where nobody else does.
 
 Its broker is behind the gate in the state directory, or where `--broker` says; with that go `--pin`, `--token` and
-`--closed` (see `network_way`). Its stderr is the file of `--stderr`, where there is one.
+`--closed` and `--names` (see `network_way`). Its stderr is the file of `--stderr`, where there is one.
 """
 
 import gc
@@ -56,9 +56,9 @@ _EXITS = {
 _USAGE = (
     "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR]"
     " [--deadline SECONDS] [--ways stdio,http] [--files N] [--stderr FILE]"
-    " [--broker PORT@HOST,… --pin HEX --token FILE [--closed PORT@HOST,…;…]]"
+    " [--broker PORT@HOST,… --pin HEX --token FILE [--closed PORT@HOST,…;… [--names HOST,…]]]"
 )
-_OPTIONS = ("--deadline", "--ways", "--files", "--stderr", "--broker", "--pin", "--token", "--closed")
+_OPTIONS = ("--deadline", "--ways", "--files", "--stderr", "--broker", "--pin", "--token", "--closed", "--names")
 _DIRECTORIES = {"--state": "/run/perstack", "--workspace": "/workspace", "--packages": "/packages"}
 
 
@@ -109,7 +109,8 @@ def _way(options: Mapping[str, str]) -> Way:
         return Gate(Path(options["--state"]))
     from orchestrator.runtime import network_way  # noqa: PLC0415 - only a Sandbox with a network needs it
 
-    return network_way.parse(options["--broker"], options["--pin"], options["--token"], options["--closed"])
+    told = (options[name] for name in ("--broker", "--pin", "--token", "--closed", "--names"))
+    return network_way.parse(*told)
 
 
 async def _until_stopped(place: _Place, found: Facts, event_fd: int, ways: Sequence[SkillWay]) -> None:

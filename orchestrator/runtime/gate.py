@@ -23,6 +23,10 @@ class Gate:
     async def prove(self) -> None:
         """Take it that there is no other way out: a Sandbox with a gate has no network."""
 
+    async def watch(self) -> None:
+        """Wait for ever: what has no network gets none."""
+        await asyncio.Event().wait()
+
     async def dial(self) -> Connection:
         """Connect to the broker, however long the path to its socket.
 

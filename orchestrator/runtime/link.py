@@ -221,7 +221,7 @@ async def attach(
 
     Raises:
         BrokerGoneError, WireError: in an exception group, as `Link.serve`.
-        NetworkOpenError: there is another way out; the same.
+        NetworkOpenError: there is another way out, or one opens later; the same.
     """
     attached = asyncio.Event()
 
@@ -240,9 +240,13 @@ async def attach(
         await attached.wait()
         await meanwhile()
 
+    async def guard() -> None:
+        await attached.wait()
+        await way.watch()
+
     with closing(way):
         async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(afterwards())
+            waiting, guarding = tasks.create_task(afterwards()), tasks.create_task(guard())
             # The host makes the socket before the Sandbox: one that is absent will not come, its engine shares none.
             assigned, connection = await _persist(once, patience, absent=_ABSENT)
             waiting.cancel()
@@ -251,6 +255,7 @@ async def attach(
                 serving = tasks.create_task(link.serve())
                 yield assigned, link
                 serving.cancel()
+                guarding.cancel()
             finally:
                 link.close()
 

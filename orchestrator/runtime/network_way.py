@@ -6,25 +6,29 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.runtime.isolation import Target, pass_through
+from orchestrator.runtime.isolation import Target, asked_for_names, pass_through, stay_closed
 from orchestrator.runtime.way import Connection, NotAdmittedError
 from orchestrator.wire import link as wire
+from orchestrator.wire.resolvers import name_servers
 
 _CONNECT_SECONDS = 5.0
 _BUFFER_BYTES = 1024 * 1024
+LOOK_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class NetworkWay:
     """TLS to one of the addresses of `broker`, whose certificate has the SHA-256 `pin`, in hex.
 
-    Who this is tells the token in the file `token`, which changes. Nothing of `closed` may be within reach.
+    Who this is tells the token in the file `token`, which changes. Nothing of `closed` may be within reach: it is tried
+    before this way is used, and every `look_seconds` from then on.
     """
 
     broker: Target
     pin: str
     token: Path
     closed: tuple[Target, ...] = ()
+    look_seconds: float = LOOK_SECONDS
     _reached: int = 0
     _context: ssl.SSLContext | None = field(default=None, repr=False)
 
@@ -32,6 +36,12 @@ class NetworkWay:
         """Try until nothing but the broker is within reach."""
         if self.closed:
             self._reached += await pass_through(self.broker, self.closed)
+
+    async def watch(self) -> None:
+        """Try again and again whether anything but the broker is within reach; never return."""
+        if not self.closed:
+            await asyncio.Event().wait()
+        await stay_closed(self.closed, self.look_seconds)
 
     async def dial(self) -> Connection:
         """Open a connection, see who is there, and say who this is."""
@@ -79,11 +89,15 @@ class NetworkWay:
         return self.token.read_text(encoding="ascii").strip()
 
 
-def parse(broker: str, pin: str, token: str, closed: str) -> NetworkWay:
-    """Read the options of the runtime that say where its broker is and what must be closed to it.
+def parse(broker: str, pin: str, token: str, closed: str, names: str) -> NetworkWay:
+    """Read the options of the runtime that say where its broker is, what must be closed to it, and name servers.
+
+    Name servers that its own resolver would ask must be closed to it too.
 
     Raises:
         ValueError: they are not as they should be.
     """
-    targets = tuple(Target.parse(text) for text in closed.split(";") if text)
-    return NetworkWay(Target.parse(broker), pin, Path(token), targets)
+    targets = [Target.parse(text) for text in closed.split(";") if text]
+    if targets and (servers := (*name_servers(), *(host for host in names.split(",") if host))):
+        targets.append(asked_for_names(servers))
+    return NetworkWay(Target.parse(broker), pin, Path(token), tuple(targets))

@@ -21,6 +21,13 @@ class Way(Protocol):
             OSError: the broker is not there.
         """
 
+    async def watch(self) -> None:
+        """See that no other way out opens while this one is used; never return.
+
+        Raises:
+            NetworkOpenError: one does.
+        """
+
     async def dial(self) -> Connection:
         """Open a connection.
 

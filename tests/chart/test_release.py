@@ -8,6 +8,7 @@ import pytest
 from tests.support import chart
 from tests.support.admitted import completed
 from tests.support.chart import FULLNAME, RELEASE, Manifest, helm, merged
+from tests.support.cluster import allow_dns
 from tests.support.tenant import Tenant, tenant
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
@@ -48,6 +49,19 @@ def test_helm_test_tells_of_an_open_network(place: Tenant) -> None:
         place.kubectl("delete", "networkpolicy", "wide")
     assert code == 1
     assert "this cluster does not enforce NetworkPolicies" in said
+
+
+@pytest.mark.parametrize("protocols", [("UDP",), ("TCP",), ("UDP", "TCP")])
+def test_helm_test_tells_of_names_that_are_resolved(place: Tenant, protocols: tuple[str, ...]) -> None:
+    """Where every job would be refused: another policy, as many namespaces have it, lets all Pods ask for names."""
+    try:
+        place.make(allow_dns(*protocols))
+        code, said = outcome_of(place, "network")
+    finally:
+        place.kubectl("delete", "networkpolicy", "allow-dns")
+    assert code == 1
+    assert "10.96.0.10 port 53 (DNS)" in said
+    assert "one of them allows it" in said
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.wire.platform_event import DockerContainerStatus
 from orchestrator.wire.state_event import CompleteRun, StopRunByError
 from tests.support import cluster
-from tests.support.cluster import Manifest
+from tests.support.cluster import Manifest, allow_dns
 from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of, present, seen
 from tests.support.production import processes_of, read_until
 from tests.support.project import ONE, SECONDS, TEAM, Make, Project, ask, ended, say, use
@@ -187,6 +187,16 @@ async def test_a_policy_that_widens_is_refused_and_can_be_accepted(project: Make
     assert "--allow-unenforced-network" in refused.stderr
     assert accepted.code == 0, accepted.stderr
     assert "Sandboxes may reach whatever" in accepted.stderr
+
+
+async def test_a_policy_that_opens_names_is_refused(project: Make) -> None:
+    """As many namespaces have one for all Pods: it is named, and what it opens."""
+    made = project(ONE, {"one": [say("done")]})
+    async with present(allow_dns()):
+        refused = await made.run("one", "go")
+    assert (refused.code, refused.stdout) == (3, b"")
+    assert "NetworkPolicy allow-dns in the namespace" in refused.stderr
+    assert "lets Sandboxes reach more than their broker, DNS included: have it select other Pods" in refused.stderr
 
 
 async def test_a_policy_about_others_is_none_of_ours(project: Make) -> None:

@@ -286,6 +286,14 @@ async def namespace() -> AsyncIterator[Namespace]:
         await made.kubectl("delete", "namespace", made.name, "--wait=false")
 
 
+def allow_dns(*protocols: str) -> Manifest:
+    """Describe the policy that many namespaces have: every Pod may ask for names, by default over UDP and TCP."""
+    ports = [{"protocol": protocol, "port": 53} for protocol in protocols or ("UDP", "TCP")]
+    spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"ports": ports}]}
+    metadata = {"name": "allow-dns"}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
+
+
 def pod(name: str, program: str, *, spec: Manifest | None = None, labels: Manifest | None = None) -> Manifest:
     """Describe a restricted Pod that runs a Python program; `spec` adds to its spec."""
     metadata = {"name": name, "labels": labels or {}}

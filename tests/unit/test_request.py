@@ -60,7 +60,9 @@ def test_what_belongs_to_the_host_is_no_expert_s(tmp_path: Path) -> None:
 
 def test_what_experts_are_given_opens_no_provider(tmp_path: Path) -> None:
     """Where there are two environments the key has to be in the host's."""
-    with pytest.raises(MissingEnvError, match="OPENAI_API_KEY is not set"):
+    with pytest.raises(
+        MissingEnvError, match="OPENAI_API_KEY is not set; have it put into the Secret that envSecret of"
+    ):
         make_job(
             "one",
             "go",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backends.kubernetes_manifest import kube_job, mounted, network_policy
+from orchestrator.backends.kubernetes_manifest import kube_job, mounted, network_policy, policy_name, policy_of
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting, Owner, PodSetting
 from orchestrator.errors import ConfigError
 from orchestrator.sandbox import MIB, BrokerAddress, Limits, SandboxSpec, User
@@ -243,10 +243,25 @@ def test_what_an_operator_adds() -> None:
     }
 
 
+def test_name_servers_that_are_known_here_are_tried_too() -> None:
+    """Beside those that the Pod's own resolver would ask."""
+    made = kube_job(SPEC, replace(SETTING, name_servers=("10.96.0.10", "fd00::10")), NOW)
+    assert pod_of(made)["containers"][0]["args"][-2:] == ["--names", "10.96.0.10,fd00::10"]
+
+
+def test_the_policy_of_a_sandbox_is_known_from_its_job() -> None:
+    """To whoever takes it up; one without a broker has none."""
+    made = kube_job(SPEC, SETTING, NOW)
+    assert SPEC.broker is not None
+    assert policy_of(made) == policy_name(SPEC, SPEC.broker)
+    assert policy_of(kube_job(replace(SPEC, broker=None), SETTING, NOW)) is None
+    assert policy_of(kube_job(SPEC, SETTING, NOW, ("/bin/true",))) is None
+
+
 def test_where_no_policy_is_enforced_nothing_is_tried() -> None:
     """The Sandbox goes to its broker at once."""
-    made = kube_job(SPEC, replace(SETTING, enforced=False), NOW)
-    assert "--closed" not in pod_of(made)["containers"][0]["args"]
+    made = kube_job(SPEC, replace(SETTING, enforced=False, name_servers=("10.96.0.10",)), NOW)
+    assert {"--closed", "--names"}.isdisjoint(pod_of(made)["containers"][0]["args"])
 
 
 def test_a_command_replaces_the_entrypoint() -> None:

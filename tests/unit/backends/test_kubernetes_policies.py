@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backends.kubernetes_policies import widening
+from orchestrator.backends.kubernetes_policies import allow_names, widening
 
 Object = dict[str, Any]
 
@@ -58,3 +58,21 @@ def test_what_widens(other: Object) -> None:
 def test_what_does_not(other: Object) -> None:
     """Policies can only allow more, so one that denies, or is about others, harms nobody."""
     assert widening([OURS, other], OURS, LABELS) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ({}, True),
+        ({"ports": [{"port": 443}, {"protocol": "UDP", "port": 53}]}, True),
+        ({"ports": [{"port": 5353}]}, True),
+        ({"ports": [{"port": "dns"}]}, True),
+        ({"ports": [{"protocol": "UDP"}]}, True),
+        ({"ports": [{"port": 1, "endPort": 1024}]}, True),
+        ({"ports": [{"port": 54, "endPort": 1024}]}, False),
+        ({"ports": [{"port": 443}]}, False),
+    ],
+)
+def test_whether_names_are_resolved_is_told(rule: Object, names: bool) -> None:  # noqa: FBT001 - what is expected
+    """By any rule that may be about the port of name servers."""
+    assert allow_names([policy({}, [BROKER, rule])]) is names
