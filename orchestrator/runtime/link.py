@@ -236,17 +236,13 @@ async def attach(
             writer.close()
             raise
 
-    async def afterwards() -> None:
+    async def afterwards(work: Callable[[], Coroutine[None, None, None]]) -> None:
         await attached.wait()
-        await meanwhile()
-
-    async def guard() -> None:
-        await attached.wait()
-        await way.watch()
+        await work()
 
     with closing(way):
         async with asyncio.TaskGroup() as tasks:
-            waiting, guarding = tasks.create_task(afterwards()), tasks.create_task(guard())
+            waiting, guarding = (tasks.create_task(afterwards(work)) for work in (meanwhile, way.watch))
             # The host makes the socket before the Sandbox: one that is absent will not come, its engine shares none.
             assigned, connection = await _persist(once, patience, absent=_ABSENT)
             waiting.cancel()
