@@ -4,7 +4,8 @@ It is kept for each user, outside of all workspaces, and holds empty files whose
 
     perstack-orch/mounted/p<digest>               a directory was mounted at the real path with this digest
     perstack-orch/mounted/i<inode>-<generation>   one with this inode number and generation, on whatever device
-    perstack-orch/mounted/i<inode>-d<dev>-<boot>  one with this inode number on this device, until the next restart
+    perstack-orch/mounted/i<inode>-d<dev>-<file system>-<boot>
+                                                  one with this inode number on this device, until the next restart
 
 The inode tells a directory that was moved. Its number is used again once the directory is removed, and then has another
 generation; where that is not known, the device tells, until devices may get other numbers, and then the path alone.
@@ -129,7 +130,9 @@ def _by_path(directory: Directory) -> str:
 
 
 def _by_device(directory: Directory) -> str:
-    return f"i{directory.status.st_ino}-d{directory.status.st_dev}-{_boot()}"
+    # The root of each tmpfs has inode 1, and the number of a device is used again once its file system is unmounted.
+    status = directory.status
+    return f"i{status.st_ino}-d{status.st_dev}-{directory.file_system:x}-{_boot()}"
 
 
 def _by_inode(directory: Directory) -> str:
@@ -187,8 +190,8 @@ def _made(above: Path) -> Iterator[int]:
             os.close(descriptor)
             descriptor = inner
             _check_ours(os.fstat(descriptor))
-            if is_new:
-                # Whatever the umask: others are to find what root has mounted.
+            if is_new or name == OURS:
+                # Whatever the umask: other users are to find what root has mounted. The first may be there for locks.
                 os.fchmod(descriptor, 0o755)
         yield descriptor
     finally:

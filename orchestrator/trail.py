@@ -26,12 +26,15 @@ class Directory:
     """One directory by its real path.
 
     `generation` tells it apart from an earlier one that had the same inode; None where the file system does not say,
-    or the caller may not read it. `is_read_only` says that what it is mounted from cannot be written to there.
+    or the caller may not read it. `file_system` is the id of the file system: one that is mounted later under the same
+    device number has another; 0 where there is none. `is_read_only` says that what it is mounted from cannot be written
+    to there.
     """
 
     path: Path
     status: os.stat_result
     generation: int | None
+    file_system: int
     is_read_only: bool
 
 
@@ -144,8 +147,9 @@ def _opened(name: str, above: int | None, opened: ExitStack) -> int:
 
 
 def _directory(path: Path, descriptor: int) -> tuple[Directory, int]:
-    is_read_only = bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
-    return Directory(path, os.fstat(descriptor), _generation(descriptor), is_read_only), descriptor
+    about = os.fstatvfs(descriptor)
+    is_read_only = bool(about.f_flag & os.ST_RDONLY)
+    return Directory(path, os.fstat(descriptor), _generation(descriptor), about.f_fsid, is_read_only), descriptor
 
 
 def _generation(directory: int) -> int | None:

@@ -109,6 +109,25 @@ def test_a_directory_in_its_place_is_refused_and_one_with_its_inode_is_not(site:
     assert found(site) == site
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_file_system_that_is_mounted_later_is_another(tmp_path: Path) -> None:
+    """The roots of all have one inode number, and that of the device is soon used again."""
+    devices = list[int]()
+    for number in range(40):
+        # Each at a path of its own: the same path is the same workspace.
+        disk = tmp_path / f"disk-{number}"
+        disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], check=True)  # noqa: S607 # wherever it is
+        try:
+            assert found(disk) is None
+            record(disk)
+            assert found(disk) == disk
+            devices.append(disk.stat().st_dev)
+        finally:
+            subprocess.run(["umount", disk], check=True)  # noqa: S607 # wherever it is
+    assert len(set(devices)) < len(devices), "no number was used again, so this shows nothing"
+
+
 def test_it_says_by_which_workspace_and_how(site: Path, tmp_path: Path) -> None:
     """What lies in one, and what a link in one leads to."""
     record(site)
