@@ -27,7 +27,8 @@ class FileLock:
     """The lock of one workspace.
 
     Args:
-        path: a file that other orchestrators lock too, or None for this one alone. It is made, and removed by `close`.
+        path: a file that other orchestrators lock too, or None for this one alone. It is made with its directory when
+            it is first locked, and both are removed by `close`.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -40,15 +41,9 @@ class FileLock:
 
         Without `root`, or where nothing can be made there, it holds within this orchestrator.
         """
-        if root is None:
-            return cls()
-        try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Not by device: its number may differ between the nodes of a cluster. Two workspaces on two disks that
-            # happen to share an inode number wait for one another, which takes milliseconds.
-            return cls(root / str(workspace.stat().st_ino))
-        except OSError:
-            return cls()
+        # Not by device: its number may differ between the nodes of a cluster. Two workspaces that happen to share an
+        # inode number on two disks wait for one another, which takes milliseconds.
+        return cls() if root is None else cls(root / str(workspace.stat().st_ino))
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -62,7 +57,7 @@ class FileLock:
                     os.close(fd)
 
     def close(self) -> None:
-        """Remove the file, unless another orchestrator holds it."""
+        """Remove the file, and its directory with the last one, unless another orchestrator holds it."""
         if self._path is None:
             return
         with suppress(OSError):
@@ -73,6 +68,8 @@ class FileLock:
                     self._path.unlink()
             finally:
                 os.close(fd)
+        with suppress(OSError):
+            self._path.parent.rmdir()
 
 
 class FileLockCalls:
@@ -123,7 +120,10 @@ async def _locked(path: Path) -> int | None:
     deadline = clock() + PATIENCE_SECONDS
     while clock() < deadline:
         try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # The last holder has removed the directory meanwhile.
         except OSError:
             return None
         try:

@@ -331,7 +331,7 @@ async def test_what_is_not_mounted_is_not_written_down(tmp_path: Path, words: tu
     made = Project.make(tmp_path / "project", "process", ONE, {"one": [say("done")]})
     result = await made.command(*words, env={"XDG_STATE_HOME": str(tmp_path / "state")})
     assert result.code == 0, result.stderr
-    assert not (tmp_path / "state" / "perstack-orch" / "mounted").exists()
+    assert not (tmp_path / "state").exists()
 
 
 async def test_where_it_cannot_be_written_down_nothing_is_mounted(tmp_path: Path) -> None:

@@ -130,14 +130,31 @@ async def test_orchestrators_that_share_a_file_exclude_one_another(tmp_path: Pat
     """Each lock here is that of an orchestrator; the file is gone with the last of them."""
     inside, most = list[int](), list[int]()
     async with nothing_left(), asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
-        locks = [FileLock(tmp_path / "lock") for _ in range(4)]
+        locks = [FileLock(tmp_path / "locks" / "lock") for _ in range(4)]
         for lock in locks:
             for _ in range(5):
                 tasks.create_task(_held_for(lock, 0.002, inside, most))
     assert most == 20 * [1]
     for lock in locks:
         lock.close()
-    assert not (tmp_path / "lock").exists()
+    assert not (tmp_path / "locks").exists()
+
+
+async def test_a_lock_may_be_closed_while_another_is_taken(tmp_path: Path) -> None:
+    """Each time the file and its directory go, and come again."""
+    inside, most = list[int](), list[int]()
+
+    async def taken_and_closed() -> None:
+        for _ in range(50):
+            lock = FileLock(tmp_path / "locks" / "lock")
+            await _held_for(lock, 0, inside, most)
+            lock.close()
+
+    async with asyncio.timeout(2 * SECONDS), asyncio.TaskGroup() as tasks:
+        for _ in range(4):
+            tasks.create_task(taken_and_closed())
+    assert most == 200 * [1]
+    assert not (tmp_path / "locks").exists()
 
 
 async def test_a_file_that_another_orchestrator_holds_stays(tmp_path: Path) -> None:
@@ -184,7 +201,8 @@ async def test_an_orchestrator_that_is_stopped_keeps_nobody_waiting_for_good(
 async def test_a_directory_that_takes_no_lock(tmp_path: Path) -> None:
     """Then the lock holds within one orchestrator."""
     inside, most = list[int](), list[int]()
-    lock = FileLock(tmp_path / "absent" / "lock")
+    (tmp_path / "file").touch()
+    lock = FileLock(tmp_path / "file" / "lock")
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
         for _ in range(5):
             tasks.create_task(_held_for(lock, 0.002, inside, most))
