@@ -41,9 +41,12 @@ class FileLock:
 
         Without `root`, or where nothing can be made there, it holds within this orchestrator.
         """
-        # Not by device: its number may differ between the nodes of a cluster. Two workspaces that happen to share an
-        # inode number on two disks wait for one another, which takes milliseconds.
-        return cls() if root is None else cls(root / str(workspace.stat().st_ino))
+        try:
+            # Not by device: its number may differ between the nodes of a cluster. Two workspaces that share an inode
+            # number, on two disks, wait for one another, which takes milliseconds.
+            return cls() if root is None else cls(root / str(workspace.stat().st_ino))
+        except OSError:
+            return cls()  # The launch of a Sandbox says what is wrong with the workspace.
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
