@@ -111,7 +111,9 @@ class Network:
             if any(rule not in ours["spec"]["egress"] for rule in there["spec"].get("egress") or ()):
                 others.append(held.policy)
             if others:
-                await held.cut_off(f"its network was opened while it worked: {self._why_open(others, found)}")
+                # One that cannot be cut off now keeps no other from it, and is found again at the next look.
+                with suppress(BackendError):
+                    await held.cut_off(f"its network was opened while it worked: {self._why_open(others, found)}")
 
     def _why_open(self, others: Iterable[str], found: Mapping[str, Object]) -> str:
         names = ", DNS included" if allow_names(found[name] for name in others) else ""

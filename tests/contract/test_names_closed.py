@@ -13,6 +13,7 @@ from orchestrator.backends.kubernetes_access import find_access
 from orchestrator.backends.kubernetes_api import Api
 from orchestrator.backends.kubernetes_manifest import network_policy, pod_labels, policy_name
 from orchestrator.backends.kubernetes_network import Network
+from orchestrator.errors import BackendError
 from orchestrator.sandbox import BrokerAddress, Exit, Reason
 from orchestrator.wire.exit_code import ExitCode
 from tests.support.cluster import Manifest, Namespace, allow_dns, namespace, pod
@@ -68,7 +69,10 @@ async def test_a_pod_knows_whether_name_servers_answer_it(own: Namespace) -> Non
 
 @asynccontextmanager
 async def watched(own: Namespace, place: Place, seconds: float) -> AsyncIterator[list[str]]:
-    """Look at the policies of a Sandbox that works in the namespace; give what it was cut off with."""
+    """Look at the policies of two Sandboxes that work in the namespace; give what the second was cut off with.
+
+    The first cannot be cut off, which must not matter to the second.
+    """
     assert place.setting is not None
     setting = replace(place.setting, namespace=own.name, hosts=("192.0.2.2",))
     spec = replace(place.spec(), broker=BrokerAddress(setting.hosts, 7443, 7444, "ab" * 32))
@@ -78,11 +82,17 @@ async def watched(own: Namespace, place: Place, seconds: float) -> AsyncIterator
     async def cut_off(why: str) -> None:
         said.append(why)
 
+    async def fail(why: str) -> None:
+        raise BackendError(why)
+
     network = Network(api, setting, look_again_seconds=seconds)
     try:
         await network.close(spec)
-        held = network.kept_closed(spec.name, pod_labels(spec, setting), policy_name(spec, spec.broker), cut_off)
-        async with held:
+        labels, policy_of_job = pod_labels(spec, setting), policy_name(spec, spec.broker)
+        async with (
+            network.kept_closed("first", labels, policy_of_job, fail),
+            network.kept_closed(spec.name, labels, policy_of_job, cut_off),
+        ):
             yield said
         assert network_policy(spec, setting)["metadata"]["name"] == policy_name(spec, spec.broker)
     finally:
