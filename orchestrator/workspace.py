@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.caller import own_uids
-from orchestrator.config.file import CONFIG_BYTES, CONFIG_NAME
+from orchestrator.config.file import CONFIG_NAME
 from orchestrator.config.lock import LOCK_BYTES, LOCK_NAME
 from orchestrator.disk.directory import Inode, inode_of
+from orchestrator.disk.plain_file import HAND_WRITTEN_BYTES
 from orchestrator.errors import ConfigError
 from orchestrator.homes import of_a_home
 from orchestrator.mounted import mounted_above
@@ -22,7 +23,7 @@ from orchestrator.trail import Trail, follow
 NOBODY = User(65532, 65532)
 """Who owns a workspace that root lets us make: the conventional unprivileged user of container images."""
 
-READ_ONLY = {CONFIG_NAME: CONFIG_BYTES, LOCK_NAME: LOCK_BYTES}
+READ_ONLY = {CONFIG_NAME: HAND_WRITTEN_BYTES, LOCK_NAME: LOCK_BYTES}
 """What in it grants authority, by name, with how many bytes such a file may have."""
 _HIDDEN = re.compile(r"\.env[\w.+@~-]*")
 _MOST_HIDDEN = 32

@@ -7,7 +7,7 @@ from msgspec.json import Decoder
 
 from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting, PodSetting
 from orchestrator.cli.options import ClusterOptions, RunOptions
-from orchestrator.disk.plain_file import read_plain
+from orchestrator.disk.plain_file import HAND_WRITTEN_BYTES, read_plain
 from orchestrator.errors import ConfigError, WireError
 from orchestrator.unenforced import OPEN_NETWORK
 from orchestrator.wire.frozen import read_json
@@ -19,7 +19,6 @@ CLUSTER, LOCAL = "cluster", "local"
 UNENFORCED = f"--allow-unenforced-network: {OPEN_NETWORK}"
 _PORTS = 2
 _POD_SETTING = Decoder(PodSetting)
-_POD_SETTING_BYTES = 1024 * 1024
 _ADDRESS = "--broker-address IP"
 
 
@@ -110,7 +109,7 @@ def pod_setting_of(named: str | None, cwd: Path) -> PodSetting:
     if named is None:
         return PodSetting()
     try:
-        return read_json(_POD_SETTING, read_plain(cwd / named, _POD_SETTING_BYTES))
+        return read_json(_POD_SETTING, read_plain(cwd / named, HAND_WRITTEN_BYTES))
     except (OSError, ValueError, WireError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         message = f"--pod-setting {named!r} is not usable: {said}"

@@ -9,11 +9,9 @@ from types import MappingProxyType
 
 from orchestrator.config.found import why_not
 from orchestrator.config.variables import is_variable_name
-from orchestrator.disk.plain_file import read_plain
+from orchestrator.disk.plain_file import HAND_WRITTEN_BYTES, read_plain
 from orchestrator.errors import ConfigError
 from orchestrator.wire.protected import is_protected
-
-_MOST_BYTES = 1024 * 1024
 
 # What decides where requests go and which code runs is the host's to say: an env file often lies in a directory that
 # somebody else has written.
@@ -76,7 +74,7 @@ def may_come_from_file(name: str) -> bool:
 
 def _read(file: Path) -> str:
     try:
-        content = read_plain(file, _MOST_BYTES, follow=False)
+        content = read_plain(file, HAND_WRITTEN_BYTES, follow=False)
     except IsADirectoryError as error:
         message = "is not a regular file"
         raise ValueError(message) from error

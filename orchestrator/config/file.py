@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.found import why_not
-from orchestrator.disk.plain_file import read_plain
+from orchestrator.disk.plain_file import HAND_WRITTEN_BYTES, read_plain
 from orchestrator.errors import ConfigError
-
-CONFIG_BYTES = 1024 * 1024
-"""How large a perstack.toml may be: a hundred times what a long one has."""
 
 CONFIG_NAME = "perstack.toml"
 _PLACE = re.compile(r"^(?P<what>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)$", re.DOTALL)
@@ -55,7 +52,7 @@ def read(path: Path) -> bytes:
     """
     try:
         # A user's own may be a link; where it leads decides.
-        return read_plain(path, CONFIG_BYTES)
+        return read_plain(path, HAND_WRITTEN_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         message = f"config {path} is not found; create it, or name another with --config"
         raise ConfigError(message) from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from orchestrator.disk.plain_file import read_plain
+from orchestrator.disk.plain_file import HAND_WRITTEN_BYTES, read_plain
 from orchestrator.errors import ConfigError
 from orchestrator.wire.install import PackageKind
 
@@ -14,7 +14,6 @@ NPM = "https://registry.npmjs.org/"
 PYPI = "https://pypi.org/simple"
 _PYPI_FILES = "files.pythonhosted.org"
 _HTTPS = 443
-_FILE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def _pip_conf(home: Path | None, environ: Mapping[str, str]) -> str | None:
 
 def _lines(path: Path | None) -> list[str]:
     try:
-        return [] if path is None else read_plain(path, _FILE_BYTES).decode(errors="replace").splitlines()
+        return [] if path is None else read_plain(path, HAND_WRITTEN_BYTES).decode(errors="replace").splitlines()
     except (OSError, ValueError):
         return []
 

@@ -5,6 +5,9 @@ import os
 import stat
 from pathlib import Path
 
+HAND_WRITTEN_BYTES = 1024 * 1024
+"""How large a file may be that a person writes, such as perstack.toml or .env: a hundred times what a long one has."""
+
 
 def read_plain(path: Path, most: int, *, follow: bool = True) -> bytes:
     """Read a regular file of at most `most` bytes; unless `follow`, its name may be no symbolic link.

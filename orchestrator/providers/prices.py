@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.disk.plain_file import read_plain
+from orchestrator.disk.plain_file import HAND_WRITTEN_BYTES, read_plain
 from orchestrator.errors import ConfigError
 from orchestrator.wire.usage import Usage
 
@@ -66,8 +66,6 @@ LIST_PRICES: Prices = {
     ("deepseek", "deepseek-reasoner"): _DEEPSEEK,
 }
 
-_FILE_BYTES = 1024 * 1024
-
 
 def read_prices(path: Path) -> Prices:
     """Lay the prices of a file over the list: a TOML table `["PROVIDER/MODEL"]` with `input`, `cachedInput`, `output`.
@@ -78,7 +76,7 @@ def read_prices(path: Path) -> Prices:
         ConfigError: the file is not there, or not of this shape; names the table.
     """
     try:
-        tables = tomllib.loads(read_plain(path, _FILE_BYTES).decode())
+        tables = tomllib.loads(read_plain(path, HAND_WRITTEN_BYTES).decode())
     except (OSError, ValueError) as error:
         message = f"the prices in {path} cannot be read: {error}; name another file with --prices"
         raise ConfigError(message) from error
