@@ -30,10 +30,10 @@ _DIGEST = 32
 
 
 def record(directory: Path) -> None:
-    """Write down that `directory` is about to be mounted as a workspace; without a home of the caller do nothing.
+    """Record that `directory` is about to be mounted as a workspace; do nothing if the caller has no home.
 
     Raises:
-        ConfigError: it cannot be written down, or would be where the Expert could change it.
+        ConfigError: it cannot be recorded, or the record would be where the Expert could change it.
     """
     above = state_home()
     if above is None:
@@ -52,9 +52,9 @@ def record(directory: Path) -> None:
                     os.close(os.open(name, flags, 0o644, dir_fd=registry))
     except OSError as error:
         message = (
-            f"workspace {directory} is not mounted, since that cannot be written down in {place} ({error.strerror}),"
-            " and what Experts leave in it could later be taken for your configuration; make that directory yours and"
-            " writable, or name another place with XDG_STATE_HOME"
+            f"workspace {directory} is not mounted, since that cannot be recorded in {place} ({error.strerror}), and"
+            " what Experts leave in it could later count as your configuration; make that directory yours and writable,"
+            " or name another place with XDG_STATE_HOME"
         )
         raise ConfigError(message) from error
 
@@ -109,8 +109,8 @@ def _first_mounted(directories: tuple[Directory, ...]) -> Path | None:
             if above != own:
                 continue
             message = (
-                f"the registry of mounted workspaces {place} cannot be read ({error.strerror}), so nothing is taken for"
-                " your configuration that is not named; make it a directory of yours, or remove it"
+                f"the registry of mounted workspaces {place} cannot be read ({error.strerror}), so configuration counts"
+                " only if it is named; make it a directory of yours, or remove it"
             )
             raise ConfigError(message) from error
     return None
@@ -169,7 +169,7 @@ def _keep_apart(workspace: tuple[Directory, ...], registry: tuple[Directory, ...
     if (other := mounted_above(registry)) is not None:
         message = (
             f"the registry of mounted workspaces {registry[-1].path} is in {other}, which was mounted as one itself;"
-            " name another place with XDG_STATE_HOME"
+            " or name another place with XDG_STATE_HOME"
         )
         raise ConfigError(message)
 

@@ -69,10 +69,10 @@ def _again(workspace: Workspace) -> Workspace:
 
 
 def remember(workspace: Workspace, backend: str) -> None:
-    """Write down that the directory is mounted, before it is, where Experts are kept to it and it is on this machine.
+    """Record that the directory is mounted, before it is, if the backend isolates Experts and mounts from this machine.
 
     Raises:
-        ConfigError: it cannot be written down.
+        ConfigError: it cannot be recorded.
     """
     if backend == "docker":
         record(workspace.path)
@@ -96,7 +96,7 @@ def require_same(workspace: Workspace) -> None:
 
 def _replaced(workspace: Workspace) -> ConfigError:
     message = (
-        f"workspace {workspace.path} is not the directory any more that it was when it was checked; "
+        f"workspace {workspace.path} is not the directory any more that was checked; "
         f"find out who changes {workspace.path.parent}, then start again"
     )
     return ConfigError(message)

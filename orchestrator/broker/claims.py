@@ -31,7 +31,7 @@ def misplaced(told: Inodes | None, known: Inodes | None) -> str | None:
     """
     if told is None or known is None or told.state != known.state or told.workspace == known.workspace:
         return None
-    return "its workspace is not the directory that was checked: somebody put another in its place"
+    return "its workspace is not the directory that was checked: another one was put in its place"
 
 
 def is_repeat(checkpoint: Checkpoint, latest: Checkpoint | None) -> bool:

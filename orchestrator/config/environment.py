@@ -44,7 +44,7 @@ def merge(process_env: Mapping[str, str], paths: Iterable[str], cwd: Path, *, na
     for path in paths:
         try:
             if not named and (reason := why_not(cwd / path)) is not None:
-                notes.append(f"{path} {reason}; ignored; --env-path names it")
+                notes.append(f"{path} {reason}, so it is ignored; name it with --env-path if it is yours")
                 continue
             text = _read(cwd / path)
         except FileNotFoundError as error:

@@ -67,7 +67,7 @@ def _known_tools(lock: Path, experts: Mapping[str, Expert]) -> tuple[dict[str, S
     except FileNotFoundError:
         return {}, ()
     if reason is not None:
-        return {}, (f"{lock} {reason}; ignored: keep it and perstack.toml where no Expert writes",)
+        return {}, (f"{lock} {reason}, so it is ignored; keep it and perstack.toml where no Expert writes",)
     return known_tools(lock, experts)
 
 

@@ -179,9 +179,7 @@ def test_what_else_is_in_its_place_is_not_used(site: Path, state: Path, make: st
             place.chmod(0o777)
         case _:
             os.mkfifo(place)
-    with pytest.raises(
-        ConfigError, match=r"is not mounted, since that cannot be written down in .*; make that directory"
-    ):
+    with pytest.raises(ConfigError, match=r"is not mounted, since that cannot be recorded in .*; make that directory"):
         record(site)
 
 
@@ -189,9 +187,7 @@ def test_what_cannot_be_read_is_not_taken_for_empty(site: Path, state: Path) -> 
     """Then nothing is known to be the user's own."""
     (state / "perstack-orch").mkdir(parents=True)
     (state / "perstack-orch" / "mounted").touch()
-    with pytest.raises(
-        ConfigError, match=r"cannot be read .*, so nothing is taken for your configuration that is not named"
-    ):
+    with pytest.raises(ConfigError, match=r"cannot be read .*, so configuration counts only if it is named"):
         found(site)
 
 

@@ -378,7 +378,7 @@ async def test_a_sandbox_with_another_workspace_is_given_nothing(world: World, *
             guest.send(Attach(inodes=Inodes(state=state, workspace=other)))
             await session.ready()
             assert await guest.ended() == b""
-        violation = "its workspace is not the directory that was checked: somebody put another in its place"
+        violation = "its workspace is not the directory that was checked: another one was put in its place"
         assert session.violation == violation
         async with await Guest.connect(world.door) as later:
             later.send(Attach(inodes=Inodes(state=state, workspace=there)))

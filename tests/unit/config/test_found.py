@@ -103,10 +103,12 @@ def test_what_others_may_have_written_does_not_count(project: Path, case: str) -
         find(project)
     named = os.path.relpath(toml)
     assert str(raised.value) == f"{toml} {why}; if it is yours, name it with --config {named}"
-    assert merge({}, (".env", ".env.local"), project) == Environment({}, (f".env {why}; ignored; --env-path names it",))
+    assert merge({}, (".env", ".env.local"), project) == Environment(
+        {}, (f".env {why}, so it is ignored; name it with --env-path if it is yours",)
+    )
     assert merge({}, (".env",), project, named=True).values == {"A": "1"}
     config = load(toml)
-    lock = f"{project / 'perstack.lock'} {why}; ignored: keep it and perstack.toml where no Expert writes"
+    lock = f"{project / 'perstack.lock'} {why}, so it is ignored; keep it and perstack.toml where no Expert writes"
     assert (tuple(config.experts), config.notes) == (("one",), (lock,))
 
 
@@ -136,9 +138,11 @@ def test_nothing_in_a_mounted_workspace_counts(project: Path, below: str) -> Non
         find(place)
     toml = place / "perstack.toml"
     assert str(raised.value) == f"{toml} {why}; if it is yours, name it with --config {os.path.relpath(toml)}"
-    assert merge({}, (".env",), place) == Environment({}, (f".env {why}; ignored; --env-path names it",))
+    assert merge({}, (".env",), place) == Environment(
+        {}, (f".env {why}, so it is ignored; name it with --env-path if it is yours",)
+    )
     assert load(toml).notes == (
-        f"{place / 'perstack.lock'} {why}; ignored: keep it and perstack.toml where no Expert writes",
+        f"{place / 'perstack.lock'} {why}, so it is ignored; keep it and perstack.toml where no Expert writes",
     )
     assert find(project) == project / "perstack.toml"
     toml.unlink()
