@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import regression, report
+from bench.connections import connections
 from bench.crowd import crowd
 from bench.egress import egress
 from bench.fitness import fitness
@@ -19,6 +20,7 @@ from bench.fleet import fleet
 from bench.flow import flow
 from bench.growth import growth
 from bench.kubernetes import kubernetes
+from bench.links import links
 from bench.projects import scratch
 from bench.section import Section
 from bench.shapes import depths, widths
@@ -42,8 +44,8 @@ def main() -> int:
         rounds = parser.parse_known_args()[0].rounds
         measures = _measures(directory, rounds)
         if not measures.keys() & _IN_CLUSTER:
-            print("No cluster answers (`make cluster`): what is measured there is kept as it was.\n")
-        parser.add_argument("--only", nargs="*", choices=measures, help="measure these anew, and keep the others")
+            print("No cluster answers (`make cluster`): its measurements are kept.\n")
+        parser.add_argument("--only", nargs="*", choices=measures, help="measure only these again, and keep the others")
         wanted = parser.parse_args()
         for name in wanted.only or measures:
             began = time.monotonic()
@@ -69,10 +71,12 @@ def _measures(directory: Path, rounds: int) -> Mapping[str, Callable[[], Section
         "fitness": partial(fitness, directory, rounds),
         "widths": partial(widths, directory, few),
         "depths": partial(depths, directory, few),
+        "links": partial(links, directory, rounds),
         "crowd": crowd,
         "flow": flow,
         "waiting": waiting,
         "egress": partial(egress, rounds * _CONNECTIONS),
+        "connections": connections,
         "growth": partial(growth, directory),
         "timeline": partial(timeline, directory, rounds),
         **in_cluster,

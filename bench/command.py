@@ -1,4 +1,4 @@
-"""Whole commands, as a person types them, and what they told."""
+"""Whole commands, as typed at a terminal, and their events."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.projects import QUERY
-from orchestrator.version import VERSION
+from orchestrator.images.context import runtime_image
 from tests.support.project import Project
 
 PERSTACK = str(Path(sys.executable).with_name("perstack-orch"))
-IMAGE = os.environ.get("PERSTACK_RUNTIME_IMAGE") or f"perstack-orch-runtime:{VERSION}"
+IMAGE = os.environ.get("PERSTACK_RUNTIME_IMAGE") or runtime_image()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ def bare() -> float:
     return run(["docker", "run", "--rm", *program]).first
 
 
-def job(project: Project, expert: str, backend: str) -> Took:
+def job(project: Project, expert: str, backend: str, *options: str) -> Took:
     """Run a job from the command line."""
-    return run([PERSTACK, "run", "--backend", backend, expert, QUERY], project.directory)
+    return run([PERSTACK, "run", "--backend", backend, *options, expert, QUERY], project.directory)
 
 
 def run(command: list[str], cwd: Path | None = None) -> Took:

@@ -1,4 +1,4 @@
-"""Many jobs at once from one process, which share one budget of warm Sandboxes.
+"""Many jobs at once from one process, which share one limit of warm Sandboxes.
 
 python -m bench.crowd SHAPE COUNT DELAY_MS writes what it took to stdout as JSON; SHAPE is `fitness`, or `patient`: jobs
 of one Run.
@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -17,15 +16,15 @@ from pathlib import Path
 
 from bench import projects
 from bench.command import IMAGE
-from bench.driven import job_in
+from bench.driven import LINK, job_in, output_of
 from bench.fitness import EXPERT
 from bench.measure import Figures, cpu_seconds, peak_megabytes
 from bench.projects import scratch
 from bench.section import Section, Target
 from bench.waiting import resident
-from orchestrator import Budget, open_backend, provider_of, run_job
-from orchestrator.prewarm import affordable
-from orchestrator.sandbox import Backend
+from orchestrator import WarmLimit, open_backend, provider_of, run_job
+from orchestrator.pool.prewarm import affordable, capacity_of
+from orchestrator.sandbox.api import Backend
 from tests.support.processes import command_lines
 from tests.support.project import Project
 
@@ -60,12 +59,12 @@ class Crowd:
 
 def crowd() -> Section:
     """Measure."""
-    busy, patient = _told("fitness", 300), _told("patient", PATIENCE_MS)
+    busy, patient = told("fitness", 300), told("patient", PATIENCE_MS)
     hops = Figures("", tuple(busy.hops))
     text = (
         f"{busy.jobs} fitness jobs at once from one process, 300 ms a model call: {busy.completed} completed, in "
         f"{busy.seconds:.0f} s, {busy.runs} Runs. The machine starts some {busy.runs / busy.seconds:.1f} Sandboxes a "
-        "second and one budget of warm ones is for all, so a hop waits for a start; those of jobs that have begun come "
+        "second and one limit of warm ones is for all, so a hop waits for a start; those of jobs that have begun come "
         f"first: p50 {hops.percentile(0.5):.2f} s, p95 {hops.percentile(0.95):.2f} s. The orchestrator has "
         f"{busy.megabytes} MB and uses {busy.cpu / busy.runs * 1000:.0f} ms of CPU time a Run.\n\n{patient.jobs} jobs "
         f"of one model call of {PATIENCE_MS // 1000} s: {patient.completed} completed, {patient.at_once} Sandboxes at "
@@ -86,24 +85,25 @@ def crowd() -> Section:
     )
 
 
-def _told(shape: str, delay_ms: int) -> Crowd:
+def told(shape: str, delay_ms: int, link: str = LINK) -> Crowd:
+    """Run the jobs in a separate process."""
     command = [sys.executable, "-m", "bench.crowd", shape, str(JOBS), str(delay_ms)]
-    return Crowd(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+    return Crowd(**output_of(command, link))
 
 
 async def _crowd(directory: Path, shape: str, count: int, delay_ms: int) -> Crowd:
     began, before = time.monotonic(), cpu_seconds()
-    budget = affordable()
     seen: list[tuple[int, float]] = []
     async with (
         open_backend("docker", os.environ, image=IMAGE) as backend,
         asyncio.TaskGroup() as tasks,
     ):
+        limit = affordable(await capacity_of(backend))
         looking = tasks.create_task(_look(seen))
         async with asyncio.TaskGroup() as jobs:
             make, expert = _SHAPES[shape]
             working = [
-                jobs.create_task(_work(make(directory / str(number), delay_ms), expert, backend, budget))
+                jobs.create_task(_work(make(directory / str(number), delay_ms), expert, backend, limit))
                 for number in range(count)
             ]
         looking.cancel()
@@ -121,10 +121,10 @@ async def _crowd(directory: Path, shape: str, count: int, delay_ms: int) -> Crow
     )
 
 
-async def _work(project: Project, expert: str, backend: Backend, budget: Budget) -> tuple[float, ...] | None:
+async def _work(project: Project, expert: str, backend: Backend, limit: WarmLimit) -> tuple[float, ...] | None:
     name = f"crowd-{project.directory.name}"
     job, store = job_in(project.directory, expert, "docker", name)
-    async with run_job(job, backend=backend, store=store, provider=provider_of(job), budget=budget) as events:
+    async with run_job(job, backend=backend, store=store, provider=provider_of(job), warm_limit=limit) as events:
         async for _ in events:
             pass
     outcome = events.outcome
@@ -151,5 +151,5 @@ def _sandboxes() -> list[int]:
 
 if __name__ == "__main__":
     with scratch() as root:
-        told = asyncio.run(_crowd(root, sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
-    sys.stdout.write(json.dumps(asdict(told)))
+        became = asyncio.run(_crowd(root, sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    sys.stdout.write(json.dumps(asdict(became)))

@@ -1,4 +1,4 @@
-"""A job driven from a program, and what it cost the orchestrator, in a process of its own.
+"""A job driven from a program, and what it cost the orchestrator, in a separate process.
 
 python -m bench.driven DIRECTORY EXPERT BACKEND writes what it took to stdout as JSON.
 """
@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from bench.command import IMAGE
 from bench.measure import cpu_seconds, peak_megabytes
 from bench.projects import QUERY
 from orchestrator import Store, load_config, make_job, open_backend, provider_of, run_job
-from orchestrator.plan import Job
+from orchestrator.plan.job import Job
+from orchestrator.plan.job_options import JobOptions
+
+LINK = os.environ.get("PERSTACK_LINK", "auto")
+"""As for the command, so that both links can be measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +39,25 @@ class Driven:
     megabytes: int
 
 
-def driven(directory: Path, expert: str, backend: str) -> Driven:
-    """Drive a job in a process of its own.
+def driven(directory: Path, expert: str, backend: str, link: str = LINK) -> Driven:
+    """Drive a job in a separate process; `link` is the job's option.
 
     Raises:
-        subprocess.CalledProcessError: it failed; stderr says why.
+        subprocess.CalledProcessError: it failed; stderr has the reason.
     """
     command = [sys.executable, "-m", "bench.driven", str(directory), expert, backend]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    fields: dict[str, Any] = json.loads(done.stdout)
+    fields: dict[str, Any] = output_of(command, link)
     return Driven(**fields | {"hops": tuple(fields["hops"])})
+
+
+def output_of(command: Sequence[str], link: str) -> Any:
+    """Run a program that measures jobs with this link, and return what it writes to stdout as JSON.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; stderr has the reason.
+    """
+    environment = {**os.environ, "PERSTACK_LINK": link}
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment).stdout)
 
 
 def job_in(directory: Path, expert: str, backend: str, job_id: str | None = None) -> tuple[Job, Store]:
@@ -51,8 +65,8 @@ def job_in(directory: Path, expert: str, backend: str, job_id: str | None = None
     config, store = load_config(directory / "perstack.toml"), Store(directory / "perstack")
     workspace = directory / "workspace"
     job = make_job(
-        expert, QUERY, config=config, env={}, backend=backend, workspace=workspace, store=store.root, image=IMAGE,
-        job_id=job_id,
+        expert, QUERY, config=config, env={}, backend=backend, workspace=workspace, store=store.root,
+        job_id=job_id, options=JobOptions(image=IMAGE, link=LINK),
     )  # fmt: skip
     return job, store
 

@@ -1,7 +1,7 @@
 """What the proxy adds to a connection, against the same connection made directly.
 
-Three processes as in a job: a Sandbox's forwarder, its broker, a TLS server; whoever measures is the client. Rounds are
-interleaved, and what counts is the difference between neighbours.
+Three processes as in a job: a Sandbox's forwarder, its broker, a TLS server; the measuring process is the client.
+Rounds are interleaved; the result is the difference between neighbors.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from pathlib import Path
 
 from bench.measure import Figures, interleave
 from bench.section import Section, Target, rows
-from orchestrator.broker.authority import Authority, SkillHosts
-from orchestrator.broker.egress import Access
-from orchestrator.broker.ledger import Ledger
-from orchestrator.broker.proxy import Network
+from orchestrator.broker.run_records import RunRecords
 from orchestrator.broker.server import Broker
+from orchestrator.egress.policy import EgressDecision
+from orchestrator.egress.proxy import EgressNetwork
 from orchestrator.providers import Provider
-from orchestrator.sandbox import User
-from orchestrator.wire.install import Install
+from orchestrator.sandbox.api import User
+from orchestrator.sandbox.authority import Authority, SkillHosts
+from orchestrator.wire.package import Install
 from tests.support import certificates
 
 HOST = "api.example.com"
@@ -123,7 +123,7 @@ async def _broker(directory: Path, port: int) -> None:
     async def keep(*_: object) -> None:
         return None
 
-    def report(_: Access) -> None:
+    def report(_: EgressDecision) -> None:
         return None
 
     @asynccontextmanager
@@ -132,11 +132,11 @@ async def _broker(directory: Path, port: int) -> None:
         raise RuntimeError(message)
         yield
 
-    network = Network(resolve=resolve, refusal=lambda _: None)
+    network = EgressNetwork(resolve=resolve, refusal=lambda _: None)
     authority = Authority.of_install(CREDENTIAL, SkillHosts("bench", (HOST,), private_ok=True))
     install = Install(packages=(), registries={}, proxy_credential=CREDENTIAL)
     async with (
-        Broker(no_model, Ledger(keep, keep, keep, keep), report, network) as broker,
+        Broker(no_model, RunRecords(keep, keep, keep, keep), report, network) as broker,
         broker.listen("s1", directory, User(os.geteuid(), os.getegid())) as session,
     ):
         print(0, flush=True)
@@ -147,11 +147,11 @@ async def _broker(directory: Path, port: int) -> None:
 
 async def _sandbox(directory: Path, _port: int) -> None:
     # The container's own side, which the others never import.
-    from orchestrator.runtime.forward import listen  # noqa: PLC0415
-    from orchestrator.runtime.gate import Gate  # noqa: PLC0415
+    from orchestrator.runtime.connect_proxy import listen  # noqa: PLC0415
     from orchestrator.runtime.link import attach  # noqa: PLC0415
+    from orchestrator.runtime.transport import UnixTransport  # noqa: PLC0415
 
-    async with attach(Gate(directory)) as (_, link), listen(link.open_tunnel, CREDENTIAL) as port:
+    async with attach(UnixTransport(directory)) as (_, link), listen(link.open_tunnel, CREDENTIAL) as port:
         print(port, flush=True)
         await asyncio.Event().wait()
 

@@ -19,14 +19,16 @@ from pathlib import Path
 from bench import kwok
 from bench.measure import cpu_seconds
 from bench.section import Section, Target, rows
-from orchestrator.backends import kubernetes, naming
-from orchestrator.backends.kubernetes_setting import Claim, ClusterSetting
+from orchestrator.backends.cluster_settings import Claim, ClusterSetting
+from orchestrator.backends.kubernetes import backend as kubernetes
 from orchestrator.broker.server import Broker
-from orchestrator.broker.tls_door import open_door
-from orchestrator.launching import exit_of
+from orchestrator.broker.tls_listener import open_tls_listener
+from orchestrator.log import CallbackHandler, attach
+from orchestrator.pool.launch import exit_of
 from orchestrator.providers import ProviderSetting, open_provider
-from orchestrator.sandbox import MIB, Backend, Bearer, BrokerAddress, Entrance, Sandbox, SandboxSpec, User
-from tests.support.broker_world import Books
+from orchestrator.sandbox import naming
+from orchestrator.sandbox.api import MIB, Backend, BrokerAddress, BrokerIngress, PodIdentity, Sandbox, SandboxSpec, User
+from tests.support.broker_fixture import Books
 
 JOBS, REPLACED, MEGABYTES, WRITES = 5000, 500, 400, 6
 _NAME = "fleet"
@@ -120,7 +122,7 @@ class _Flight:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def fly(self, number: int) -> None:
-        """Launch a Sandbox, let it in, read what it tells and wait for its end as a job does, until it is over."""
+        """Launch a Sandbox, admit it, read its output and wait for its end as a job does, until it is over."""
         over = self.over[number] = asyncio.Event()
         spec = _spec(number, self.broker.address)
         async with (
@@ -174,19 +176,19 @@ def _spec(number: int, broker: BrokerAddress | None) -> SandboxSpec:
 
 @asynccontextmanager
 async def _broker(directory: Path) -> AsyncIterator[tuple[Broker, asyncio.StreamWriter]]:
-    """Have a broker that believes everybody, and a process that comes in under each name that is written to it."""
+    """Start a broker that accepts every token, and a process that connects under each name written to it."""
 
-    async def identify(token: str) -> Bearer:
-        return Bearer(token, token, frozenset())
+    async def identify(token: str) -> PodIdentity:
+        return PodIdentity(token, token, frozenset())
 
-    ledger, entrance = Books().ledger, Entrance(_HERE, 0, 0, identify, enforced=False)
+    ledger, entrance = Books().run_records, BrokerIngress(_HERE, 0, 0, identify, enforced=False)
     provider = partial(open_provider, ProviderSetting("scripted", {}, {}, directory))
     async with (
-        open_door(entrance, b"k" * 32, directory / "ports") as door,
-        Broker(provider, ledger, lambda _: None, door=door) as broker,
+        open_tls_listener(entrance, b"k" * 32, directory / "ports") as listener,
+        Broker(provider, ledger, lambda _: None, listener=listener) as broker,
     ):
         guests = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bench.guests", f"{door.address.port}"), stdin=asyncio.subprocess.PIPE
+            *(sys.executable, "-m", "bench.guests", f"{listener.address.port}"), stdin=asyncio.subprocess.PIPE
         )
         if guests.stdin is None:
             sys.exit("no pipe")
@@ -202,7 +204,7 @@ async def _fleet(directory: Path, count: int, replaced: int) -> Fleet:
     setting = ClusterSetting(_NAME, Claim(_NAME, _ROOT), _HERE, start_seconds=_PATIENCE)
     environ = {"KUBECONFIG": str(kwok.KUBECONFIG)}
     async with (
-        kubernetes.connect(environ, setting, "none", note=_note, announce=_note) as backend,
+        kubernetes.connect(environ, setting, "none") as backend,
         _broker(directory) as (broker, guests),
         asyncio.TaskGroup() as tasks,
     ):
@@ -251,7 +253,7 @@ async def _fleet(directory: Path, count: int, replaced: int) -> Fleet:
     )
 
 
-def _note(said: str) -> None:
+def _note(_: int, said: str) -> None:
     sys.stderr.write(f"{said[:200]}\n")
 
 
@@ -260,6 +262,6 @@ def _megabytes() -> int:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="bench-") as root:
+    with tempfile.TemporaryDirectory(prefix="bench-") as root, attach(CallbackHandler(_note)):
         told = asyncio.run(_fleet(Path(root), int(sys.argv[1]), int(sys.argv[2])))
     sys.stdout.write(json.dumps(asdict(told)))

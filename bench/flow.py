@@ -9,7 +9,7 @@ _NEARLY = 0.98
 
 
 def flow() -> Section:
-    """Measure at a steady thousand a second, at the rate that is asked for, and as fast as it goes."""
+    """Measure at a steady thousand a second, at the required rate, and as fast as possible."""
     flows = {
         "1 000 a second": measured(1, 5_000, 1_000),
         f"{SUSTAINED} a second": measured(1, EVENTS, SUSTAINED),

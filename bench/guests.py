@@ -1,4 +1,4 @@
-"""Sandboxes as their broker sees them, without containers: who comes in says its name and waits for its Run.
+"""Sandboxes as their broker sees them, without containers: each connects, sends its name and waits for its Run.
 
 python -m bench.guests PORT takes a name a line from stdin, until that ends.
 """
@@ -8,7 +8,7 @@ import ssl
 import sys
 
 from orchestrator.tls import Tls
-from orchestrator.wire import link
+from orchestrator.wire import frames
 
 _AT_ONCE = 16
 _BYTES = 64 * 1024
@@ -18,9 +18,9 @@ async def attend(tls: Tls, port: int, name: str, turns: asyncio.Semaphore) -> No
     """Come in, and stay until the broker hangs up."""
     async with turns:
         reader, writer = await tls.connect("127.0.0.1", port, "broker")
-        writer.write(link.frame(link.Identify(token=name)))
-        await link.read_frame(reader, link.OPENED)
-        writer.write(link.frame(link.Attach()))
+        writer.write(frames.frame(frames.Identify(token=name)))
+        await frames.read_frame(reader, frames.OPENED)
+        writer.write(frames.frame(frames.Attach()))
     try:
         await reader.read()
     finally:

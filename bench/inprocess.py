@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import cast
 
 from bench.driven import job_in
-from orchestrator.clock import now
-from orchestrator.delegation import Ending, children, resume
-from orchestrator.plan import Job, first, plan
+from orchestrator.jobs.delegation import Ending, children, continue_caller
+from orchestrator.plan.job import Job
+from orchestrator.plan.make_job import provider_of
+from orchestrator.plan.run_plan import first, plan
 from orchestrator.providers import ModelRequest, Provider
-from orchestrator.request import provider_of
 from orchestrator.runtime import loop
-from orchestrator.runtime.emit import Emitter, greet
+from orchestrator.runtime.emit import Emitter, StdoutCopy, emit_initialize
 from orchestrator.runtime.link import Link, OnDelta
-from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.runtime.tool_context import ToolContext
+from orchestrator.units import now
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply
 from orchestrator.wire.identity import identify
-from orchestrator.wire.link import SPOOL_NAME
+from orchestrator.wire.layout import SPOOL_NAME
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Run, Start
 
@@ -90,22 +91,21 @@ class InProcess:
                     if child.start is not None
                 ]
             endings = [Ending(call, task.result()) for call, task in working]
-            start = Start(checkpoint=resume(checkpoint, endings), generations=start.generations + asked)
+            start = Start(checkpoint=continue_caller(checkpoint, endings), generations=start.generations + asked)
 
     async def _run(self, start: Start) -> tuple[Checkpoint, int]:
         planned = plan(self.job, start, b"0" * 32, now())
-        sink = os.open(os.devnull, os.O_WRONLY)
-        emitter = Emitter(planned.run, self.state, sink)
-        surroundings = Surroundings(
+        emitter = Emitter(planned.run, self.state, StdoutCopy(os.open(os.devnull, os.O_WRONLY)).write)
+        surroundings = ToolContext(
             workspace=self.job.workspace.path,
             state=self.state,
             emitter=emitter,
-            part_id=lambda: identify("part", next(self.parts)),
+            new_part_id=lambda: identify("part", next(self.parts)),
             open_forwarder=_no_way_out,
             lock_files=nullcontext,
         )
         direct = Direct(self.job, self.provider, planned.run, start.generations)
-        greet(planned.run, emitter)
+        emit_initialize(planned.run, emitter)
         await loop.work(planned.run, cast("Link", direct), surroundings, _nobody)
         if direct.checkpoint is None:
             sys.exit("the Run handed over nothing")

@@ -1,4 +1,4 @@
-"""What was measured, kept by name in a file of JSON, so that a part of it can be measured anew."""
+"""Measurements, stored by name in a JSON file, so that a part can be measured again."""
 
 import json
 import os

@@ -19,14 +19,15 @@ from typing import Any
 
 from bench.measure import Figures, interleave, table
 from bench.section import Section, Target
-from orchestrator.backends import kubernetes_api, naming
-from orchestrator.backends.http import RefusalError
-from orchestrator.backends.kubernetes_access import find_access
-from orchestrator.backends.kubernetes_api import Api
-from orchestrator.backends.kubernetes_manifest import kube_job
-from orchestrator.backends.kubernetes_setting import ClusterSetting
-from orchestrator.cli.cluster import pod_setting_of
-from orchestrator.sandbox import BrokerAddress, SandboxSpec, User
+from orchestrator.backends.cluster_settings import ClusterSetting
+from orchestrator.backends.kubernetes import client
+from orchestrator.backends.kubernetes.auth import find_credentials
+from orchestrator.backends.kubernetes.client import KubernetesClient
+from orchestrator.backends.kubernetes.manifest import kube_job
+from orchestrator.cli.cluster_options import read_pod_setting
+from orchestrator.http.errors import StatusError
+from orchestrator.sandbox import naming
+from orchestrator.sandbox.api import BrokerAddress, SandboxSpec, User
 from tests.support import cluster
 from tests.support.cluster import Claim
 
@@ -116,39 +117,39 @@ async def by_api(claim: Claim) -> float:
     name, job = bare_job(claim)
     namespace = cluster.shared_namespace()
     no_pod_is_left()
-    api = Api(await find_access({"KUBECONFIG": str(cluster.kubeconfig())}))
+    api = KubernetesClient(await find_credentials({"KUBECONFIG": str(cluster.kubeconfig())}))
     try:
         async with asyncio.timeout(60):
             await _pods_of(api, namespace, name)
             began = time.perf_counter()
-            await api.create(kubernetes_api.jobs(namespace), job)
+            await api.create(client.jobs(namespace), job)
             while not (found := await _pods_of(api, namespace, name)):  # noqa: ASYNC110 - the server has no event
                 await asyncio.sleep(_LOOK_SECONDS)
             while not await _tells(api, namespace, found[0]["metadata"]["name"]):  # noqa: ASYNC110 - the same
                 await asyncio.sleep(_LOOK_SECONDS)
             return time.perf_counter() - began
     finally:
-        await api.delete(kubernetes_api.jobs(namespace, name))
+        await api.delete(client.jobs(namespace, name))
         api.close()
 
 
-async def _pods_of(api: Api, namespace: str, name: str) -> list[Any]:
-    listed = await api.read(kubernetes_api.pods(namespace), {"labelSelector": f"job-name={name}"})
+async def _pods_of(api: KubernetesClient, namespace: str, name: str) -> list[Any]:
+    listed = await api.read(client.pods(namespace), {"labelSelector": f"job-name={name}"})
     return list(listed["items"])
 
 
-async def _tells(api: Api, namespace: str, pod: str) -> bool:
+async def _tells(api: KubernetesClient, namespace: str, pod: str) -> bool:
     try:
-        async with api.stream(kubernetes_api.pods(namespace, pod, "log"), {"follow": "true"}) as log:
+        async with api.stream(client.pods(namespace, pod, "log"), {"follow": "true"}) as log:
             return await anext(log.chunks(), b"") != b""
-    except RefusalError:
+    except StatusError:
         return False  # its container is not there yet
 
 
 def bare_job(claim: Claim) -> tuple[str, dict[str, Any]]:
     """Name and describe a Sandbox's Job that prints one line instead of waiting for a Run."""
     name, now = f"bare-{os.urandom(4).hex()}", int(time.time())
-    pod = pod_setting_of(cluster.environment(claim)["PERSTACK_POD_SETTING"], Path.cwd())
+    pod = read_pod_setting(cluster.environment(claim)["PERSTACK_POD_SETTING"], Path.cwd())
     setting = ClusterSetting(cluster.shared_namespace(), claim, _NOWHERE.hosts, pod=pod)
     spec = SandboxSpec(
         name=name,
@@ -190,7 +191,7 @@ def run(directory: Path, claim: Claim, *arguments: str) -> subprocess.Popen[byte
     """Start the command."""
     environ = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | cluster.environment(claim)
     command = [COMMAND, "run", "--backend", "kubernetes", *arguments]
-    # As for a person: where nobody looks, a warning first imports what writes log lines.
+    # As at a terminal: without one, the first warning imports the log library.
     screen, terminal = pty.openpty()
     process = subprocess.Popen(command, cwd=directory, env=environ, stdout=subprocess.PIPE, stderr=terminal)
     os.close(terminal)

@@ -76,7 +76,7 @@ def _about(event: Manifest) -> str:
 
 
 def _objects(name: str) -> list[Manifest]:
-    """Describe a namespace, and a claim in it that is bound to a volume which nobody mounts."""
+    """Describe a namespace, and a claim in it that is bound to a volume which no Pod mounts."""
     access: Manifest = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
     size, named, own = {"storage": "1Gi"}, {"name": name}, {"name": name, "namespace": name}
     volume = access | {"capacity": size, "hostPath": {"path": "/nothing"}, "claimRef": own}

@@ -7,7 +7,7 @@ from bench.section import Section
 
 
 def plot(sections: Sequence[Section], path: Path) -> None:
-    """Draw the curves of each section that has some, one beside the other."""
+    """Draw the curves of each section that has some, next to each other."""
     drawn = [section for section in sections if section.curves]
     if not drawn:
         return

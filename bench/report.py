@@ -1,4 +1,4 @@
-"""What was measured, kept by name, so that a part of it can be measured anew; and the report of it all."""
+"""Stored measurements, by name, so that parts can be measured again; and the report of all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _KEPT = HERE / "figures.json"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A section, the day on which it was measured, and the --rounds asked for: what takes long does fewer."""
+    """A section, the day of its measurement, and the requested --rounds: long measurements take fewer."""
 
     section: Section
     day: str
@@ -23,13 +23,13 @@ class Kept:
 
 
 def keep(name: str, section: Section, rounds: int) -> None:
-    """Put a section in place of what was measured by this name before."""
+    """Replace the stored section of this name."""
     day = datetime.now(UTC).date().isoformat()
     kept.keep(_KEPT, name, Kept(section, day, rounds))
 
 
 def write(order: Sequence[str]) -> None:
-    """Write RESULTS.md and results.svg from what is kept, in this order."""
+    """Write RESULTS.md and results.svg from the stored sections, in this order."""
     found = kept.read(_KEPT, Kept)
     measured = [found[name] for name in dict.fromkeys(order) if name in found]
     (HERE / "RESULTS.md").write_text(_rendered(measured))
@@ -40,8 +40,8 @@ def _rendered(measured: list[Kept]) -> str:
     targets = [target for each in measured for target in each.section.targets]
     said = (
         "Written by `make bench`, in interleaved rounds in one process; medians, ± half the quartile distance; a ratio "
-        "is the median of the rounds' own. `make bench ONLY=NAMES` measures parts anew. Machines are shared and noisy: "
-        f"read ratios, not milliseconds. {kept.machine()}"
+        "is the median of the rounds' own. `make bench ONLY=NAMES` measures only these again. Machines are shared and "
+        f"noisy: read ratios, not milliseconds. {kept.machine()}"
     )
     parts = (
         "# Figures",

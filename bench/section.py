@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be reached, what was, and whether that is it."""
+    """A target, its required and measured values, and whether it is met."""
 
     what: str
     wanted: str
@@ -19,7 +19,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Markdown below a heading, what of it is a target, and the points of its curves by name, to be drawn."""
+    """Markdown below a heading, its targets, and the points of its curves by name."""
 
     title: str
     text: str

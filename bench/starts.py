@@ -1,4 +1,4 @@
-"""A cold start and a hop, beside a bare `docker run`."""
+"""A cold start and a hop, compared with a bare `docker run`."""
 
 import statistics
 import sys

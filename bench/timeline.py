@@ -19,7 +19,7 @@ from bench import projects
 from bench.driven import job_in
 from bench.section import Section, rows
 from orchestrator import open_backend, provider_of, run_job
-from orchestrator.backends.docker_engine import Engine
+from orchestrator.backends.docker.client import DockerClient
 from orchestrator.broker.session import Session
 from orchestrator.store import JobRecords
 
@@ -32,24 +32,24 @@ _COLD = (
     ("the Run recorded", "recorded"),
     ("handed over", "assigned"),
     ("its first event stored at the host", "initializeRuntime"),
-    ("loop and tools imported: the model is asked", "startGeneration"),
+    ("loop and tools imported: the model is called", "startGeneration"),
 )
 _HOP = (
     ("the next Run planned and recorded", "recorded"),
     ("handed over", "assigned"),
     ("its first event stored at the host", "initializeRuntime"),
-    ("the model is asked", "startGeneration"),
+    ("the model is called", "startGeneration"),
 )
 
 
 def timeline(directory: Path, rounds: int) -> Section:
-    """Measure in a process of its own, whose functions tell when they are done."""
+    """Measure in a separate process, whose functions record when they are done."""
     command = [sys.executable, "-m", "bench.timeline", str(directory), str(rounds)]
     jobs: list[Moments] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     cold = [_after(moments, "asked", _COLD) for moments in jobs]
     hop = [_after(moments, "stopRunByDelegate", _HOP) for moments in jobs]
     text = (
-        "Milliseconds from the call of `run_job` to a Sandbox that asks the model, everything cold, and from the stop "
+        "Milliseconds from the call of `run_job` to a Sandbox that calls the model, everything cold, and from the stop "
         f"of a coordinator to the same in its delegate's warm Sandbox:\n\n{_table(_COLD, cold)}\n\n{_table(_HOP, hop)}"
     )
     return Section("Where the time goes", text)
@@ -94,7 +94,7 @@ class _told:  # noqa: N801 - used like a function
 
     def __enter__(self) -> None:
         for kind, name, moment in (
-            (Engine, "create", "created"), (Engine, "start", "started"), (Session, "ready", "attached"),
+            (DockerClient, "create", "created"), (DockerClient, "start", "started"), (Session, "ready", "attached"),
             (JobRecords, "keep_setting", "recorded"), (Session, "assign", "assigned"),
         ):  # fmt: skip
             function = getattr(kind, name)

@@ -16,9 +16,10 @@ from bench.measure import Figures, cpu_seconds, peak_megabytes
 from bench.projects import scratch
 from bench.section import Section, Target
 from orchestrator import Store, load_config, make_job, open_backend, provider_of, run_job
-from orchestrator.backends.kubernetes_setting import ClusterSetting, PodSetting
-from orchestrator.plan import Job
-from orchestrator.sandbox import Backend
+from orchestrator.backends.cluster_settings import ClusterSetting, PodSetting
+from orchestrator.plan.job import Job
+from orchestrator.plan.job_options import JobOptions
+from orchestrator.sandbox.api import Backend
 from tests.support import cluster
 from tests.support.project import ONE, Project, say, use
 
@@ -81,7 +82,7 @@ async def _together(directory: Path, count: int) -> Together:
         jobs = [
             make_job(
                 "one", "go", config=config, env={}, backend="kubernetes", store=store.root, job_id=f"{name}-{number}",
-                image=cluster.runtime_image(), prewarm=0, cluster=setting,
+                options=JobOptions(image=cluster.runtime_image(), prewarm="off"), cluster=setting,
             )
             for number in range(count)
         ]  # fmt: skip

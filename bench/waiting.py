@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.section import Section, Target, rows
-from orchestrator.broker.gate import make_gate
-from orchestrator.wire.link import SPOOL_NAME
-from orchestrator.wire.skill import SkillWay
+from orchestrator.sandbox.socket_directory import make_socket_directory
+from orchestrator.wire.layout import SPOOL_NAME
+from orchestrator.wire.skill import SkillTransport
 
 MEGABYTES, WITH_MCP = 45, 95
 _SECONDS = 3.0
@@ -20,15 +20,15 @@ _TICKS = 100
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Megabytes of its own, and the share of a core that it uses."""
+    """Private memory in megabytes, and the share of a core that it uses."""
 
     megabytes: float
     core: float
 
 
 def waiting() -> Section:
-    """Measure with and without what speaks to MCP servers."""
-    plain, ready = wait(()), wait((SkillWay.STDIO, SkillWay.HTTP))
+    """Measure with and without the MCP client."""
+    plain, ready = wait(()), wait((SkillTransport.STDIO, SkillTransport.HTTP))
     text = rows(
         ["waiting", "memory", "CPU"],
         ["as it is", f"{plain.megabytes:.0f} MB", f"{plain.core:.1%} of a core"],
@@ -45,10 +45,10 @@ def _target(what: str, megabytes: float, most: int) -> Target:
     return Target(what, f"≤ {most} MB", f"{megabytes:.0f} MB", megabytes <= most)
 
 
-def wait(ways: tuple[SkillWay, ...]) -> Waiting:
+def wait(ways: tuple[SkillTransport, ...]) -> Waiting:
     """Start a runtime as a process, let it get ready, and look."""
     with tempfile.TemporaryDirectory(prefix="bench-") as state, socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(make_gate(Path(state))))
+        listener.bind(str(make_socket_directory(Path(state))))
         listener.listen()
         listener.settimeout(30)
         (Path(state) / SPOOL_NAME).touch()

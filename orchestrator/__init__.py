@@ -1,4 +1,4 @@
-"""Run Experts, each in a container of its own.
+"""Run Experts, each in its own container.
 
     job = make_job("fitness-assistant", "Start today's session", config=load_config("perstack.toml"), env=os.environ)
     async with (
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from orchestrator.config import Config
     from orchestrator.config import find as find_config
     from orchestrator.config import load as load_config
-    from orchestrator.continuation import GoOn
     from orchestrator.errors import (
         BackendError,
         BackendUnavailableError,
@@ -33,62 +32,67 @@ if TYPE_CHECKING:
         StoreError,
         WireError,
     )
-    from orchestrator.job import run_job
-    from orchestrator.job_events import JobEvents
-    from orchestrator.outcome import Outcome
-    from orchestrator.plan import Job
-    from orchestrator.prewarm import Budget
+    from orchestrator.jobs.event_stream import JobEvents
+    from orchestrator.jobs.outcome import Outcome
+    from orchestrator.jobs.receipt import Receipt
+    from orchestrator.jobs.resume import Resume
+    from orchestrator.jobs.run_job import run_job
+    from orchestrator.plan.job import Job
+    from orchestrator.plan.job_options import JobOptions
+    from orchestrator.plan.make_job import make_job, provider_of
+    from orchestrator.pool.prewarm import WarmLimit
     from orchestrator.providers import ProviderSetting, open_provider
-    from orchestrator.receipt import Receipt
-    from orchestrator.request import make_job, provider_of
     from orchestrator.store import Recorded, Store
-    from orchestrator.wire.job import JobStatus
+    from orchestrator.wire.job_record import JobStatus
 
-_HOMES = {
+_MODULES = {
     "BackendError": "errors",
     "BackendUnavailableError": "errors",
-    "Budget": "prewarm",
     "Config": "config",
     "ConfigError": "errors",
     "DiskError": "errors",
-    "GoOn": "continuation",
+    "Resume": "jobs.resume",
     "ImageNotFoundError": "errors",
-    "Job": "plan",
-    "JobEvents": "job_events",
-    "JobStatus": "wire.job",
+    "Job": "plan.job",
+    "JobEvents": "jobs.event_stream",
+    "JobOptions": "plan.job_options",
+    "JobStatus": "wire.job_record",
     "MissingEnvError": "errors",
     "OrchestratorError": "errors",
-    "Outcome": "outcome",
+    "Outcome": "jobs.outcome",
     "ProviderSetting": "providers",
-    "Receipt": "receipt",
+    "Receipt": "jobs.receipt",
     "Recorded": "store",
     "SandboxLostError": "errors",
     "Store": "store",
     "StoreError": "errors",
+    "WarmLimit": "pool.prewarm",
     "WireError": "errors",
     "find_config": "config",
     "load_config": "config",
-    "make_job": "request",
+    "make_job": "plan.make_job",
     "open_backend": "backends",
     "open_provider": "providers",
-    "provider_of": "request",
-    "run_job": "job",
+    "provider_of": "plan.make_job",
+    "run_job": "jobs.run_job",
 }
 
-_INSIDE = {"find_config": "find", "load_config": "load"}
-"""Names that say here what their module's name says there."""
+_NAMES_INSIDE = {"find_config": "find", "load_config": "load"}
+"""Names that are shorter in their module, whose name has the missing word."""
+
+_OLD_NAMES = {"Budget": "WarmLimit", "GoOn": "Resume"}
+"""Old names, which lead to the new ones for one release."""
 
 __all__ = [
     "BackendError",
     "BackendUnavailableError",
-    "Budget",
     "Config",
     "ConfigError",
     "DiskError",
-    "GoOn",
     "ImageNotFoundError",
     "Job",
     "JobEvents",
+    "JobOptions",
     "JobStatus",
     "MissingEnvError",
     "OrchestratorError",
@@ -96,9 +100,11 @@ __all__ = [
     "ProviderSetting",
     "Receipt",
     "Recorded",
+    "Resume",
     "SandboxLostError",
     "Store",
     "StoreError",
+    "WarmLimit",
     "WireError",
     "find_config",
     "load_config",
@@ -111,11 +117,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    if (renamed := _OLD_NAMES.get(name)) is not None:
+        import warnings  # noqa: PLC0415 - the container imports this package and has no old names
+
+        warnings.warn(f"orchestrator.{name} is now orchestrator.{renamed}", DeprecationWarning, stacklevel=2)
+        name = renamed
+    module = _MODULES.get(name)
+    if module is None:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    return getattr(import_module(f"{__name__}.{home}"), _INSIDE.get(name, name))
+    return getattr(import_module(f"{__name__}.{module}"), _NAMES_INSIDE.get(name, name))
 
 
 def __dir__() -> list[str]:

@@ -1,21 +1,23 @@
-"""What can go wrong with the platform.
+"""Errors of the platform.
 
 An Expert that fails is a value, an event. A platform that fails is one of these:
 
-    OrchestratorError              any of the below; the command line shows its text and nothing else
+    OrchestratorError              base of all errors below; the command line shows only its text
     ├── ConfigError                perstack.toml, an option or the environment is not usable (exit 2)
     │   └── MissingEnvError        a declared variable has no value
-    ├── BackendError               where Sandboxes run failed us (exit 3)
+    ├── BackendError               the engine that runs Sandboxes failed (exit 3)
     │   ├── BackendUnavailableError   no engine answers, or it cannot do what is needed
-    │   ├── ImageNotFoundError        the runtime image is not there
-    │   └── SandboxLostError          a Sandbox went away without saying how it ended
+    │   ├── ImageNotFoundError        the runtime image does not exist there
+    │   ├── ImageBuildError           an image could not be built there
+    │   └── SandboxLostError          a Sandbox is gone and how it ended is unknown
     ├── PackageError               a package that a skill is started from could not be installed (exit 3)
     ├── StoreError                 a job record is missing, damaged, or in use (exit 2)
     │   ├── InUseError             another orchestrator works on the job
-    │   └── DiskError              the disk refuses a record: no room, no right (exit 3)
-    └── WireError                  what came over the wire is not what was agreed (exit 3)
+    │   └── DiskError              the disk refuses a record: no space, no permission (exit 3)
+    ├── WorkspaceError             a copied workspace's changes are not all back in its directory (exit 3)
+    └── WireError                  data on the wire does not follow the protocol (exit 3)
 
-Each text says what happened, to which object, and what to do next. Errors of libraries are translated where they
+Each text names what happened, the object, and what to do next. Errors of libraries are translated where they
 enter and chained.
 """
 
@@ -23,13 +25,13 @@ from typing import ClassVar
 
 
 class OrchestratorError(Exception):
-    """The root. Its text is one clear sentence for the person at the terminal."""
+    """The base class. Its text is one clear sentence for the user."""
 
     exit_code: ClassVar[int] = 3
 
 
 class ConfigError(OrchestratorError):
-    """What the user declared cannot be used as it is."""
+    """The user's declaration is not usable as it is."""
 
     exit_code = 2
 
@@ -39,19 +41,23 @@ class MissingEnvError(ConfigError):
 
 
 class BackendError(OrchestratorError):
-    """The place where Sandboxes run failed."""
+    """The engine that runs Sandboxes failed."""
 
 
 class BackendUnavailableError(BackendError):
-    """No engine answers, or the one that does lacks what is needed."""
+    """No engine answers, or it lacks what is needed."""
 
 
 class ImageNotFoundError(BackendError):
-    """The runtime image is not there."""
+    """The runtime image does not exist there."""
+
+
+class ImageBuildError(BackendError):
+    """An image could not be built there; the end of the build's output follows the sentence."""
 
 
 class SandboxLostError(BackendError):
-    """A Sandbox is gone and nobody knows how it ended."""
+    """A Sandbox is gone and how it ended is unknown."""
 
 
 class PackageError(OrchestratorError):
@@ -59,7 +65,7 @@ class PackageError(OrchestratorError):
 
 
 class StoreError(OrchestratorError):
-    """A job record is missing, damaged, or in use by somebody else."""
+    """A job record is missing, damaged, or in use by another process."""
 
     exit_code = 2
 
@@ -69,10 +75,14 @@ class InUseError(StoreError):
 
 
 class DiskError(StoreError):
-    """The disk refuses what the store is to write or read."""
+    """The disk refuses a write or read of the store."""
 
     exit_code = 3
 
 
+class WorkspaceError(OrchestratorError):
+    """The changes of a copied workspace are not all back in its directory; they are still in their volume."""
+
+
 class WireError(OrchestratorError):
-    """A frame or line breaks the agreement between host and container."""
+    """A frame or line breaks the protocol between host and container."""

@@ -1,7 +1,9 @@
 """TLS in the memory that OpenSSL takes for it.
 
 asyncio's own reserves 256 KiB for each connection (`SSLProtocol.max_size`, which nothing sets), and in a cluster an
-orchestrator has two for each Sandbox: its end of the link, and the log that it follows.
+orchestrator has two for each Sandbox: its end of the link, and the log that it follows. A subclass of it with a smaller
+buffer takes twice what this takes, may lose the last data of an end that closes while something is unread, and lets a
+writer continue while megabytes are queued (decision 81; `make bench ONLY=connections`).
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 HANDSHAKE_SECONDS = 10.0
-_GOODBYE_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
 """How long the other end may take to close what this end has closed."""
 
 _CHUNK = 64 * 1024
@@ -22,7 +24,7 @@ Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 
 class Tls:
-    """Speaks TLS over any number of connections of one event loop. `limit` is how much of each is read ahead, in bytes.
+    """Runs TLS over any number of connections of one event loop. `limit` is how much of each is read ahead, in bytes.
 
     What passes goes through memory that all of them share: a buffer made for each piece would leave the heap in holes.
     """
@@ -36,11 +38,11 @@ class Tls:
         """Connect to the server of this `name`.
 
         Raises:
-            OSError: nobody is there, or it is somebody else (`ssl.SSLError`).
+            OSError: no server answers, or it is not the one of this name (`ssl.SSLError`).
         """
         loop = asyncio.get_running_loop()
         connected: asyncio.Future[Connection] = loop.create_future()
-        # Who gave up waiting does not miss what came of it.
+        # If the caller has stopped waiting, asyncio would log the exception as never retrieved.
         connected.add_done_callback(lambda future: future.cancelled() or future.exception())
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,9 +83,9 @@ class _Scratch:
 
 
 class _State:
-    """OpenSSL's state of one connection, between what is received and what is to be sent.
+    """OpenSSL's state of one connection, between what was received and what will be sent.
 
-    Who has no `name` to ask for is the server.
+    Without a `name` this end is the server.
     """
 
     def __init__(self, context: ssl.SSLContext, name: str | None) -> None:
@@ -92,9 +94,9 @@ class _State:
 
 
 class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
-    """A protocol towards the socket and a transport towards `inner`, which hears of a connection after the handshake.
+    """A protocol towards the socket and a transport towards `inner`.
 
-    `failed` hears why there is none.
+    After the handshake it reports the connection to `inner`; if the handshake fails, it calls `failed` with the reason.
     """
 
     _socket: asyncio.Transport
@@ -107,7 +109,7 @@ class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
         self._scratch = scratch
         self._inner = inner
         self._failed = failed
-        self._shaken = False
+        self._is_established = False
         self._closing = False
         self._error: OSError | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -117,7 +119,7 @@ class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket = cast("asyncio.Transport", transport)
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self._give_up)
-        self._shake()
+        self._handshake()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         del sizehint
@@ -127,30 +129,30 @@ class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
         if self._closing:
             return
         self._state.incoming.write(self._scratch.received[:nbytes])
-        if not self._shaken:
-            self._shake()
-        if self._shaken:
+        if not self._is_established:
+            self._handshake()
+        if self._is_established:
             self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._shaken:
+        if self._is_established:
             self._inner.connection_lost(self._error or exc)
         else:
-            told = exc if isinstance(exc, OSError) else ConnectionResetError("it hung up during the TLS handshake")
-            self._failed(self._error or told)
+            reason = exc if isinstance(exc, OSError) else ConnectionResetError("it hung up during the TLS handshake")
+            self._failed(self._error or reason)
 
     def pause_writing(self) -> None:
-        if self._shaken:
+        if self._is_established:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        if self._shaken:
+        if self._is_established:
             self._inner.resume_writing()
 
-    def _shake(self) -> None:
+    def _handshake(self) -> None:
         try:
             self._state.tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -162,13 +164,13 @@ class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
         self._flush()
         if self._timer is not None:
             self._timer.cancel()
-        self._shaken = True
+        self._is_established = True
         self._inner.connection_made(self)
 
     def _read(self) -> None:
         try:
             while not self._closing:
-                # With a buffer it gives a size, whatever typeshed says.
+                # With a buffer it returns a size, although typeshed declares another type.
                 size = cast("int", self._state.tls.read(_CHUNK, self._scratch.plain))
                 if not size:
                     # Its end is the end of both directions.
@@ -186,7 +188,7 @@ class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
             self._socket.write(self._state.outgoing.read())
 
     def _break(self, error: OSError) -> None:
-        """Close with what was said about it, and say so here too."""
+        """Send the pending alert, close, and keep the error for the reader."""
         self._error = self._error or error
         self._flush()
         self._closing = True
@@ -196,7 +198,7 @@ class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
         self._error = TimeoutError(f"the TLS handshake took longer than {HANDSHAKE_SECONDS:.0f} s")
         self._socket.abort()
 
-    # Towards who reads and writes.
+    # Towards the reader and writer.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         left = memoryview(data)
@@ -211,7 +213,7 @@ class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
         return False
 
     def close(self) -> None:
-        """Say goodbye, and wait for theirs: closed at once, what they have not read yet might be lost on its way."""
+        """Send close_notify and wait for the other end's: if closed at once, data it has not read yet might be lost."""
         if self._closing:
             return
         self._closing = True
@@ -223,11 +225,11 @@ class _Protocol(asyncio.BufferedProtocol, asyncio.Transport):
         try:
             self._socket.write_eof()
         except OSError:
-            # They were faster, and reset the connection.
+            # The other end has reset the connection.
             self._socket.abort()
             return
         self._socket.resume_reading()
-        self._timer = asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, self._socket.abort)
+        self._timer = asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._socket.abort)
 
     def abort(self) -> None:
         self._closing = True

@@ -21,8 +21,8 @@ from bench.soak.kills import Kills, at_moments, at_steps
 from bench.soak.report import Row, keep, write
 from bench.soak.restart import restart
 from orchestrator.store import Store
-from orchestrator.wire.job import JobRecord
-from orchestrator.wire.stream_event import StreamRunResult
+from orchestrator.wire.event import StreamRunResult
+from orchestrator.wire.job_record import JobRecord
 from tests.support import cluster
 
 EVENTS = 10_000
@@ -39,8 +39,8 @@ def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
-    parser.add_argument("--share", type=float, default=1.0, help="how much of everything to do, up to 1")
-    parser.add_argument("--only", nargs="*", choices=MEASURES, help="do these anew, and keep what others found")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the repetitions, up to 1")
+    parser.add_argument("--only", nargs="*", choices=MEASURES, help="run only these, keep results of the others")
     wanted = parser.parse_args()
     print(f"seed {wanted.seed}")
     rows = asyncio.run(_rows(wanted.only or tuple(MEASURES), wanted.seed, wanted.share))
@@ -56,7 +56,7 @@ async def _rows(names: Sequence[str], seed: int, share: float) -> list[Row]:
     rows = []
     with scratch() as directory:
         for name in names:
-            # Of its own, so that a part alone does what it did among all.
+            # Separate, so that a part run alone does the same as among all.
             chance = random.Random(f"{name} {seed}")  # noqa: S311 - a seed that is printed
             began = time.monotonic()
             what, came, good = await MEASURES[name](Soak(directory, chance, share))
@@ -124,7 +124,7 @@ class Soak:
                 for number in range(1, EVENTS + 1):
                     event = StreamRunResult(
                         id=f"e{number}", timestamp=1, job_id="j", run_id="r", attempt=1, seq=number, expert_key="x",
-                        step_number=1, delta="a piece of what it says, of a usual length",
+                        step_number=1, delta="a piece of a reply, of a usual length",
                     )  # fmt: skip
                     await records.append(event)
             began = time.perf_counter()

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.projects import scratch
-from orchestrator.backends.docker_engine import Engine
-from orchestrator.backends.docker_sandbox import DockerSandbox
-from orchestrator.collect import Origin, Sequence, collecting
-from orchestrator.sandbox import Exit, Reason
-from orchestrator.spool import Spool
+from orchestrator.backends.docker.client import DockerClient
+from orchestrator.backends.docker.endpoint import parse_endpoint
+from orchestrator.backends.docker.sandbox import DockerSandbox
+from orchestrator.events.collector import EventSequencer, collect
+from orchestrator.events.spool import Spool
+from orchestrator.sandbox.api import Exit, Reason
+from orchestrator.wire.identity import AttemptRef
+from tests.support.backend_kinds import docker_place
 from tests.support.chaos_proxy import Chaos, chaos_proxy
-from tests.support.places import docker_place
 
 LINE_BYTES = 64 * 1024
 EVENTS = 200
@@ -54,14 +56,15 @@ async def cuts(count: int, chance: random.Random) -> Cuts:
                 async with chaos_proxy(root) as proxy:
                     proxy.chaos = Chaos(lambda target: "/logs" in target, cut=lambda: chance.randrange(size))
                     for _ in range(count):
-                        collected = await _collected(Engine(proxy.address), sandbox.name, spec.state / "events.jsonl")
+                        engine = DockerClient(parse_endpoint(proxy.address, "the proxy"))
+                        collected = await _collected(engine, sandbox.name, spec.state / "events.jsonl")
                         lost += len(set(spooled) - set(collected))
                         repeated += len(collected) - len(set(collected))
     return Cuts(count, count * EVENTS, lost, repeated)
 
 
-async def _collected(engine: Engine, name: str, spool: Path) -> list[bytes]:
-    sandbox = DockerSandbox(engine, name, LINE_BYTES, lambda _: None, name)
+async def _collected(engine: DockerClient, name: str, spool: Path) -> list[bytes]:
+    sandbox = DockerSandbox(engine, name, LINE_BYTES, name)
     fd = os.open(spool, os.O_RDONLY)
     over = asyncio.Event()
 
@@ -70,8 +73,8 @@ async def _collected(engine: Engine, name: str, spool: Path) -> list[bytes]:
         return Exit(0, Reason.COMPLETED)
 
     try:
-        sequence = Sequence(Origin("j", "r", 1), lambda _: None)
-        async with collecting(sandbox.lines(), ended, Spool(fd, LINE_BYTES), sequence) as collector:
+        sequence = EventSequencer(AttemptRef("j", "r", 1))
+        async with collect(sandbox.lines(), ended, Spool(fd, LINE_BYTES), sequence) as collector:
             found: list[bytes] = []
             # What was lost never comes: then it is counted.
             with suppress(TimeoutError):

@@ -1,6 +1,6 @@
-"""Many events, and many Runs that tell them at once: what they cost the orchestrator, in a process of its own.
+"""Many events, and many Runs that send them at the same time: what they cost the orchestrator, in a separate process.
 
-python -m bench.soak.flow RUNS COUNT RATE: each Run tells COUNT events, RATE a second at most. What it took is written
+python -m bench.soak.flow RUNS COUNT RATE: each Run sends COUNT events, at most RATE a second. The costs are written
 to stdout as JSON.
 """
 
@@ -17,13 +17,13 @@ from bench.measure import cpu_seconds, peak_megabytes
 from bench.projects import scratch
 from bench.soak.telling import GO, command
 from orchestrator import Store, load_config, make_job, provider_of, run_job
-from orchestrator.backends import docker
-from orchestrator.plan import Job
-from orchestrator.sandbox import MIB, Limits
+from orchestrator.backends.docker import backend as docker
+from orchestrator.plan.job import Job
+from orchestrator.sandbox.api import DEFAULT_LIMITS, MIB
 from tests.support import engine
 from tests.support.project import ONE, Project
 
-LIMITS = Limits(memory=64 * MIB, tmp=MIB, cpus=1.0, pids=16)
+LIMITS = DEFAULT_LIMITS.with_(memory=64 * MIB, tmp=MIB, cpus=1.0, pids=16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ class Flow:
 
 
 def measured(runs: int, count: int, rate: float) -> Flow:
-    """Measure in a process of its own.
+    """Measure in a separate process.
 
     Raises:
-        subprocess.CalledProcessError: it failed; stderr says why.
+        subprocess.CalledProcessError: it failed; stderr has the reason.
     """
     command = [sys.executable, "-m", "bench.soak.flow", str(runs), str(count), str(rate)]
     return Flow(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))

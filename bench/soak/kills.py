@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.support import engine, survival
+from tests.support import crash_recovery, engine
 
 LONGEST = {"process": 1.8, "docker": 3.5, "kubernetes": 8.0}
 """Seconds that the job takes at most."""
@@ -29,7 +29,7 @@ class Kills:
 
 async def at_steps(directory: Path, backend: str, every: int) -> Kills:
     """Kill it at every `every`-th durable step in turn."""
-    count = await survival.steps(survival.project(directory / "counted", backend))
+    count = await crash_recovery.steps(crash_recovery.project(directory / "counted", backend))
     told = Kills(backend)
     for step in range(1, count + 1, every):
         told = await _one(told, directory / f"step-{step}", step)
@@ -46,14 +46,16 @@ async def at_moments(directory: Path, backend: str, count: int, chance: random.R
 
 
 async def _one(told: Kills, directory: Path, when: int | Iterable[float]) -> Kills:
-    made = survival.project(directory, told.backend)
+    made = crash_recovery.project(directory, told.backend)
     kills = 0
     try:
         killed = await (
-            survival.crashed(made, when) if isinstance(when, int) else survival.killed_after(made, list(when))
+            crash_recovery.crashed(made, when)
+            if isinstance(when, int)
+            else crash_recovery.killed_after(made, list(when))
         )
         kills = killed.kills
-        await survival.check(made, killed, engine_answers=told.backend == "docker" or engine.answers())
+        await crash_recovery.check(made, killed, engine_answers=told.backend == "docker" or engine.answers())
     except AssertionError as error:
         return told.with_job(kills, f"{told.backend}, killed at {when}: {error}"[:400])
     shutil.rmtree(directory)

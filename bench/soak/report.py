@@ -1,4 +1,4 @@
-"""bench/RELIABILITY.md: what each part of the soak found when it ran last, kept in reliability.json."""
+"""bench/RELIABILITY.md: the latest result of each part of the soak, stored in reliability.json."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _REPORT = _BENCH / "RELIABILITY.md"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the report: what was done, what came of it, whether that is as it must be, seconds, and its seed."""
+    """A line of the report: action, result, whether it is as required, seconds, and seed."""
 
     what: str
     came: str
@@ -29,28 +29,28 @@ class Row:
 
 
 def keep(name: str, row: Row) -> None:
-    """Keep what a part found, instead of what it found before."""
+    """Replace the stored result of a part."""
     kept.keep(_KEPT, name, row)
 
 
 def write(names: Iterable[str]) -> None:
-    """Write the report of all that is kept, in the order of `names`."""
+    """Write the report of all stored results, in the order of `names`."""
     found = kept.read(_KEPT, Row)
-    head = rows(["what", "what came of it", "as it must be", "took", "seed"])
+    head = rows(["what", "result", "as required", "took", "seed"])
     lines = [
-        "# What goes wrong, and what is lost",
+        "# Reliability: failures, and what they lose",
         "",
-        'Written by `make soak`; `make soak SEED=N` does the same again, `ONLY="cuts replay"` those parts alone.',
+        'Written by `make soak`; `make soak SEED=N` repeats it, `ONLY="cuts replay"` runs only these parts.',
         kept.machine(),
         "",
-        "The job that is killed has three Experts, of which two work at once, each with a tool that counts what it",
-        "did. Afterwards it is resumed, and held to: every event stored once and in order, every Run with one end,",
-        "every tool's work done once, nothing left of Sandboxes, sockets or files.",
+        "The killed job has three Experts, of which two work at the same time, each with a tool that counts its calls.",
+        "Afterwards the job is resumed and checked: every event stored once and in order, every Run with one end,",
+        "every tool call executed once, no Sandbox, socket or file left.",
         "",
         head,
         *(str(found[name]) for name in names if name in found),
         "",
-        "[docs/events.md](../docs/events.md) says what is guaranteed, and where the guarantee ends.",
+        "[docs/events.md](../docs/events.md) lists the guarantees and where they end.",
         "",
     ]
     _REPORT.write_text("\n".join(lines))

@@ -9,9 +9,9 @@ from pathlib import Path
 from bench.projects import scratch
 from bench.soak.flow import LIMITS, workspace_in
 from orchestrator import Store, load_config, make_job, provider_of, run_job
-from orchestrator.backends import docker
-from orchestrator.plan import Job
-from orchestrator.sandbox import MIB
+from orchestrator.backends.docker import backend as docker
+from orchestrator.plan.job import Job
+from orchestrator.sandbox.api import MIB
 from orchestrator.wire.event import TERMINAL_TYPES
 from tests.support import engine
 from tests.support.project import ONE, Project, say, use
@@ -33,7 +33,7 @@ Told = tuple[str, int | None, int | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """How many Runs there were, completed, begun anew; events that were missing or came twice; Sandboxes left."""
+    """How many Runs there were, completed, begun again; events that were missing or came twice; Sandboxes left."""
 
     how: str
     runs: int
@@ -62,7 +62,7 @@ async def _restarted(root: Path, second: SecondEngine, runs: int, how: signal.Si
         workspace=workspace_in(made.directory),
         store=store.root,
     )
-    job = replace(job, limits=replace(LIMITS, memory=256 * MIB), prewarm=0, image=engine.runtime_image())
+    job = replace(job, limits=LIMITS.with_(memory=256 * MIB), prewarm=0, image=engine.runtime_image())
     up = asyncio.Semaphore(0)
 
     async def work(one: Job) -> list[Told]:

@@ -1,9 +1,9 @@
-"""A program in place of the runtime that tells events at a rate and ends as it should, without a model.
+"""A program in place of the runtime that sends events at a given rate and ends normally, without a model.
 
-After its first event it waits for the file GO in the workspace, so that many can tell at once.
+After its first event it waits for the file GO in the workspace, so that many can send at the same time.
 """
 
-from tests.support.by_hand import ATTACHED
+from tests.support.raw_protocol_client import ATTACHED
 
 PYTHON = "/opt/perstack/bin/python"
 GO = "go"
@@ -23,7 +23,7 @@ def tell(seq, **fields):
     while line:
         line = line[os.write(1, line):]
 def say(seq):
-    tell(seq, type="streamRunResult", delta="piece %d of what an Expert says, and some more words of it" % seq)
+    tell(seq, type="streamRunResult", delta="piece %d of an Expert's reply, and some more words of it." % seq)
 say(1)
 while not os.path.exists("/workspace/go"):
     time.sleep(0.05)

@@ -1,4 +1,4 @@
-# Sourced by dev/cluster and dev/kwok: etcd, API server, controllers and scheduler, with certificates of their own.
+# Sourced by dev/cluster and dev/kwok: etcd, API server, controllers and scheduler, with separate certificates.
 # $state is the cluster's directory, $bin that of the binaries, $port the API server's and the first of four for the rest.
 
 key() { openssl genrsa -out "$1" 2048 2>/dev/null; }

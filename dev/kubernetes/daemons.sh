@@ -1,4 +1,4 @@
-# Sourced by dev/engine, dev/cluster and dev/kwok: processes that outlive the terminal. $state is the directory they belong to, with run/NAME.pid ("pid start-time", because a pid alone may belong to somebody else by now) and log/NAME.log.
+# Sourced by dev/engine, dev/cluster and dev/kwok: processes that outlive the terminal. $state is the directory they belong to, with run/NAME.pid ("pid start-time", because the pid alone may belong to another process by now) and log/NAME.log.
 
 # When a process began, in ticks since the machine did; nothing if it is gone, or dead and not yet collected.
 born() {
@@ -19,8 +19,8 @@ start() {
   local name=$1
   shift
   running "$name" && return
-  # Descriptor 9 is the lock of the script that starts it.
-  nohup setsid "$@" >>"$state/log/$name.log" 2>&1 </dev/null 9>&- &
+  # Descriptor 9 is the lock of the script that starts it. A test that restarts it has directories that are removed.
+  nohup setsid env -u TMPDIR -u XDG_STATE_HOME "$@" >>"$state/log/$name.log" 2>&1 </dev/null 9>&- &
   echo "$! $(born $!)" >"$state/run/$name.pid"
   disown $!
 }
@@ -50,7 +50,7 @@ appears() {
   return 1
 }
 
-# await NAME COMMAND...: until the command succeeds; gives up with what the process said last.
+# await NAME COMMAND...: until the command succeeds; fails with the last output of the process.
 await() {
   appears "$@" && return
   tail -n 5 "$state/log/$1.log" >&2

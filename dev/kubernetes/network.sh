@@ -1,12 +1,12 @@
-# Sourced by dev/cluster: what the kernel is told. Everything is named after us, so that it can be taken away again beside
-# an engine that has its own rules in the same tables, whichever of the two starts first.
+# Sourced by dev/cluster: settings of the kernel. All names have our prefix, so that everything can be removed again, even
+# if an engine has rules in the same tables, whichever of the two starts first.
 pods4=10.244.0.0/24 services4=10.96.0.0/16
 pods6=fd00:10:244::/64 services6=fd00:10:96::/112
 bridge=perstack0 queue=100
 outside4=198.51.100 outside6=2001:db8:ffff
 
-# What the machine is called by others: its addresses on the interface that leads out. IPv6 beside IPv4 where there is an
-# address and the kernel can rewrite packets.
+# The machine's addresses on the interface that leads out. IPv6 in addition to IPv4 if there is an address and the
+# kernel can rewrite packets.
 find_addresses() {
   local route
   route=$(ip -4 -o route get 203.0.113.1 2>/dev/null) || give_up "this machine has no way out over IPv4: see \`ip route\`"
@@ -22,7 +22,7 @@ dual() { [ -n "$ip6" ]; }
 
 kernel() { [ ! -e "/proc/sys/net/$1" ] || [ "$(cat "/proc/sys/net/$1")" = "$2" ] || echo "$2" >"/proc/sys/net/$1"; }
 
-# Pods on the bridge reach each other without passing the rules unless the kernel is told otherwise.
+# Without this setting, packets between Pods on the bridge bypass the rules.
 policed_bridge() { [ "$(cat /proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null)" = 1 ]; }
 
 kernel_settings() {
@@ -55,7 +55,7 @@ rules() {
   echo ":PERSTACK-INPUT - [0:0]"
   # An address of a Service that is still one here has no endpoints: kube-proxy refuses it further down.
   echo "-A PERSTACK-FORWARD -d $services -j RETURN"
-  # Whoever could send from another address, also a link-local one, would not be known as a Pod.
+  # A Pod that sends from another address, also a link-local one, would not be recognized as a Pod.
   echo "-A PERSTACK-FORWARD -i $bridge ! -s $pods $except -j DROP"
   echo "-A PERSTACK-FORWARD -i $bridge $new"
   echo "-A PERSTACK-FORWARD -o $bridge $new"
@@ -117,7 +117,7 @@ remove_network() {
       "$command" -F "PERSTACK-$chain" 2>/dev/null || true
       "$command" -X "PERSTACK-$chain" 2>/dev/null || true
     done
-    # What the kubelet leaves: a rule of its own, and chains that tell others which kind of iptables is in use.
+    # What the kubelet leaves: its rule, and chains that show other programs which kind of iptables is in use.
     for chain in INPUT OUTPUT; do "$command" -D "$chain" -j KUBE-FIREWALL 2>/dev/null || true; done
     "$command" -F KUBE-FIREWALL 2>/dev/null || true
     for table in mangle nat filter; do

@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// outside is a host beyond the cluster, for machines that reach no other: whoever connects to one of its addresses is
-// greeted, and the connection closed.
+// outside is a host beyond the cluster, for machines that reach no other: it sends a greeting on each
+// connection to one of its addresses, and closes it.
 func outside(context.Context) error {
 	flag.Parse()
 	failed := make(chan error)

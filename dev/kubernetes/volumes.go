@@ -22,8 +22,8 @@ import (
 
 const provisionerName = "perstack.ai/directory"
 
-// volumes makes a directory on the node for each claim whose StorageClass names this provisioner. A class says by its
-// parameters what a real storage system would decide:
+// volumes makes a directory on the node for each claim whose StorageClass names this provisioner. The parameters of a
+// class set what a real storage system would decide:
 //
 //	mode         permissions of the volume's root, which belongs to root; octal
 //	accessModes  "any", or the one that is granted; a claim for another stays pending with an event
@@ -72,7 +72,7 @@ func (d directories) Provision(_ context.Context, wanted controller.ProvisionOpt
 	if err := os.Mkdir(path, 0o700); err != nil && !os.IsExist(err) {
 		return nil, controller.ProvisioningFinished, err
 	}
-	// Not by Mkdir: the umask must not have a say.
+	// Not by Mkdir: the umask must not apply.
 	if err := os.Chmod(path, os.FileMode(mode)); err != nil {
 		return nil, controller.ProvisioningFinished, err
 	}

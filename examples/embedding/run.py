@@ -1,4 +1,4 @@
-"""Run an Expert from a program of your own, and print each sentence of its Experts as it comes.
+"""Run an Expert from a Python program, and print each event as it arrives.
 
 python examples/embedding/run.py [docker|process] [QUERY]
 """
@@ -35,7 +35,7 @@ async def work(backend_name: str, query: str) -> Outcome | None:
 
 
 def main() -> int:
-    """Give 0 if the Expert completed its work."""
+    """Return 0 if the Expert completed its work."""
     given = sys.argv[1:]
     backend_name = given[0] if given else "docker"
     query = given[1] if len(given) > 1 else "Start today's session"

@@ -1,92 +1,92 @@
-"""Places where Sandboxes run; a file each, imported only when used."""
+"""The backends: where Sandboxes run. Each is imported only when it is used."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
-from orchestrator.backends.ground import PROCESSES, Ground
-from orchestrator.backends.kubernetes_setting import ClusterSetting
-from orchestrator.errors import ConfigError
-from orchestrator.sandbox import Backend
+from orchestrator.backends.cluster_settings import ClusterSetting
+from orchestrator.backends.engine_info import EngineInfo
+from orchestrator.backends.spec import BackendConnection, BackendSpec
+from orchestrator.log import pass_to_callbacks
+from orchestrator.plugins import Plugins
+from orchestrator.sandbox.api import Backend
 from orchestrator.wire.line import LINE_BYTES
 from orchestrator.wire.run import EventDetail
 
-BACKENDS = ("docker", "kubernetes", "process")
+BACKENDS = Plugins(
+    BackendSpec,
+    noun="backend",
+    group="perstack_orch.backends",
+    builtin={
+        "docker": "orchestrator.backends.docker.backend:SPEC",
+        "kubernetes": "orchestrator.backends.kubernetes.spec:SPEC",
+        "process": "orchestrator.backends.process.backend:SPEC",
+    },
+)
 
 
-def require_known_backend(name: str) -> None:
-    """Check that there is a backend of that name.
+def find_backend(name: str) -> BackendSpec:
+    """Return the description of the backend `name`.
 
     Raises:
-        ConfigError: there is none; lists those there are.
+        ConfigError: the name is unknown; the message lists the known ones.
     """
-    if name not in BACKENDS:
-        message = f"backend {name!r} is not known; use one of {', '.join(BACKENDS)}"
-        raise ConfigError(message)
+    return BACKENDS.get(name)
 
 
 def isolates(name: str) -> bool:
-    """Whether Sandboxes of that backend are kept apart from the orchestrator's own files."""
-    return name != "process"
+    """Whether Sandboxes of that backend are kept apart from the orchestrator's own files; unknown ones are."""
+    spec = BACKENDS.find(name)
+    return spec is None or spec.isolates
 
 
-async def look(name: str, environ: Mapping[str, str], cluster: ClusterSetting | None = None) -> Ground:
-    """Ask the place where Sandboxes of the backend `name` run what it can do; `cluster` as for `open_backend`.
+def is_cluster(name: str) -> bool:
+    """Whether that backend's Sandboxes run in a cluster; those of an unknown one do not."""
+    spec = BACKENDS.find(name)
+    return spec is not None and spec.is_cluster
+
+
+def mounts_host(name: str) -> bool:
+    """Whether that backend's Sandboxes mount directories of this machine; those of an unknown one do not."""
+    spec = BACKENDS.find(name)
+    return spec is not None and spec.mounts_host
+
+
+async def inspect_engine(name: str, environ: Mapping[str, str], cluster: ClusterSetting | None = None) -> EngineInfo:
+    """Ask the engine of the backend `name` for its capabilities; `cluster` as for `open_backend`.
 
     Raises:
-        ConfigError: there is no such backend.
+        ConfigError: no such backend exists.
         BackendUnavailableError: its engine cannot be used.
     """
-    require_known_backend(name)
-    if name == "process":
-        return PROCESSES
-    if cluster is not None:
-        from orchestrator.backends import kubernetes  # noqa: PLC0415 - the same
-
-        async with kubernetes.connect(environ, cluster, image="") as in_cluster:
-            return await in_cluster.ground()
-    from orchestrator.backends import docker  # noqa: PLC0415 - each backend only where it is used
-
-    async with docker.connect(environ, image="") as backend:
-        return await backend.ground()
+    return await find_backend(name).engine_info(BackendConnection(environ, image="", cluster=cluster))
 
 
 @asynccontextmanager
-async def open_backend(  # noqa: PLR0913 - a place and how to speak of it
+async def open_backend(  # noqa: PLR0913 - the backend, and arguments that go with the next release
     name: str,
     environ: Mapping[str, str],
     *,
     image: str,
     events: EventDetail = EventDetail.DEFAULT,
-    note: Callable[[str], None] = lambda _: None,
-    announce: Callable[[str], None] = lambda _: None,
     cluster: ClusterSetting | None = None,
+    note: Callable[[str], None] | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Backend]:
-    """Connect to the backend `name`; `environ` says where its engine is, `image` and `events` are a Job's.
+    """Connect to the backend `name`; `environ` locates its engine, `image` and `events` are the Job's.
 
-    `note` takes remarks for a log, `announce` is told what makes Sandboxes wait. `cluster` says where in a cluster they
-    run, which only `kubernetes` must know.
+    `cluster` is where in a cluster Sandboxes run; only `kubernetes` needs it. `note` and `announce` are called with log
+    messages, and go with the next release.
 
     Raises:
-        ConfigError: there is no such backend, or it must know more.
+        ConfigError: no such backend exists, or `cluster` is missing.
         BackendUnavailableError: its engine cannot be used.
     """
-    require_known_backend(name)
-    line_bytes = LINE_BYTES[events]
-    connected: AbstractAsyncContextManager[Backend]
-    if name == "process":
-        from orchestrator.backends import process  # noqa: PLC0415 - each backend only where it is used
+    connection = BackendConnection(environ, image, LINE_BYTES[events], cluster)
+    with pass_to_callbacks(note, announce, _is_logged_here, function="open_backend"):
+        async with find_backend(name).connect(connection) as backend:
+            yield backend
 
-        connected = process.connect(environ, line_bytes=line_bytes)
-    elif name == "kubernetes":
-        from orchestrator.backends import kubernetes  # noqa: PLC0415 - the same
 
-        if cluster is None:
-            message = "backend 'kubernetes' must know the namespace, the claim and the broker's address: give `cluster`"
-            raise ConfigError(message)
-        connected = kubernetes.connect(environ, cluster, image, line_bytes=line_bytes, note=note, announce=announce)
-    else:
-        from orchestrator.backends import docker  # noqa: PLC0415 - the same; its client is the heaviest import here
-
-        connected = docker.connect(environ, image, line_bytes=line_bytes, note=note)
-    async with connected as backend:
-        yield backend
+def _is_logged_here(record: logging.LogRecord) -> bool:
+    return record.name.startswith(f"{__name__}.")

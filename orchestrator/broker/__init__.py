@@ -1,1 +1,1 @@
-"""A Sandbox's only way out: it gives it its Run, takes its checkpoints, calls the model, proxies allowed egress."""
+"""A Sandbox's only way out: hands over its Run, takes its checkpoints, calls the model, forwards allowed egress."""

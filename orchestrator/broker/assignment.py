@@ -1,58 +1,58 @@
-"""What a Sandbox was given to do."""
+"""The work of a Sandbox."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.broker.authority import Authority
 from orchestrator.broker.gateway import Gateway
-from orchestrator.broker.stream import Stream
-from orchestrator.broker.tunnels import Tunnels
-from orchestrator.wire import link
+from orchestrator.egress.tunnels import Tunnels
+from orchestrator.sandbox.authority import Authority
+from orchestrator.sandbox.frame_stream import FrameStream
+from orchestrator.wire import frames
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.identity import identify
-from orchestrator.wire.install import Install
+from orchestrator.wire.package import Install
 from orchestrator.wire.run import Run
-from orchestrator.wire.shell import Shell
+from orchestrator.wire.terminal import Shell
 from orchestrator.wire.usage import Usage
 
-Work = Run | Install | Shell
+SandboxTask = Run | Install | Shell
 
-Attend = Callable[[Stream], Awaitable[None]]
-"""Serves the connection of a shell: see `wire.shell`."""
+TerminalHandler = Callable[[FrameStream], Awaitable[None]]
+"""Serves the connection of a shell: see `wire.terminal`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """What a Run had come to before its Sandbox got it, as the records tell.
+class PriorState:
+    """What a Run had done before its Sandbox got it, from the records.
 
-    `usage` is that of the conversation before this Run, `answered` that of each model call of this Run by request id;
-    `checkpoint` is the last one that was acknowledged.
+    `usage` is that of the conversation before this Run, `recorded_usage` that of each model call of this Run by request
+    id; `checkpoint` is the last acknowledged one.
     """
 
     usage: Usage = Usage()
-    answered: Mapping[str, Usage] = field(default_factory=dict)
+    recorded_usage: Mapping[str, Usage] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The work as it is handed over in `frame`, what it may do, its model and its tunnels, and tokens used before."""
+    """The work and its frame, its authority, its model and its tunnels, and the tokens used before."""
 
-    work: Work
+    task: SandboxTask
     authority: Authority
-    frame: link.Assigned
+    frame: frames.Assigned
     gateway: Gateway
     tunnels: Tunnels
     before: Usage
 
     @property
     def run_id(self) -> str:
-        """Under which id its accesses and model calls are kept."""
-        return run_id(self.work)
+        """The id under which its accesses and model calls are stored."""
+        return run_id(self.task)
 
     @property
     def inspects(self) -> bool:
-        """Whether only the tools of its skills are wanted."""
+        """Whether it only lists the tools of its skills."""
         return self.frame.inspection is not None
 
     @property
@@ -61,8 +61,8 @@ class Assignment:
         return self.before + self.gateway.usage
 
 
-def run_id(work: Work) -> str:
-    """The id of a Run, or one for what else is done."""
+def run_id(work: SandboxTask) -> str:
+    """Return the id of a Run, or an id for other work."""
     match work:
         case Run():
             return work.run_id

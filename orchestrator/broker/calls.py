@@ -1,51 +1,78 @@
-"""What a Sandbox asks for over its link, and what is kept of it."""
+"""The calls of a Sandbox over its link, and what is stored of them."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from orchestrator.broker.assignment import Assignment
-from orchestrator.broker.claims import BrokenRuleError, as_known, false_claim, is_repeat
-from orchestrator.broker.file_lock import FileLock, FileLockCalls
-from orchestrator.broker.generating import generate
-from orchestrator.broker.ledger import Ledger
-from orchestrator.broker.stream import Stream
+from orchestrator.broker.checkpoint_validation import (
+    ProtocolViolationError,
+    checkpoint_violation,
+    is_repeat,
+    with_host_facts,
+)
+from orchestrator.broker.gateway import Gateway
+from orchestrator.broker.run_records import RunRecords
+from orchestrator.broker.workspace_lock import WorkspaceLock, WorkspaceLockCalls
+from orchestrator.sandbox.frame_stream import DeltaBuffer, FrameStream
 from orchestrator.units import amount
-from orchestrator.wire import link
+from orchestrator.wire import frames
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.frozen import Frozen
-from orchestrator.wire.generation import ToolDefinition
+from orchestrator.wire.generation import Reply, ToolDefinition
 from orchestrator.wire.run import Run
+
+
+async def generate(stream: FrameStream, call: frames.Generate, gateway: Gateway) -> frames.Generated | frames.Failed:
+    """Make the model call, and return the answer to `call`.
+
+    Raises:
+        ProtocolViolationError: another call is in flight; a Run makes one at a time.
+    """
+    if gateway.busy_with not in (None, call.request.id):
+        message = f"model call {call.request.id!r} came while {gateway.busy_with!r} was not answered yet"
+        raise ProtocolViolationError(message)
+    pieces = DeltaBuffer()
+    outcome = gateway.call(call.request, pieces.add)
+    outcome.add_done_callback(pieces.end)
+    async for kind, text in pieces:
+        await stream.send(frames.Delta(id=call.id, kind=kind, text=text))
+    answer = await outcome
+    if isinstance(answer, Reply):
+        return frames.Generated(id=call.id, reply=answer)
+    return frames.Failed(id=call.id, failure=answer)
+
 
 _AT_ONCE = 16
 
 _LARGE_BYTES = 1024 * 1024
-"""A call that is larger is answered before another is read: many at once would cost the host many times a frame."""
+"""A larger call is answered before the next is read: many at once would cost the host many frames of memory."""
 
 RECORD_BYTES = 8 * 1024 * 1024 * 1024
-"""How much of one Run is ever kept: checkpoints with the conversation so far, and results."""
+"""How much of one Run is stored in total: checkpoints with the conversation so far, and results."""
 
 
 class Calls:
-    """The calls of one Sandbox, over whichever connection they come.
+    """The calls of one Sandbox, over any of its connections.
 
-    `start` runs what ends with the session, `tasks` what must come to its end. `given` is set once there is something
-    to do; `checkpoint`, `tools` and `violation` are as in Session.
+    `start` runs tasks that end with the session, `tasks` those that must complete. `assignment` is set once the Sandbox
+    has work; `checkpoint`, `tools` and `violation` are as in Session. `has_begun` is whether a call has come.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
-        files: FileLock,
+        run_records: RunRecords,
+        files: WorkspaceLock,
         tasks: asyncio.TaskGroup,
         start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
-        self.given: Assignment | None = None
+        self.assignment: Assignment | None = None
         self.checkpoint: Checkpoint | None = None
         self.tools: Mapping[str, tuple[ToolDefinition, ...]] | None = None
         self.violation: str | None = None
-        self._ledger = ledger
-        self._files = FileLockCalls(files, start)
+        self.has_begun = False
+        self._run_records = run_records
+        self._files = WorkspaceLockCalls(files, start)
         self._tasks = tasks
         self._start = start
         self._free = asyncio.Semaphore(_AT_ONCE)
@@ -54,11 +81,11 @@ class Calls:
         self._kept_bytes = 0
         self._writing: set[asyncio.Task[None]] = set()
 
-    async def serve(self, stream: Stream) -> None:
-        """Answer the calls that come over a connection, until it ends.
+    async def serve(self, stream: FrameStream) -> None:
+        """Answer the calls of a connection until it ends.
 
         Raises:
-            WireError: what comes is no call.
+            WireError: a frame is not a call.
             asyncio.IncompleteReadError: the other end is gone.
         """
         while True:
@@ -66,14 +93,15 @@ class Calls:
                 await self._take(stream)
 
     async def kept(self) -> None:
-        """Wait until what was being kept is."""
+        """Wait until all pending writes are complete."""
         while self._writing:
             await asyncio.wait(self._writing)
 
-    async def _take(self, stream: Stream) -> None:
+    async def _take(self, stream: FrameStream) -> None:
         await self._free.acquire()
         try:
-            call, size = await link.read_sized_frame(stream.reader, link.CALL)
+            call, size = await frames.read_sized_frame(stream.reader, frames.CALL)
+            self.has_begun = True
             answering = self._start(self._answer(stream, call, size))
         except BaseException:
             self._free.release()
@@ -82,60 +110,60 @@ class Calls:
         if size > _LARGE_BYTES:
             await asyncio.wait({answering})
 
-    async def _answer(self, stream: Stream, call: link.Call, size: int) -> None:
+    async def _answer(self, stream: FrameStream, call: frames.Call, size: int) -> None:
         try:
             answer = await self._do(stream, call, size)
-        except BrokenRuleError as error:
+        except ProtocolViolationError as error:
             self.violation = str(error)
-            answer = link.Refused(id=call.id, reason=self.violation)
+            answer = frames.Refused(id=call.id, reason=self.violation)
         await stream.send(answer)
 
-    async def _do(self, stream: Stream, call: link.Call, size: int) -> Frozen:
-        given = self.given
-        if self.violation is not None or given is None:
-            raise BrokenRuleError(self.violation or "a call came before the Run was given")
-        if not isinstance(given.work, Run) or isinstance(call, link.KeepTools) != given.inspects:
+    async def _do(self, stream: FrameStream, call: frames.Call, size: int) -> Frozen:
+        assignment = self.assignment
+        if self.violation is not None or assignment is None:
+            raise ProtocolViolationError(self.violation or "a call came before the Run was given")
+        if not isinstance(assignment.task, Run) or isinstance(call, frames.KeepTools) != assignment.inspects:
             message = f"the call {call.type!r} is not for what this Sandbox was given to do"
-            raise BrokenRuleError(message)
-        if isinstance(call, link.Generate):
-            return await generate(stream, call, given.gateway)
+            raise ProtocolViolationError(message)
+        if isinstance(call, frames.Generate):
+            return await generate(stream, call, assignment.gateway)
         match call:
-            case link.LockFiles():
+            case frames.LockFiles():
                 await self._files.take(call.id)
-                return link.Locked(id=call.id)
-            case link.UnlockFiles():
+                return frames.Locked(id=call.id)
+            case frames.UnlockFiles():
                 self._files.give_up(call.lock)
-                return link.Unlocked(id=call.id)
+                return frames.Unlocked(id=call.id)
         self._count(size)
         match call:
-            case link.KeepResult():
-                await self._ledger.keep_result(given.run_id, call.result)
-            case link.KeepTools():
+            case frames.KeepResult():
+                await self._run_records.keep_result(assignment.run_id, call.result)
+            case frames.KeepTools():
                 self.tools = call.tools
-            case link.KeepCheckpoint():
-                await self._keep_checkpoint(call.checkpoint, given.work, given)
-        return link.Kept(id=call.id)
+            case frames.KeepCheckpoint():
+                await self._keep_checkpoint(call.checkpoint, assignment.task, assignment)
+        return frames.Kept(id=call.id)
 
     def _count(self, size: int) -> None:
         self._kept_bytes += size
         if self._kept_bytes > RECORD_BYTES:
-            message = f"more than {amount(RECORD_BYTES)} were to be kept of one Run"
-            raise BrokenRuleError(message)
+            message = f"the records of one Run would exceed {amount(RECORD_BYTES)}"
+            raise ProtocolViolationError(message)
 
-    async def _keep_checkpoint(self, checkpoint: Checkpoint, run: Run, given: Assignment) -> None:
+    async def _keep_checkpoint(self, checkpoint: Checkpoint, run: Run, assignment: Assignment) -> None:
         async with self._keeping:
             if is_repeat(checkpoint, self.checkpoint):
                 return
-            rule = false_claim(checkpoint, run, given.authority, self.checkpoint)
+            rule = checkpoint_violation(checkpoint, run, assignment.authority, self.checkpoint)
             if rule is not None:
-                raise BrokenRuleError(rule)
-            # To its end also if the session is revoked meanwhile: a Run must not have one end on the disk and another
-            # in what is told of it.
-            writing = self._tasks.create_task(self._write(as_known(checkpoint, run, given.usage)))
+                raise ProtocolViolationError(rule)
+            # Completed even if the session is revoked meanwhile: the Run's end on the disk must not differ from the
+            # reported one.
+            writing = self._tasks.create_task(self._write(with_host_facts(checkpoint, run, assignment.usage)))
             self._writing.add(writing)
             writing.add_done_callback(self._writing.discard)
             await asyncio.shield(writing)
 
     async def _write(self, checkpoint: Checkpoint) -> None:
-        await self._ledger.keep_checkpoint(checkpoint)
+        await self._run_records.keep_checkpoint(checkpoint)
         self.checkpoint = checkpoint

@@ -1,52 +1,59 @@
-"""The broker of one job: a door for its Sandboxes, one model API behind all of them."""
+"""The broker of one job: the listener for its Sandboxes, and one model API for all of them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from orchestrator.broker.door import Door
-from orchestrator.broker.egress import Access
-from orchestrator.broker.file_lock import FileLock
-from orchestrator.broker.gateway import Means
-from orchestrator.broker.ledger import Ledger
-from orchestrator.broker.proxy import Network
-from orchestrator.broker.session import Common, Session
-from orchestrator.broker.socket_door import SocketDoor
+from orchestrator.broker.gateway import GatewayContext
+from orchestrator.broker.listener import Listener
+from orchestrator.broker.run_records import RunRecords
+from orchestrator.broker.session import Session, SessionContext
+from orchestrator.broker.unix_listener import UnixListener
+from orchestrator.broker.workspace_lock import WorkspaceLock
 from orchestrator.disk.directory import Inode, inode_of
+from orchestrator.egress.policy import EgressDecision
+from orchestrator.egress.proxy import EgressNetwork
 from orchestrator.providers import Provider
-from orchestrator.sandbox import BrokerAddress, User
+from orchestrator.sandbox.api import BrokerAddress, LinkKind, User
 from orchestrator.wire.facts import Inodes
 
 
 class Broker:
-    """The way out of every Sandbox of one job. Use it with `async with`; leaving ends all that still runs.
+    """The only way out of every Sandbox of one job. Use it with `async with`; leaving ends all that still runs.
 
-    `open_provider` is entered once, on first use or by `prepare`. `report` hears every decision of the proxy. Sandboxes
-    come in by `door`, else by a socket each, and change files of their workspace under the lock `files`,
-    which is closed at the end.
-    An error of the store, or a provider that cannot be opened, cancels the block and comes out of it.
+    `open_provider` is entered once, on first use or by `prepare`. `report` is called with every egress decision.
+    Sandboxes connect through `listener`, else each through its own socket, and change files of their workspace under
+    the lock `files`, which is closed at the end. An error of the store, or a provider that cannot be opened, cancels
+    the block and is raised from it.
     """
 
-    def __init__(  # noqa: PLR0913 - what a job has one of each
+    def __init__(  # noqa: PLR0913 - what exists once per job
         self,
         open_provider: Callable[[], AbstractAsyncContextManager[Provider]],
-        ledger: Ledger,
-        report: Callable[[Access], None],
-        network: Network | None = None,
-        door: Door | None = None,
+        run_records: RunRecords,
+        report: Callable[[EgressDecision], None],
+        network: EgressNetwork | None = None,
+        listener: Listener | None = None,
         *,
-        files: FileLock | None = None,
+        files: WorkspaceLock | None = None,
     ) -> None:
         self._open_provider = open_provider
         self._tasks = asyncio.TaskGroup()
         self._opened: asyncio.Future[Provider] | None = None
         self._over = asyncio.Event()
-        self._door: Door = door or SocketDoor()
-        self._common = Common(self._tasks, self._means, ledger, report, network or Network(), files or FileLock())
+        self._listener: Listener = listener or UnixListener()
+        self._common = SessionContext(
+            self._tasks,
+            self._gateway_context,
+            run_records,
+            report,
+            network or EgressNetwork(),
+            files or WorkspaceLock(),
+        )
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -60,15 +67,15 @@ class Broker:
         try:
             await self._tasks.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            failed = _single(group)
+            failed = _only_error(group)
         finally:
             self._common.files.close()
-        # Outside the handler, so that what failed is not said to come from the group.
+        # Outside the handler, so that the error does not have the group as its context.
         if failed is not None:
             raise failed
 
     async def prepare(self) -> None:
-        """Open the model's API, if it is not open yet; await it beside the start of the first Sandbox.
+        """Open the model's API, if it is not open yet; run this while the first Sandbox starts.
 
         Raises:
             ConfigError: its setting is not usable.
@@ -78,31 +85,37 @@ class Broker:
 
     @property
     def address(self) -> BrokerAddress | None:
-        """Where Sandboxes reach it that come over a network."""
-        return self._door.address
+        """The address for Sandboxes that connect over a network."""
+        return self._listener.address
 
     @asynccontextmanager
     async def listen(
-        self, name: str, state: Path, user: User, workspace: Inode | None = None
+        self, name: str, state: Path, user: User, workspace: Inode | None = None, link: LinkKind = LinkKind.AUTO
     ) -> AsyncIterator[Session]:
-        """Let in the Sandbox of this name, with its state directory, before it is launched.
+        """Admit the Sandbox of this name, with its state directory, before it is launched.
 
-        It is given nothing where it turns out to have another `workspace`. Left, all that the Sandbox had here is over.
+        One whose `link` is a stream connects by `StreamedSandbox.open_link`, not through the listener. A Sandbox that
+        has another `workspace` gets no work. When the block is left, all its calls and connections end.
 
         Raises:
-            BackendError: it could not come in.
+            BackendError: it could not connect.
         """
         inodes = None if workspace is None else Inodes(state=_inode(state), workspace=workspace)
-        session = Session(self._common, partial(self._door.shut, state), inodes)
-        async with self._door.admit(name, state, user, session):
+        registered: AbstractAsyncContextManager[None] = nullcontext()
+        if link is LinkKind.STREAM:
+            session = Session(self._common, inodes=inodes, is_private=True)
+        else:
+            session = Session(self._common, partial(self._listener.seal, state), inodes)
+            registered = self._listener.register(name, state, user, session)
+        async with registered:
             try:
                 yield session
             finally:
                 session.revoke()
                 await session.ended()
 
-    def _means(self, session: Session) -> Means:
-        return Means(self._provider, self._common.ledger, session.start)
+    def _gateway_context(self, session: Session) -> GatewayContext:
+        return GatewayContext(self._provider, self._common.run_records, session.start)
 
     async def _provider(self) -> Provider:
         if self._opened is None:
@@ -111,16 +124,16 @@ class Broker:
         return await asyncio.shield(self._opened)
 
     async def _hold_provider(self, opened: asyncio.Future[Provider]) -> None:
-        """Enter and leave the provider in one task, as its cancel scopes demand."""
+        """Enter and leave the provider in one task, as its cancel scopes require."""
         try:
             async with self._open_provider() as provider:
                 opened.set_result(provider)
                 await self._over.wait()
-        except Exception as error:  # whoever awaits the provider gets it
+        except Exception as error:  # raised to every task that awaits the provider
             if opened.done():
                 raise
             opened.set_exception(error)
-            # Nobody may be waiting any more; then nobody misses it.
+            # If no task awaits it any longer, the error is not needed: mark it as retrieved.
             opened.exception()
         finally:
             opened.cancel()
@@ -130,13 +143,13 @@ def _inode(directory: Path) -> Inode:
     return inode_of(directory.stat())
 
 
-def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error inside, bare, if there is only one: callers expect an error and not a group of one."""
-    found = {id(leaf): leaf for leaf in _leaves(group)}
+def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the group's only error without the group, if it has just one: callers expect a plain error."""
+    found = {id(leaf): leaf for leaf in _leaf_errors(group)}
     return next(iter(found.values())) if len(found) == 1 else group
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def _leaf_errors(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+        return [leaf for inner in error.exceptions for leaf in _leaf_errors(inner)]
     return [error]

@@ -1,24 +1,22 @@
-"""`perstack-orch explain`, as it is typed; its body is imported when it runs."""
+"""`perstack-orch explain`: show what a job may do, without running it."""
 
 import os
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import RunOptions, with_options
+from orchestrator.cli.declare import with_options
+from orchestrator.cli.options import RunOptions
 
-_OF_WORK = {"job_id", "continue_latest", "continue_job", "resume_from", "answers", "events", "verbose", "prices"}
 
-
-@with_options(RunOptions, lambda name: name not in _OF_WORK)
+@with_options(RunOptions)
 def explain(
     options: RunOptions,
     expert: Annotated[str, typer.Argument(metavar="EXPERT", help="Key of the Expert in perstack.toml.")],
     *,
-    json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Say what EXPERT and its delegates may read, reach and use, and what cannot be enforced here. Runs no Expert."""
-    from orchestrator.cli.explaining import explain as work  # noqa: PLC0415 - it imports everything
+    """Show what EXPERT and its delegates may read, reach and use, and what is not enforced here. Runs no Expert."""
+    from orchestrator.cli.explanation import show_explanation  # noqa: PLC0415 - help does not need it
 
-    return work(replace(options, expert_key=expert), os.environ, as_json=json)
+    return show_explanation(options.with_(expert_key=expert), os.environ, as_json=json)

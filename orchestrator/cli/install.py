@@ -1,18 +1,14 @@
-"""`perstack-orch install`, as it is typed; its body is imported when it runs."""
+"""`perstack-orch install`: install the packages of all skills, and write their tools to perstack.lock."""
 
 import os
 
-from orchestrator.cli.options import CLUSTER, RunOptions, with_options
-
-_TAKEN = {
-    *("config", "strict", "user", "storage", "backend", "env_path", "allow_domain", "image", "runtime_class", "run_as"),
-    *CLUSTER,
-}
+from orchestrator.cli.declare import with_options
+from orchestrator.cli.options import RunOptions
 
 
-@with_options(RunOptions, _TAKEN.__contains__)
+@with_options(RunOptions)
 def install(options: RunOptions) -> int:
-    """Install the packages of all skills ahead of any Run, and write perstack.lock with their tools."""
-    from orchestrator.cli.locking import install as work  # noqa: PLC0415 - it imports everything
+    """Install the packages of all skills before the first Run, and write perstack.lock with their tools."""
+    from orchestrator.cli.installer import install_skills  # noqa: PLC0415 - help does not need it
 
-    return work(options, os.environ)
+    return install_skills(options, os.environ)

@@ -1,103 +1,18 @@
-"""The same for whoever reads stderr later: one logfmt line for each thing worth knowing."""
+"""`perstack-orch log`: show what a job did, as text or as one JSON object."""
 
-import asyncio
-from collections.abc import Callable, MutableMapping
-from functools import cached_property
-from importlib import import_module
-from typing import Any, Self, TextIO
+import os
 
-from orchestrator.cli.render import plain, receipt_lines, stopped_because
-from orchestrator.outcome import Outcome
-from orchestrator.wire.event import Event, TerminalEvent
-from orchestrator.wire.platform_event import InitializeRuntime, ProxyAccess, SkillStderr
-from orchestrator.wire.state_event import StopRunByError
+from orchestrator.cli.declare import with_options
+from orchestrator.cli.options import LogOptions
 
 
-class Log:
-    """Writes log lines; `mask` takes secrets out of them."""
+@with_options(LogOptions)
+def log(options: LogOptions) -> int:
+    """Show what a job did: its events, its Runs, or the list of jobs. An event is shown if it passes all filters."""
+    if options.backend is not None:
+        from orchestrator.cli.cluster_log import log_in_cluster  # noqa: PLC0415 - only for jobs in a cluster
 
-    def __init__(
-        self, stream: TextIO, unit: str, *, job_id: str, mask: Callable[[bytes], bytes], verbose: bool = False
-    ) -> None:
-        self._stream = stream
-        self._unit = unit
-        self._job_id = job_id
-        self._mask = mask
-        self._verbose = verbose
+        return log_in_cluster(options, os.environ)
+    from orchestrator.cli.local_log import show_log  # noqa: PLC0415 - help does not need it
 
-    async def prepare(self) -> None:
-        """Import what writes the lines, which takes 100 ms, while there is nothing to write."""
-        if "_log" not in self.__dict__:
-            await asyncio.to_thread(import_module, "structlog")
-
-    @cached_property
-    def _log(self) -> Any:
-        import structlog  # noqa: PLC0415 - see `prepare`
-
-        def cleaned(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-            return {key: _clean(value, self._mask) for key, value in fields.items()}
-
-        return structlog.wrap_logger(
-            structlog.PrintLogger(self._stream),
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                cleaned,
-                structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
-            ],
-        ).bind(job=self._job_id)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-    def say(self, text: str) -> None:
-        """Log what happens."""
-        self._log.info(text)
-
-    def warn(self, text: str) -> None:
-        """Log a warning."""
-        self._log.warning(text)
-
-    def note(self, text: str) -> None:
-        """Log a remark."""
-        self._log.info(text)
-
-    def event(self, event: Event) -> None:
-        """Log an event if it is worth a line."""
-        if isinstance(event, TerminalEvent):
-            said = {"error": event.error.message} if isinstance(event, StopRunByError) else {}
-            self._log.info(
-                "run stopped", run=event.run_id, expert=event.expert_key, reason=stopped_because(event), **said
-            )
-        elif isinstance(event, InitializeRuntime):
-            self._log.info("run started", run=event.run_id, expert=event.expert_name)
-        elif isinstance(event, ProxyAccess) and event.action == "blocked":
-            self._log.warning("host blocked", run=event.run_id, host=event.domain, port=event.port, reason=event.reason)
-        elif isinstance(event, SkillStderr) and self._verbose:
-            self._log.info("skill stderr", run=event.run_id, skill=event.skill_name, said=event.message)
-
-    def finish(self, outcome: Outcome, expert_key: str = "") -> None:
-        """Log the receipt."""
-        del expert_key
-        receipt = outcome.receipt
-        summary, *_ = receipt_lines(receipt, self._unit)
-        self._log.info(
-            "job stopped",
-            status=str(outcome.status),
-            receipt=summary,
-            containers=receipt.containers,
-            tokens=receipt.usage.total_tokens,
-            **({} if receipt.cost is None else {"dollars": round(receipt.cost, 6)}),
-            hosts=",".join(receipt.hosts),
-            seconds=round(receipt.seconds, 3),
-            hops=",".join(f"{hop.expert_key}:{hop.seconds:.3f}" for hop in receipt.hops),
-        )
-
-
-def _clean(value: Any, mask: Callable[[bytes], bytes]) -> Any:
-    if not isinstance(value, str):
-        return value
-    return plain(mask(value.encode("utf-8", "surrogateescape")).decode("utf-8", "replace"))
+    return show_log(options)

@@ -1,218 +1,309 @@
-"""The options that commands share, as typer reads them and as they were typed; None is one that was not given."""
+"""The options that several commands share, and those of `log`. None is an option that was not given."""
 
-import dataclasses
-import functools
-import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated
 
-import typer
+from orchestrator.images import settings
+from orchestrator.plan.job_options import (
+    CONFIG_AND_COORDINATE,
+    CONFIG_COMMANDS,
+    DEMO,
+    JOBS_EXPLAIN_SHELL,
+    RUN_AND_START,
+    RUN_START_RESUME,
+    JobOptions,
+    Option,
+    Panel,
+)
+from orchestrator.wire.frozen import Frozen
 
-_Text = str | None
-_Texts = tuple[str, ...]
-_Seconds = float | None
+Text = str | None
+Texts = tuple[str, ...]
 
-Storage = Annotated[str, typer.Option(metavar="DIR", envvar="PERSTACK_STORAGE_PATH", help="Directory of job records.")]
-Prices = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", envvar="PERSTACK_PRICES", help="Your prices of models, as docs/costs.md says."),
+_CONFIG_AND_PRUNE = CONFIG_COMMANDS | {"prune"}
+_WITH_STORE = _CONFIG_AND_PRUNE | {"log", "record"}
+_ALL_JOBS = _WITH_STORE | {"watch", "cancel"}
+"""The commands about the jobs of one user."""
+
+_User = Annotated[
+    Text,
+    Option(
+        "Act as this user; only their jobs and files are visible.",
+        metavar="ID",
+        variable="PERSTACK_USER",
+        panel=Panel.USERS,
+        commands=_ALL_JOBS,
+    ),
 ]
-Backend = Annotated[
-    str, typer.Option("--backend", "--runtime", metavar="docker|kubernetes|process", help="Where Experts run.")
+_Storage = Annotated[
+    str,
+    Option(
+        "Directory of the job records.",
+        metavar="DIR",
+        variable="PERSTACK_STORAGE_PATH",
+        commands=_WITH_STORE | {"build"},
+    ),
+]
+_Config = Annotated[
+    Text,
+    Option(
+        "perstack.toml to use; default: the nearest one upward.", metavar="FILE", commands=CONFIG_COMMANDS | {"build"}
+    ),
+]
+_Base = Annotated[
+    Text,
+    Option(f"Base image. [{settings.DEFAULT_BASE}]", metavar="IMAGE", variable=settings.BASE_VARIABLE),
+]
+_Prices = Annotated[
+    Text,
+    Option(
+        "Your model prices; format: docs/costs.md.",
+        metavar="FILE",
+        variable="PERSTACK_PRICES",
+        commands=RUN_START_RESUME | {"log"},
+    ),
+]
+_Namespace = Annotated[
+    Text,
+    Option(
+        "Namespace of the installation.",
+        metavar="NAME",
+        variable="PERSTACK_NAMESPACE",
+        panel=Panel.CLUSTER,
+        commands=_ALL_JOBS,
+    ),
+]
+_Installation = Annotated[
+    Text,
+    Option(
+        "Helm release, if the namespace has several.",
+        metavar="NAME",
+        variable="PERSTACK_INSTALLATION",
+        panel=Panel.CLUSTER,
+        commands=_ALL_JOBS,
+    ),
 ]
 
 
-User = Annotated[
-    _Text,
-    typer.Option("--user", metavar="ID", envvar="PERSTACK_USER", help="Whose jobs and files: see nobody else's."),
-]
+class RunOptions(JobOptions):
+    """Which job a command is about, how it runs, and where: on this machine or in a cluster.
 
-
-Namespace = Annotated[
-    _Text, typer.Option(metavar="NAME", envvar="PERSTACK_NAMESPACE", help="Namespace in the cluster.")
-]
-Installation = Annotated[
-    _Text, typer.Option(metavar="NAME", envvar="PERSTACK_INSTALLATION", help="Which chart, if several are there.")
-]
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterOptions:
-    """Where in a cluster Sandboxes run, with --backend kubernetes; the chart sets the variables.
-
-    `outside` are HOST:PORT, `broker_port` is PORT,FORBIDDEN. All but `namespace`, `outside`, `start_seconds` and
-    `allow_unenforced_network` are for one of the two kinds of `coordinator`.
+    Each command takes some of these options; the others keep their defaults. `answers` means that the query answers a
+    question. `user` and `workspaces` name a user's own directories, from which `cli.user_dirs` derives `storage` and
+    `workspace`. `broker_port` is PORT,FORBIDDEN. `expert_key` and `query` are arguments of commands; without a query an
+    existing job continues. With `after`, the stored events after this position are written first.
     """
 
-    namespace: Namespace = None
-    claim: Annotated[
-        _Text, typer.Option(metavar="NAME", envvar="PERSTACK_CLAIM", help="PersistentVolumeClaim of the workspace.")
-    ] = None
-    claim_mount: Annotated[
-        _Text, typer.Option(metavar="DIR", envvar="PERSTACK_CLAIM_MOUNT", help="Where the claim is mounted here.")
-    ] = None
-    broker_address: Annotated[
-        _Texts,
-        typer.Option(metavar="IP", envvar="PERSTACK_BROKER_ADDRESS", help="Where Pods reach this. Repeatable."),
-    ] = ()
-    broker_port: Annotated[
-        _Text, typer.Option(metavar="PORT,PORT", envvar="PERSTACK_BROKER_PORT", help="Ports of the broker. [any]")
-    ] = None
-    outside: Annotated[
-        _Texts,
-        typer.Option(
-            metavar="IP:PORT", envvar="PERSTACK_OUTSIDE", help="Address no Sandbox may reach: it tries. Repeatable."
-        ),
-    ] = ()
-    start_seconds: Annotated[
-        float, typer.Option("--start-timeout", metavar="SECONDS", min=1, help="For a Pod to come to run.")
-    ] = 300.0
-    pod_setting: Annotated[
-        _Text,
-        typer.Option(metavar="FILE", envvar="PERSTACK_POD_SETTING", help="What Pods are given besides, in JSON."),
-    ] = None
+    namespace: _Namespace = None
+    installation: _Installation = None
     coordinator: Annotated[
         str,
-        typer.Option(
+        Option(
+            "Where the coordinator runs: in the cluster, or here.",
             metavar="cluster|local",
-            envvar="PERSTACK_COORDINATOR",
-            help="A Job of the cluster works it, or this process.",
+            variable="PERSTACK_COORDINATOR",
+            panel=Panel.CLUSTER,
+            commands=_CONFIG_AND_PRUNE,
         ),
     ] = "cluster"
-    installation: Installation = None
     env_secret: Annotated[
-        _Text,
-        typer.Option(metavar="SECRET", envvar="PERSTACK_ENV_SECRET", help="Secret of provider keys. [the chart's]"),
-    ] = None
-    allow_unenforced_network: Annotated[
-        bool,
-        typer.Option("--allow-unenforced-network", help="Run also where no NetworkPolicy keeps Sandboxes in."),
-    ] = False
-
-
-CLUSTER = frozenset(field.name for field in dataclasses.fields(ClusterOptions))
-"""The names of those."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions(ClusterOptions):
-    """How a job is to be run.
-
-    `timeout_ms` is for one generation. `allow_domain` are SKILL=HOST. `answers` says that the query is the answer to
-    a question. `user` and `workspaces` name a user's own place, of which `cli.own` makes `storage` and `workspace`.
-    Without `query` a job is only gone on with; both it and the Expert are a command's arguments. With
-    `after`, the stored events that follow this position are written first.
-    """
-
-    config: Annotated[
-        _Text, typer.Option(metavar="FILE", help="perstack.toml to use; else the nearest one upward.")
-    ] = None
-    strict: Annotated[bool, typer.Option("--strict", help="Unknown keys in perstack.toml are errors.")] = False
-    workspace: Annotated[_Text, typer.Option(metavar="DIR", help="Directory mounted at /workspace. [./workspace]")] = (
-        None
-    )
-    user: User = None
-    workspaces: Annotated[
-        _Text,
-        typer.Option(metavar="ROOT", envvar="PERSTACK_WORKSPACES", help="Holds a workspace for each --user."),
-    ] = None
-    storage: Storage = "perstack"
-    backend: Backend = "docker"
-    model: Annotated[_Text, typer.Option(metavar="NAME", help="Model of the provider.")] = None
-    provider: Annotated[
-        _Text, typer.Option(metavar="NAME", help="API to call: anthropic, openai, google, scripted, …")
-    ] = None
-    max_steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Steps of the whole job. [100]")] = None
-    max_retries: Annotated[int | None, typer.Option(metavar="N", min=0, help="Retries of one generation. [5]")] = None
-    reasoning_budget: Annotated[
-        _Text, typer.Option(metavar="LEVEL|TOKENS", help="none, minimal, low, medium, high, or tokens. [low]")
-    ] = None
-    timeout_ms: Annotated[
-        int | None, typer.Option("--timeout", metavar="MS", min=1, help="For one generation. [300000]")
-    ] = None
-    job_id: Annotated[_Text, typer.Option(metavar="ID", help="Id of the new job.")] = None
-    env: Annotated[
-        _Texts, typer.Option(metavar="NAME", help="Variable given to EXPERT's skills and exec. Repeatable.")
-    ] = ()
-    env_path: Annotated[
-        _Texts, typer.Option(metavar="FILE", help="Env file, instead of .env and .env.local. Repeatable.")
-    ] = ()
-    allow_domain: Annotated[
-        _Texts, typer.Option(metavar="SKILL=HOST", help="Let a skill reach a host. Repeatable.")
-    ] = ()
-    image: Annotated[_Text, typer.Option(metavar="NAME", envvar="PERSTACK_RUNTIME_IMAGE", help="Runtime image.")] = None
-    runtime_class: Annotated[
-        _Text, typer.Option(metavar="NAME", help="What runs Sandboxes in the engine: runsc (gVisor), kata, …")
-    ] = None
-    run_as: Annotated[_Text, typer.Option(metavar="UID[:GID]", help="User, else the workspace's owner.")] = None
-    prewarm: Annotated[
-        str, typer.Option(metavar="auto|off|N", help="Sandboxes kept ready for delegations before they are needed.")
-    ] = "auto"
-    events: Annotated[
-        str, typer.Option(metavar="default|full", help="Whether events carry the whole conversation.")
-    ] = "default"
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr.")] = False
-    continue_latest: Annotated[bool, typer.Option("--continue", help="Go on with the job used last.")] = False
-    continue_job: Annotated[_Text, typer.Option(metavar="JOB", help="Go on with this job.")] = None
-    resume_from: Annotated[
-        _Text, typer.Option(metavar="CHECKPOINT", help="Go on from this checkpoint of --continue-job.")
-    ] = None
-    answers: Annotated[
-        bool, typer.Option("-i", "--interactive-tool-call-result", help="QUERY answers the Expert's question.")
-    ] = False
-    run_seconds: Annotated[
-        _Seconds,
-        typer.Option(
-            "--run-timeout", metavar="SECONDS", min=0.001, help="For one Run, else a day; past it, it ends in error."
+        Text,
+        Option(
+            "Secret with the provider keys. [the chart's]",
+            metavar="SECRET",
+            variable="PERSTACK_ENV_SECRET",
+            panel=Panel.CLUSTER,
+            commands=CONFIG_COMMANDS,
         ),
     ] = None
-    job_seconds: Annotated[
-        _Seconds, typer.Option("--job-timeout", metavar="SECONDS", min=0.001, help="For all of it; resumable.")
+    claim: Annotated[
+        Text,
+        Option(
+            "PersistentVolumeClaim of the workspace.",
+            metavar="NAME",
+            variable="PERSTACK_CLAIM",
+            panel=Panel.CLUSTER,
+            commands=_CONFIG_AND_PRUNE,
+        ),
     ] = None
-    prices: Prices = None
+    claim_mount: Annotated[
+        Text,
+        Option(
+            "Where the claim is mounted here.",
+            metavar="DIR",
+            variable="PERSTACK_CLAIM_MOUNT",
+            panel=Panel.CLUSTER,
+            commands=_CONFIG_AND_PRUNE,
+        ),
+    ] = None
+    broker_address: Annotated[
+        Texts,
+        Option(
+            "Address where Pods reach this process. Repeatable.",
+            metavar="IP",
+            variable="PERSTACK_BROKER_ADDRESS",
+            panel=Panel.CLUSTER,
+            commands=CONFIG_COMMANDS,
+        ),
+    ] = ()
+    broker_port: Annotated[
+        Text,
+        Option(
+            "Broker port, and a port that stays closed. [any]",
+            metavar="PORT,PORT",
+            variable="PERSTACK_BROKER_PORT",
+            panel=Panel.CLUSTER,
+            commands=CONFIG_AND_COORDINATE,
+        ),
+    ] = None
+    pod_setting: Annotated[
+        Text,
+        Option(
+            "Extra Pod settings (JSON file).",
+            metavar="FILE",
+            variable="PERSTACK_POD_SETTING",
+            panel=Panel.CLUSTER,
+            commands=CONFIG_AND_COORDINATE,
+        ),
+    ] = None
+    config: _Config = None
+    workspace: Annotated[
+        Text,
+        Option(
+            "Directory mounted at /workspace. [./workspace]",
+            metavar="DIR|volume:NAME",
+            commands=JOBS_EXPLAIN_SHELL,
+        ),
+    ] = None
+    user: _User = None
+    workspaces: Annotated[
+        Text,
+        Option(
+            "Directory that holds a workspace per --user.",
+            metavar="ROOT",
+            variable="PERSTACK_WORKSPACES",
+            panel=Panel.USERS,
+            commands=JOBS_EXPLAIN_SHELL,
+        ),
+    ] = None
+    storage: _Storage = "perstack"
+    packages: Annotated[
+        Text,
+        Option(
+            "Installed packages, in an image of `build`.",
+            metavar="DIR",
+            variable=settings.PACKAGES_VARIABLE,
+            panel=Panel.SANDBOXES,
+            commands=RUN_START_RESUME,
+        ),
+    ] = None
+    job_id: Annotated[Text, Option("Id of the new job.", metavar="ID", commands=RUN_AND_START)] = None
+    prices: _Prices = None
+    continue_latest: Annotated[
+        bool,
+        Option("Continue the most recent job.", flags=("--continue",), panel=Panel.CONTINUE, commands=RUN_AND_START),
+    ] = False
+    continue_job: Annotated[
+        Text, Option("Continue this job.", metavar="JOB", panel=Panel.CONTINUE, commands=RUN_AND_START)
+    ] = None
+    resume_from: Annotated[
+        Text,
+        Option(
+            "Continue from this checkpoint of --continue-job.",
+            metavar="CHECKPOINT",
+            panel=Panel.CONTINUE,
+            commands=RUN_AND_START,
+        ),
+    ] = None
+    answers: Annotated[
+        bool,
+        Option(
+            "QUERY answers the Expert's question.",
+            flags=("-i", "--interactive-tool-call-result"),
+            panel=Panel.CONTINUE,
+            commands=RUN_AND_START,
+        ),
+    ] = False
+    env_path: Annotated[
+        Texts,
+        Option(
+            "Env file, instead of .env and .env.local. Repeatable.",
+            metavar="FILE",
+            panel=Panel.ACCESS,
+            commands=CONFIG_COMMANDS,
+        ),
+    ] = ()
+    backend: Annotated[
+        str,
+        Option(
+            "Where Experts run.",
+            metavar="docker|kubernetes|process",
+            flags=("--backend", "--runtime"),
+            panel=Panel.SANDBOXES,
+            commands=_CONFIG_AND_PRUNE | DEMO,
+        ),
+    ] = "docker"
     expert_key: str = ""
-    query: str | None = None
+    query: Text = None
     after: int | None = None
 
 
-def with_options(
-    shape: Callable[..., Any], wanted: Callable[[str], bool] = lambda _: True
-) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Have typer read a command's options from the fields of the dataclass `shape`.
+class BuildOptions(Frozen):
+    """How the image of Sandboxes is built. `tag` are further names for it."""
 
-    The command's first parameter is then a `shape`; its others stay as they are and come before the options. Fields
-    whose names are not `wanted` keep their default, as do those that are not annotated for typer.
-    """
-
-    def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-        options = [option for option in _options(shape) if wanted(option.name)]
-
-        @functools.wraps(command)
-        def typed(**given: Any) -> int:
-            chosen = {option.name: _frozen(given.pop(option.name)) for option in options}
-            return command(shape(**chosen), **given)
-
-        parameters = [*own, *options]
-        typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # inspect.signature reads it
-        typed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return typed
-
-    return decorate
+    base: _Base = None
+    tag: Annotated[Texts, Option("Another name for the image. Repeatable.", metavar="NAME", flags=("-t", "--tag"))] = ()
+    replace: Annotated[bool, Option("Remove the earlier image that has a name of --tag.")] = False
 
 
-def _options(shape: Callable[..., Any]) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(shape, include_extras=True)
-    for field in dataclasses.fields(shape):  # type: ignore[arg-type] # a dataclass is callable too
-        hint = hints[field.name]
-        if get_origin(hint) is Annotated:
-            kind, option = get_args(hint)
-            if get_origin(kind) is tuple:
-                hint = Annotated[list[str], option]  # typer knows no tuple of any length
-            default = list(field.default) if isinstance(field.default, tuple) else field.default
-            yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+class ExpertImageOptions(Frozen):
+    """The image that `build` makes, and of what. Packages of skills are installed in `storage`, as `install` does."""
+
+    tag: Annotated[Text, Option("Name of the image.", metavar="IMAGE", flags=("-t", "--tag"))] = None
+    base: _Base = None
+    config: _Config = None
+    storage: _Storage = "perstack"
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+class PullOptions(Frozen):
+    """Where the image of Sandboxes is pulled from."""
+
+    registry: Annotated[
+        Text, Option("Registry that has it.", metavar="HOST[/PATH]", variable=settings.REGISTRY_VARIABLE)
+    ] = None
+
+
+class RecordsOptions(Frozen):
+    """Whose records a command reads, and where they are. `backend` is `kubernetes`, or None for a store here."""
+
+    storage: _Storage = "perstack"
+    backend: Annotated[Text, Option("For jobs that ran in a cluster.", metavar="kubernetes", panel=Panel.SANDBOXES)] = (
+        None
+    )
+    user: _User = None
+    namespace: _Namespace = None
+    installation: _Installation = None
+
+
+class LogOptions(RecordsOptions):
+    """What `log` shows. `take` 0 means all."""
+
+    jobs: Annotated[bool, Option("List the jobs, newest first.")] = False
+    runs: Annotated[bool, Option("Show the job's tree of Runs and what each used.")] = False
+    job: Annotated[Text, Option("Job to show; default: the newest.", metavar="ID")] = None
+    run: Annotated[Text, Option("Only events of this Run.", metavar="ID")] = None
+    checkpoint: Annotated[Text, Option("A checkpoint, and the events of its Run.", metavar="ID")] = None
+    step: Annotated[Text, Option("5, >5, >=5, <5, <=5 or 1-10.", metavar="STEPS")] = None
+    type: Annotated[Text, Option("Only events of this type.", metavar="TYPE")] = None
+    errors: Annotated[bool, Option("Only errors and retries.")] = False
+    tools: Annotated[bool, Option("Only tool calls and their results.")] = False
+    delegations: Annotated[bool, Option("Only delegations.")] = False
+    filter: Annotated[Text, Option("""Condition, such as '.toolCalls[].toolName == "exec"'.""", metavar="EXPR")] = None
+    take: Annotated[int, Option("How many to show; 0 means all.", metavar="N", least=0)] = 100
+    offset: Annotated[int, Option("How many to skip first.", metavar="N", least=0)] = 0
+    context: Annotated[int, Option("Events to add before and after a match.", metavar="N", least=0)] = 0
+    messages: Annotated[bool, Option("Also show the conversation.")] = False
+    summary: Annotated[bool, Option("Show only the totals.")] = False
+    verbose: Annotated[bool, Option("Show whole events; with --runs, each Run's access.")] = False
+    json: Annotated[bool, Option("Print one JSON object.")] = False
+    pretty: Annotated[bool, Option("Indent the JSON; implies --json.")] = False
+    prices: _Prices = None

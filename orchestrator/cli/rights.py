@@ -1,4 +1,4 @@
-"""`perstack-orch rights`: what `helm test` runs as the coordinator's account."""
+"""`perstack-orch rights`: check the rights of the coordinator's account; `helm test` runs it."""
 
 import os
 
@@ -6,22 +6,24 @@ import typer
 
 
 def rights() -> int:
-    """Say whether this Pod's account may do exactly what a coordinator needs."""
-    import asyncio  # noqa: PLC0415 - not needed for help
+    """Check that this Pod's account has exactly the rights that a coordinator needs."""
+    import asyncio  # noqa: PLC0415 - help does not need it
 
-    asyncio.run(_ask())
+    asyncio.run(_check())
     return 0
 
 
-async def _ask() -> None:
-    from orchestrator.backends.kubernetes_access import find_access  # noqa: PLC0415 - it imports everything
-    from orchestrator.backends.kubernetes_api import Api  # noqa: PLC0415 - the same
-    from orchestrator.backends.kubernetes_rights import check_rights  # noqa: PLC0415 - the same
+async def _check() -> None:
+    from orchestrator.backends.kubernetes.auth import find_credentials  # noqa: PLC0415 - help does not need it
+    from orchestrator.backends.kubernetes.client import KubernetesClient  # noqa: PLC0415 - the same
+    from orchestrator.backends.kubernetes.preflight import check_rights  # noqa: PLC0415 - the same
 
-    access = await find_access(os.environ)
-    api = Api(access)
+    access = await find_credentials(os.environ)
+    api = KubernetesClient(access)
     try:
         await check_rights(api, access.namespace)
     finally:
         api.close()
-    typer.echo(f"the coordinator's account may do what it needs in the namespace {access.namespace}, and no more")
+    typer.echo(
+        f"the coordinator's account has the rights that it needs in the namespace {access.namespace}, and no others"
+    )

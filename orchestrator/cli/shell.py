@@ -1,30 +1,25 @@
-"""`perstack-orch shell`, as it is typed; its body is imported when it runs."""
+"""`perstack-orch shell`: open a shell in an Expert's Sandbox."""
 
 import os
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import CLUSTER, RunOptions, with_options
-
-_TAKEN = {
-    *("config", "strict", "workspace", "user", "workspaces", "storage", "backend", "env", "env_path", "allow_domain"),
-    *("image", "runtime_class", "run_as", *CLUSTER),
-}
+from orchestrator.cli.declare import with_options
+from orchestrator.cli.options import RunOptions
 
 
-@with_options(RunOptions, _TAKEN.__contains__)
+@with_options(RunOptions)
 def shell(
     options: RunOptions,
     expert: Annotated[str, typer.Argument(metavar="EXPERT", help="Key of the Expert in perstack.toml.")],
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="-- COMMAND", help="What to start; else a shell.")
+        list[str] | None, typer.Argument(metavar="-- COMMAND", help="Command to run; default: a shell.")
     ] = None,
     *,
-    skill: Annotated[str | None, typer.Option(metavar="NAME", help="In the place of this skill, not of exec.")] = None,
+    skill: Annotated[str | None, typer.Option(metavar="NAME", help="Run it as this skill, not as exec.")] = None,
 ) -> int:
     """Open a shell in the Sandbox that EXPERT gets, with what its commands may reach: try to break out."""
-    from orchestrator.cli.inside import shell as work  # noqa: PLC0415 - it imports everything
+    from orchestrator.cli.sandbox_shell import open_shell  # noqa: PLC0415 - help does not need it
 
-    return work(replace(options, expert_key=expert), skill, tuple(command or ()), os.environ)
+    return open_shell(options.with_(expert_key=expert), skill, command or (), os.environ)

@@ -1,11 +1,18 @@
-"""Signals that ask a command to stop."""
+"""Signals that stop a command: the first stops it cleanly, the second kills what still runs."""
 
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import BackendError
+
+if TYPE_CHECKING:
+    from orchestrator.plan.job import Job
+    from orchestrator.sandbox.api import Backend
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SIGNALLED = 128
@@ -13,33 +20,33 @@ _SIGNALLED = 128
 
 @dataclass(slots=True)
 class Stop:
-    """Whether a signal came, and which; `again` is set once there was more than one."""
+    """Which signal came first, if any; `again` is set by the second."""
 
-    number: int | None = None
+    signal_number: int | None = None
     again: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def ends(self) -> bool:
-        """Whether a conversation is to end too: SIGINT stops its turn, twice or another signal all of it."""
-        return self.again.is_set() or self.number not in {None, signal.SIGINT}
+    def ends_conversation(self) -> bool:
+        """Whether a conversation ends too: one SIGINT stops its turn only, a second or another signal stops it all."""
+        return self.again.is_set() or self.signal_number not in {None, signal.SIGINT}
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a command that ended by this signal."""
-        return _SIGNALLED + (self.number or 0)
+        """The exit code that a shell expects of a command ended by this signal."""
+        return _SIGNALLED + (self.signal_number or 0)
 
 
 @contextmanager
-def stoppable(
-    say: Callable[[str], None],
+def stop_on_signals(
+    report: Callable[[str], None],
     stop: Stop | None = None,
     *,
-    doing: str = "stopping, and removing what runs",
+    message: str = "stopping and removing Sandboxes",
 ) -> Iterator[Stop]:
-    """Cancel the current task when a signal asks to stop; `stop.again` is set by further ones.
+    """Cancel the current task at the first signal, and report `message`; later ones set `stop.again`.
 
-    What is then said is `doing`. `stop` is where it is noted, for whoever wants to know after the task is gone.
-    A closed terminal asks to stop, too, unless the command was started to outlive it.
+    Pass `stop` to read it after the task has ended. A closed terminal (SIGHUP) also stops the command, unless it was
+    started to outlive the terminal.
     """
     closing = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     signals = (*_STOPPING, signal.SIGHUP) if closing else _STOPPING
@@ -48,20 +55,20 @@ def stoppable(
     task = asyncio.current_task()
     stop = stop or Stop()
 
-    def asked(number: int) -> None:
+    def handle(number: int) -> None:
         if number == signal.SIGHUP:
-            _silence(terminals)
-        if stop.number is not None:
+            _discard(terminals)
+        if stop.signal_number is not None:
             stop.again.set()
-            say("stopping at once")
+            report("stopping immediately")
             return
-        stop.number = number
-        say(doing)
+        stop.signal_number = number
+        report(message)
         if task is not None:
             task.cancel()
 
     for number in signals:
-        loop.add_signal_handler(number, asked, number)
+        loop.add_signal_handler(number, handle, number)
     try:
         yield stop
     finally:
@@ -69,14 +76,34 @@ def stoppable(
             loop.remove_signal_handler(number)
 
 
-def _silence(terminals: list[int]) -> None:
-    """Have nobody hear what a terminal that is gone would answer with an error, in the middle of clearing up."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _discard(terminals: list[int]) -> None:
+    """Discard further output: writing to a closed terminal fails, which would interrupt the cleanup."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for fd in terminals:
-        os.dup2(nowhere, fd)
-    os.close(nowhere)
+        os.dup2(null, fd)
+    os.close(null)
 
 
-def mortal() -> None:
-    """End by SIGTERM like any program: the first one of a container is not ended by it unless it says so."""
+@asynccontextmanager
+async def kill_on_second_signal(stop: Stop, backend: "Backend", job: "Job") -> AsyncIterator[None]:
+    """Kill all Sandboxes of `job` when a second signal comes while the first still stops them one by one."""
+    from orchestrator.sandbox.naming import instance_labels, job_labels  # noqa: PLC0415 - a Pod does not need it
+
+    async def kill() -> None:
+        await stop.again.wait()
+        # The task that stops the Sandboxes gets the same error, and reports it.
+        with suppress(BackendError):
+            await backend.prune(instance_labels(job.instance) | job_labels(job.id))
+
+    # A TaskGroup would wrap the exceptions of the block in a group.
+    killing = asyncio.create_task(kill())
+    try:
+        yield
+    finally:
+        killing.cancel()
+        await asyncio.wait([killing])
+
+
+def exit_on_sigterm() -> None:
+    """End at SIGTERM like other programs; by default the first process of a container ignores it."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(_SIGNALLED + signal.SIGTERM))

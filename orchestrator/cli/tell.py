@@ -1,49 +1,13 @@
-"""`perstack-orch tell`: what runs in the Pod that reads a claim's records, and nobody types."""
-
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-from orchestrator.cli.signals import mortal
-from orchestrator.coordination.listening import listening
-from orchestrator.coordination.messages import Follow
-from orchestrator.coordination.retelling import retold, written
-from orchestrator.coordination.submission import RECORDS
-from orchestrator.store import Store
-from orchestrator.wire.job_request import CLAIM_DIRECTORY
-
-_ALONE_SECONDS = 60.0
-"""How long it waits for somebody: who made it is gone then, or may make another."""
+"""`perstack-orch tell`: serve the records on a claim; runs in a Pod, users do not call it."""
 
 
 def tell() -> int:
-    """Tell the jobs on the claim to whoever connects, until nobody does any more."""
-    mortal()
-    asyncio.run(_tell())
+    """Serve the jobs on the claim to clients, until no client has connected for a minute."""
+    import asyncio  # noqa: PLC0415 - help does not need it
+
+    from orchestrator.cli.signals import exit_on_sigterm  # noqa: PLC0415 - the same
+    from orchestrator.cluster.records_server import serve_records  # noqa: PLC0415 - the same
+
+    exit_on_sigterm()
+    asyncio.run(serve_records())
     return 0
-
-
-async def _tell() -> None:
-    store = Store(Path(CLAIM_DIRECTORY) / RECORDS)
-    here, left = 0, asyncio.Event()
-
-    async def told(follow: Follow) -> AsyncIterator[bytes]:
-        nonlocal here
-        here += 1
-        try:
-            telling = written(follow.command, store.root) if follow.command else retold(store, follow)
-            async for line in telling:
-                yield line
-        finally:
-            here -= 1
-            left.set()
-
-    async with listening(told):
-        while True:
-            try:
-                async with asyncio.timeout(_ALONE_SECONDS):
-                    await left.wait()
-                    left.clear()
-            except TimeoutError:
-                if not here:
-                    return

@@ -1,4 +1,7 @@
-"""perstack.toml and the environment, read once on the host into frozen values (spec 1)."""
+"""perstack.toml and the environment, read once on the host into frozen values.
+
+See docs/reference/perstack.md#perstacktoml.
+"""
 
 from orchestrator.config.config import Config
 from orchestrator.config.file import find

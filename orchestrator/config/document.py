@@ -1,13 +1,21 @@
-"""A whole perstack.toml, and every problem in it (spec 1.2)."""
+"""The whole perstack.toml, and all problems in it (docs/reference/perstack.md#top-level-keys)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError
 
+from orchestrator.config.config import (
+    DEFAULT_ENV_PATH,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_MAX_STEPS,
+    DEFAULT_REASONING_BUDGET,
+    DEFAULT_TIMEOUT_MS,
+)
 from orchestrator.config.expert_table import ExpertName, ExpertTable
 from orchestrator.config.problems import Problem, close_match, from_validation
-from orchestrator.config.provider_table import Provider
+from orchestrator.config.provider_table import ChosenProvider, read_provider
 from orchestrator.config.reasoning import REASONING_BUDGET, is_reasoning_budget
 from orchestrator.config.table import KnownKeys, Table
 from orchestrator.wire.expert import ExpertKey
@@ -18,7 +26,7 @@ _OTHER_RUNTIMES = ("cursor", "claude-code", "gemini")
 
 def _runtime(name: str) -> str:
     if name in _OTHER_RUNTIMES:
-        message = f'runtime "{name}" is not supported: it cannot be kept in a Sandbox; use "docker"'
+        message = f'runtime "{name}" is not supported: it cannot run in a Sandbox; use "docker"'
         raise ValueError(message)
     if name not in _SUPPORTED_RUNTIMES:
         message = f'must be "docker" or "local", not {name!r}'
@@ -44,40 +52,53 @@ def _https(url: str) -> str:
 class Document(Table):
     """The top level."""
 
-    provider: Provider | None = None
+    provider: Any = None
+    """Left as it is; `read_provider` checks it."""
     model: str | None = Field(None, min_length=1)
-    reasoning_budget: Annotated[str | int, PlainValidator(_reasoning_budget)] = "low"
+    reasoning_budget: Annotated[str | int, PlainValidator(_reasoning_budget)] = DEFAULT_REASONING_BUDGET
     runtime: Annotated[str, AfterValidator(_runtime)] | None = None
-    max_steps: int = Field(100, ge=1)
-    max_retries: int = Field(5, ge=0)
-    timeout: int = Field(300_000, ge=1)
+    max_steps: int = Field(DEFAULT_MAX_STEPS, ge=1)
+    max_retries: int = Field(DEFAULT_MAX_RETRIES, ge=0)
+    timeout: int = Field(DEFAULT_TIMEOUT_MS, ge=1)
     experts: dict[ExpertName, ExpertTable] = Field({})
     perstack_api_base_url: Annotated[str, AfterValidator(_https)] | None = None
     perstack_base_skill_command: list[str] | None = None
-    env_path: list[str] = Field([".env", ".env.local"])
+    env_path: list[str] = Field(list(DEFAULT_ENV_PATH))
 
 
-def validate(raw: dict[str, Any]) -> tuple[Document | None, tuple[Problem, ...], tuple[Problem, ...]]:
-    """Check a parsed file: the document if it has no problem, its problems, its unknown keys."""
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A parsed file: its document and provider, valid if it has no `problems`, and its `unknown` keys."""
+
+    document: Document | None
+    provider: ChosenProvider | None
+    problems: tuple[Problem, ...]
+    unknown: tuple[Problem, ...]
+
+
+def validate(raw: dict[str, Any]) -> Checked:
+    """Check a parsed file."""
     known = KnownKeys()
-    document, problems = None, list(_unknown_delegates(raw))
+    provider, problems = read_provider(raw, known)
+    document = None
     try:
         document = Document.model_validate(raw, context=known)
     except ValidationError as error:
-        problems = [*from_validation(error), *problems]
+        problems += from_validation(error)
+    problems += _unknown_delegates(raw)
     unknown = tuple(Problem.of_unknown_key(path, keys, Document.keys()) for path, keys in known.unknown(raw))
-    return None if problems else document, tuple(problems), unknown
+    return Checked(None if problems else document, provider, tuple(problems), unknown)
 
 
 def _unknown_delegates(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Delegates that the file does not declare, found even where other things are wrong."""
+    """Find delegates that the file does not declare, even if other parts of the file are invalid."""
     experts = _table(raw.get("experts"))
     for key, expert in experts.items():
         delegates = _table(expert).get("delegates")
         for index, delegate in enumerate(delegates if isinstance(delegates, list) else ()):
             if delegate not in experts and _is_key(delegate):
-                meant = close_match(delegate, experts)
-                hint = f"; did you mean {meant!r}?" if meant else ""
+                suggestion = close_match(delegate, experts)
+                hint = f"; did you mean {suggestion!r}?" if suggestion else ""
                 message = f"Expert {delegate!r} is not in this file, and the registry is not supported yet{hint}"
                 yield Problem(("experts", key, "delegates", index), message)
 

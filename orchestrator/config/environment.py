@@ -1,20 +1,32 @@
-"""The environment that keys of APIs and values of `requiredEnv` are read from (spec 1.9)."""
+"""The environment from which API keys and values of `requiredEnv` are read (docs/reference/perstack.md#environment)."""
 
 import io
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from orchestrator.config.found import why_not
-from orchestrator.config.variables import is_variable_name
+from orchestrator.config.trusted_files import why_untrusted
 from orchestrator.disk.plain_file import HAND_WRITTEN_BYTES, read_plain
 from orchestrator.errors import ConfigError
-from orchestrator.wire.protected import is_protected
+from orchestrator.wire.protected_variables import is_protected
 
-# What decides where requests go and which code runs is the host's to say: an env file often lies in a directory that
-# somebody else has written.
+# Perstack's hint for names (docs/reference/perstack.md#experts) allows a leading digit and `-`; POSIX names may also
+# begin with `_`. The union accepts both, and still excludes characters that could end a line, a name or a quotation.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*", re.ASCII)
+_NAME_CHARACTERS = 255
+
+KEYRING = "the keyring"
+
+
+def is_variable_name(name: str) -> bool:
+    """Whether `name` is valid as the name of an environment variable."""
+    return len(name) <= _NAME_CHARACTERS and _NAME.fullmatch(name) is not None
+
+
+# The host alone decides where requests go and which code runs: an env file often lies in a directory that others can
+# write.
 _NEVER_FROM_FILES = re.compile(
     r".*_BASE_URL|(HTTPS?|NO|ALL|FTP)_PROXY|PERSTACK_(PROXY_URL|STORAGE_PATH)|NPM_CONFIG_.*|PIP_.*|UV_.*|DOCKER_.*"
     r"|KUBECONFIG|LD_.*|DYLD_.*|PYTHON.*|NODE_OPTIONS",
@@ -24,26 +36,58 @@ _NEVER_FROM_FILES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Names and values, many of them secret, and notes about lines and files that were ignored, without values."""
+    """Names and values, many of them secret, and notes about ignored lines and files; notes contain no values.
+
+    `origins` are the names whose values are not from the process environment: an env file's path, or the keyring.
+    """
 
     values: Mapping[str, str] = field(repr=False)
     notes: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def origin_of(self, name: str) -> str | None:
+        """Return where the value of `name` comes from; None if it has none."""
+        return self.origins.get(name, "the environment") if self.values.get(name) else None
+
+
+def with_stored_keys(env: Environment, variables: Iterable[str]) -> Environment:
+    """Return the environment with the keys that the system's keyring has for those `variables` that have no value.
+
+    A keyring that fails becomes a note.
+    """
+    missing = [name for name in variables if not env.values.get(name)]
+    if not missing:
+        return env
+    # Jobs with a key do not wait for this import.
+    from orchestrator.config.stored_keys import read_stored_key  # noqa: PLC0415
+
+    try:
+        stored = {name: key for name in missing if (key := read_stored_key(name)) is not None}
+    except ConfigError as error:
+        return replace(env, notes=(*env.notes, str(error)))
+    return replace(
+        env,
+        values=MappingProxyType({**env.values, **stored}),
+        origins=MappingProxyType({**env.origins, **dict.fromkeys(stored, KEYRING)}),
+    )
 
 
 def merge(process_env: Mapping[str, str], paths: Iterable[str], cwd: Path, *, named: bool = False) -> Environment:
-    """Join the process environment, without empty values, and env files; whoever comes first wins.
+    """Merge the process environment, without empty values, and env files; the first source with a name wins.
 
-    `paths` are relative to `cwd`. `named` says that the user named them with `--env-path`: then each must be there
-    and be readable, else what is not is left out, and so is what does not count as the caller's own: see `found`.
+    `paths` are relative to `cwd`. `named` means that the user gave them with `--env-path`: then each must exist and be
+    readable. Otherwise missing and unreadable files are skipped, and so are files that are not the caller's own: see
+    `found`.
 
     Raises:
-        ConfigError: a file that was named is missing, a symbolic link, unreadable or not text.
+        ConfigError: a named file is missing, a symbolic link, unreadable or not text.
     """
     values = {name: value for name, value in process_env.items() if value}
     notes: list[str] = []
+    origins: dict[str, str] = {}
     for path in paths:
         try:
-            if not named and (reason := why_not(cwd / path)) is not None:
+            if not named and (reason := why_untrusted(cwd / path)) is not None:
                 notes.append(f"{path} {reason}, so it is ignored; name it with --env-path if it is yours")
                 continue
             text = _read(cwd / path)
@@ -61,10 +105,11 @@ def merge(process_env: Mapping[str, str], paths: Iterable[str], cwd: Path, *, na
             continue
         for name, value in _parse(text):
             if may_come_from_file(name):
-                values.setdefault(name, value)
+                if name not in values:
+                    values[name], origins[name] = value, path
             else:
-                notes.append(f"{path}: {name!r} cannot be set by a file, only by the environment; ignored")
-    return Environment(MappingProxyType(values), tuple(notes))
+                notes.append(f"{path}: {name!r} can be set only in the environment, not in a file; ignored")
+    return Environment(MappingProxyType(values), tuple(notes), MappingProxyType(origins))
 
 
 def may_come_from_file(name: str) -> bool:
@@ -86,9 +131,9 @@ def _read(file: Path) -> str:
 
 
 def _parse(text: str) -> list[tuple[str, str]]:
-    # Only needed where there is a file at all.
+    # Imported only if a file exists.
     from dotenv import dotenv_values  # noqa: PLC0415
 
-    # Interpolation would let a file read the host's other variables.
+    # Interpolation would let a file read other variables of the host.
     parsed = dotenv_values(stream=io.StringIO(text), interpolate=False)
     return [(name, value) for name, value in parsed.items() if value is not None]

@@ -1,4 +1,7 @@
-"""`[experts."<key>"]` (spec 1.4): what Perstack checks at load and at the start of a run, checked at once."""
+"""`[experts."<key>"]` (docs/reference/perstack.md#experts).
+
+All checks that Perstack makes at load and at run start are made at load here.
+"""
 
 import re
 from typing import Annotated, Any, Literal
@@ -8,7 +11,7 @@ from pydantic import AfterValidator, Field, field_validator
 from orchestrator.config.skill_table import AnySkillTable, InteractiveTable
 from orchestrator.config.table import Name, Table
 from orchestrator.wire.expert import SEMVER, Expert, ExpertKey, is_local_name
-from orchestrator.wire.protected import is_protected
+from orchestrator.wire.protected_variables import is_protected
 from orchestrator.wire.skill import BASE_SKILL, Skill, StdioSkill
 
 _NAME_CHARACTERS = 255
@@ -45,26 +48,29 @@ def _tag(text: str) -> str:
     return text
 
 
-def _characters(most: int) -> AfterValidator:
+def _utf16_length(max_length: int) -> AfterValidator:
     def check(text: str) -> str:
-        # JavaScript counts UTF-16 code units, and so do files that were written for Perstack.
-        if not 1 <= len(text.encode("utf-16-le", "surrogatepass")) // 2 <= most:
-            message = f"must have 1 to {most} characters"
+        # JavaScript counts UTF-16 code units, and so do files written for Perstack.
+        if not 1 <= len(text.encode("utf-16-le", "surrogatepass")) // 2 <= max_length:
+            message = f"must have 1 to {max_length} characters"
             raise ValueError(message)
         return text
 
     return AfterValidator(check)
 
 
+# Perstack's provider options: accepted so that its files load, ignored here.
+
+
 class BuiltinProviderSkill(Table):
-    """Accepted, never used."""
+    """A skill that the provider offers."""
 
     type: Literal["builtin"]
     skill_id: Literal["pdf", "docx", "pptx", "xlsx"]
 
 
 class CustomProviderSkill(Table):
-    """Accepted, never used."""
+    """A skill that the user uploaded to the provider."""
 
     type: Literal["custom"]
     name: str = Field(min_length=1)
@@ -72,27 +78,27 @@ class CustomProviderSkill(Table):
 
 
 class WebSearchOptions(Table):
-    """Accepted, never used."""
+    """`providerToolOptions.webSearch`."""
 
     max_uses: int | None = Field(None, gt=0)
     allowed_domains: list[str] = Field([])
 
 
 class WebFetchOptions(Table):
-    """Accepted, never used."""
+    """`providerToolOptions.webFetch`."""
 
     max_uses: int | None = Field(None, gt=0)
 
 
 class FileSearchOptions(Table):
-    """Accepted, never used."""
+    """`providerToolOptions.fileSearch`."""
 
     vector_store_ids: list[str] = Field([])
     max_num_results: int | None = Field(None, gt=0)
 
 
 class ProviderToolOptions(Table):
-    """Accepted, never used."""
+    """`providerToolOptions`."""
 
     web_search: WebSearchOptions | None = None
     web_fetch: WebFetchOptions | None = None
@@ -104,8 +110,8 @@ class ExpertTable(Table):
 
     version: Annotated[str, AfterValidator(_version)] = "1.0.0"
     min_runtime_version: Any = None
-    description: Annotated[str, _characters(2048)] | None = None
-    instruction: Annotated[str, _characters(20_480)]
+    description: Annotated[str, _utf16_length(2048)] | None = None
+    instruction: Annotated[str, _utf16_length(20_480)]
     skills: dict[Name, AnySkillTable] = Field({})
     delegates: list[Annotated[str, AfterValidator(_expert_key)]] = Field([])
     tags: list[Annotated[str, AfterValidator(_tag)]] = Field([])
@@ -117,18 +123,18 @@ class ExpertTable(Table):
 
     @field_validator("skills", mode="after")
     @classmethod
-    def _base_has_tools(cls, skills: dict[str, Any]) -> dict[str, Any]:
+    def _base_is_not_interactive(cls, skills: dict[str, Any]) -> dict[str, Any]:
         if isinstance(skills.get(BASE_SKILL), InteractiveTable):
-            message = f"{BASE_SKILL} is the name of the built-in tools; an interactive skill needs another"
+            message = f"{BASE_SKILL} names the built-in tools; an interactive skill needs another name"
             raise ValueError(message)  # noqa: TRY004 - pydantic collects ValueError only
         return skills
 
     def expert(self, key: str) -> Expert:
-        """The Expert of that key. It always has the base skill, first unless it is declared elsewhere.
+        """Return the Expert `key`. It always has the base skill: where declared, else first.
 
-        Perstack lets an Expert with other skills only fail for want of it, which nobody can have meant.
+        In Perstack an Expert that declares only other skills lacks the base skill and fails, which is never intended.
         """
-        declared = [_granted(table.skill(name)) for name, table in self.skills.items()]
+        declared = [_without_ungrantable(table.skill(name)) for name, table in self.skills.items()]
         skills = declared if BASE_SKILL in self.skills else [_BASE, *declared]
         return Expert(
             key=key,
@@ -145,8 +151,11 @@ class ExpertTable(Table):
 ExpertName = Annotated[str, AfterValidator(_local_name)]
 
 
-def _granted(skill: Skill) -> Skill:
-    """Drop what no skill is given: protected variables, and for the base skill a lazy start (spec 6.2)."""
+def _without_ungrantable(skill: Skill) -> Skill:
+    """Drop what skills never get: protected variables, and for the base skill a lazy start.
+
+    See docs/reference/perstack.md#stdio-skills.
+    """
     if not isinstance(skill, StdioSkill):
         return skill
     required = tuple(name for name in skill.required_env if not is_protected(name))

@@ -1,4 +1,4 @@
-"""Finding and reading the file (spec 1.1)."""
+"""Find and read perstack.toml (docs/reference/perstack.md#finding-the-file)."""
 
 import os
 import re
@@ -7,19 +7,19 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.found import why_not
+from orchestrator.config.trusted_files import why_untrusted
 from orchestrator.disk.plain_file import HAND_WRITTEN_BYTES, read_plain
 from orchestrator.errors import ConfigError
 
 CONFIG_NAME = "perstack.toml"
-_PLACE = re.compile(r"^(?P<what>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)$", re.DOTALL)
+_LOCATION = re.compile(r"^(?P<what>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)$", re.DOTALL)
 
 
 def find(directory: Path) -> Path:
     """Find the nearest readable perstack.toml in `directory` or above it.
 
     Raises:
-        ConfigError: there is none up to the root, or the nearest does not count as the caller's own: see `found`.
+        ConfigError: none exists up to the root, or the nearest is not the caller's own: see `why_untrusted`.
     """
     start = directory.absolute()
     for folder in (start, *start.parents):
@@ -27,31 +27,34 @@ def find(directory: Path) -> Path:
         if not (os.access(file, os.R_OK) and file.is_file()):
             continue
         try:
-            reason = why_not(file)
+            reason = why_untrusted(file)
         except FileNotFoundError:
             continue
-        # One further up is not what the user means who has one here.
+        # A user with a config here does not mean one further up, so the search stops.
         if reason is not None:
             message = f"{file} {reason}; if it is yours, name it with --config {typed(file)}"
             raise ConfigError(message)
         return file
-    message = f"no {CONFIG_NAME} in {start} or any directory above it; create one, or name one with --config"
+    message = (
+        f"no {CONFIG_NAME} in {start} or any directory above it; create one, or name one with --config"
+        " (`perstack-orch demo` makes one to try)"
+    )
     raise ConfigError(message)
 
 
 def typed(file: Path) -> str:
-    """Write a path as it can be typed where this process is."""
+    """Write a path so that it can be entered in a shell in the current directory."""
     return shlex.quote(os.path.relpath(file))
 
 
 def read(path: Path) -> bytes:
-    """Read a config that was named.
+    """Read a config that the user named.
 
     Raises:
-        ConfigError: it is not there, cannot be read, or is no regular file of a usable size.
+        ConfigError: it is missing, unreadable, not a regular file, or too large.
     """
     try:
-        # A user's own may be a link; where it leads decides.
+        # A user's own config may be a link; only its target counts.
         return read_plain(path, HAND_WRITTEN_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         message = f"config {path} is not found; create it, or name another with --config"
@@ -65,10 +68,10 @@ def read(path: Path) -> bytes:
 
 
 def parse(content: bytes, name: str) -> dict[str, Any]:
-    """Parse TOML; `name` is how the file is called in errors.
+    """Parse TOML; `name` stands for the file in errors.
 
     Raises:
-        ConfigError: it is not TOML; says where.
+        ConfigError: it is not TOML; the message contains the position.
     """
     try:
         return tomllib.loads(content.decode())
@@ -76,9 +79,9 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
         line = content.count(b"\n", 0, error.start) + 1
         message = f"{name}, line {line}: not UTF-8; save the file as UTF-8"
     except tomllib.TOMLDecodeError as error:
-        place = _PLACE.match(str(error))
-        where = f", line {place['line']}, column {place['column']}" if place else ""
-        message = f"{name}{where}: not TOML: {place['what'] if place else error}"
+        location = _LOCATION.match(str(error))
+        where = f", line {location['line']}, column {location['column']}" if location else ""
+        message = f"{name}{where}: not TOML: {location['what'] if location else error}"
     except RecursionError:
-        message = f"{name}: not usable: nested too deeply"
+        message = f"{name}: nested too deeply"
     raise ConfigError(message)

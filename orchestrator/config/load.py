@@ -1,4 +1,4 @@
-"""From a file or URL to a Config."""
+"""Load a Config from a file or URL."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -10,14 +10,15 @@ from orchestrator.config.config import DEFAULT_PROVIDER, Config
 from orchestrator.config.document import Document, validate
 from orchestrator.config.expert_table import ExpertTable
 from orchestrator.config.file import parse, read
-from orchestrator.config.found import why_not
-from orchestrator.config.lock import LOCK_NAME, SkillTools, known_tools
+from orchestrator.config.lock_file import LOCK_NAME, SkillTools, known_tools
 from orchestrator.config.problems import Problem, dotted
+from orchestrator.config.provider_table import ChosenProvider
 from orchestrator.config.skill_table import StdioTable
 from orchestrator.config.tool_names import uncallable
+from orchestrator.config.trusted_files import why_untrusted
 from orchestrator.errors import ConfigError
 from orchestrator.wire.expert import Expert
-from orchestrator.wire.protected import is_protected
+from orchestrator.wire.protected_variables import is_protected
 
 _UNUSED = {
     "provider_tools": "providerTools",
@@ -29,14 +30,15 @@ _UNUSED = {
 def load(source: str | Path, *, strict: bool = False, with_lock: bool = True) -> Config:
     """Read a perstack.toml: a path, relative to the current directory, or a URL on raw.githubusercontent.com.
 
-    Unknown keys become notes; they are listed with the problems if there are any, and are problems if `strict`.
-    `with_lock` reads the lock beside it too; without, `locked` does, once it is known whose it is.
+    Unknown keys become notes. If other problems exist, the error lists them too; if `strict`, they are problems
+    themselves. `with_lock` also reads the lock file next to it; otherwise the caller uses `locked` later, once the
+    owner is known.
 
     Raises:
-        ConfigError: it cannot be had, is not TOML, or is not valid; then every problem is listed with its path.
+        ConfigError: it cannot be read, is not TOML, or is not valid; the message lists every problem with its path.
     """
     if isinstance(source, str):
-        # urllib.request takes longer to import than a config takes to load.
+        # Importing urllib.request takes longer than loading a config.
         from orchestrator.config import remote  # noqa: PLC0415
 
         if remote.is_url(source):
@@ -48,9 +50,9 @@ def load(source: str | Path, *, strict: bool = False, with_lock: bool = True) ->
 
 
 def locked(config: Config) -> Config:
-    """Give the config with what the lock beside it knows, and notes on what of that cannot be used.
+    """Return the config with the tools in the lock file next to it, and notes about unusable parts of that file.
 
-    A lock that does not count as the caller's own is ignored with a note: see `found`.
+    A lock file that is not the caller's own is ignored with a note: see `why_untrusted`.
     """
     tools, notes = _known_tools(config.directory / LOCK_NAME, config.experts)
     return (
@@ -61,34 +63,33 @@ def locked(config: Config) -> Config:
 
 
 def _known_tools(lock: Path, experts: Mapping[str, Expert]) -> tuple[dict[str, SkillTools], tuple[str, ...]]:
-    """Read the lock, which nobody names: it counts as one that was found."""
+    """Read the lock file. It is never named by the user, so it is treated as a found file."""
     try:
-        reason = why_not(lock)
+        reason = why_untrusted(lock)
     except FileNotFoundError:
         return {}, ()
     if reason is not None:
-        return {}, (f"{lock} {reason}, so it is ignored; keep it and perstack.toml where no Expert writes",)
+        return {}, (f"{lock} {reason}, so it is ignored; keep it and perstack.toml where no Expert can write",)
     return known_tools(lock, experts)
 
 
 def _config(content: bytes, blank: Config, name: str, *, strict: bool) -> Config:
     raw = parse(content, name)
-    document, problems, unknown = validate(raw)
+    checked = validate(raw)
+    document, unknown = checked.document, checked.unknown
     if document is None or (strict and unknown):
-        # Also where they alone would be notes: a key that is missing is often there, misspelt.
-        raise ConfigError(_listed(name, problems + unknown))
-    settled = _settled(document)
+        # List unknown keys as well: a missing key is often present, but misspelt.
+        raise ConfigError(_listed(name, checked.problems + unknown))
+    settled = _settled(document, checked.provider)
     shadowed = map(str, uncallable(settled["experts"].values()))
     notes = (*(f"{problem}; ignored" for problem in unknown), *_notes(document), *shadowed)
     return replace(blank, notes=notes, **settled)
 
 
-def _settled(document: Document) -> dict[str, Any]:
-    provider = document.provider
-    setting = provider.setting.model_dump(by_alias=True, exclude_unset=True) if provider else {}
+def _settled(document: Document, provider: ChosenProvider | None) -> dict[str, Any]:
     return {
-        "provider_name": provider.provider_name if provider else DEFAULT_PROVIDER,
-        "provider_setting": MappingProxyType(setting),
+        "provider_name": provider.name if provider else DEFAULT_PROVIDER,
+        "provider_setting": MappingProxyType(provider.setting if provider else {}),
         "model": document.model,
         "reasoning_budget": document.reasoning_budget,
         "max_steps": document.max_steps,
@@ -107,8 +108,8 @@ def _listed(name: str, problems: Iterable[Problem]) -> str:
 def _notes(document: Document) -> Iterator[str]:
     if document.runtime == "local":
         yield (
-            'runtime: "local" does not lower isolation here, every Expert runs in a container all the same; '
-            "only --backend process runs without"
+            'runtime: "local" does not lower isolation here: every Expert still runs in a container; '
+            "only --backend process runs without one"
         )
     for key, table in document.experts.items():
         yield from _expert_notes(key, table)

@@ -1,137 +1,53 @@
-"""`[provider]` and `[provider.setting]` (spec 1.3)."""
+"""`[provider]` and `[provider.setting]` (docs/reference/perstack.md#provider-settings)."""
 
-from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, ValidationError
 
-from orchestrator.config.endpoint import parse_base_url
-from orchestrator.config.table import Table
-
-BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
-
-
-def _beside_the_config(name: str) -> str:
-    path = PurePosixPath(name)
-    if not path.name or path.is_absolute() or ".." in path.parts:
-        message = "must name a file beside perstack.toml"
-        raise ValueError(message)
-    return name
+from orchestrator.config.problems import Problem, from_validation
+from orchestrator.config.table import KnownKeys, Table
+from orchestrator.plugins import did_you_mean
+from orchestrator.providers import PROVIDERS
 
 
-class HttpSetting(Table):
-    """How to reach an API over HTTP."""
+class ProviderTable(Table):
+    """`[provider]`; the provider's own model checks `setting`."""
 
-    base_url: BaseUrl | None = None
-    headers: dict[str, str] | None = None
-
-
-class OpenaiSetting(HttpSetting):
-    """OpenAI's own."""
-
-    organization: str | None = None
-    project: str | None = None
-    name: str | None = None
+    provider_name: str
+    setting: dict[str, Any] = Field({})
 
 
-class OllamaSetting(Table):
-    """Ollama runs on one's own machines, so http is as good as https."""
+@dataclass(frozen=True, slots=True)
+class ChosenProvider:
+    """The provider that a file names, and the keys of its setting that it knows."""
 
-    base_url: str | None = None
-    headers: dict[str, str] | None = None
-
-
-class AzureSetting(HttpSetting):
-    """Azure's own."""
-
-    resource_name: str | None = None
-    api_version: str | None = None
-    use_deployment_based_urls: bool | None = None
+    name: str
+    setting: dict[str, Any] = field(repr=False)
 
 
-class BedrockSetting(Table):
-    """Amazon's own."""
-
-    region: str | None = None
-
-
-class VertexSetting(HttpSetting):
-    """Google Cloud's own."""
-
-    project: str | None = None
-    location: str | None = None
-
-
-class ScriptedSetting(Table):
-    """The scripted provider, ours: a file of replies beside the config."""
-
-    replies: Annotated[str, AfterValidator(_beside_the_config)] | None = None
-
-
-class HttpProvider(Table):
-    """APIs that need no more than HTTP does."""
-
-    provider_name: Literal["anthropic", "google", "deepseek"]
-    setting: HttpSetting = HttpSetting()
+def read_provider(raw: dict[str, Any], known: KnownKeys) -> tuple[ChosenProvider | None, list[Problem]]:
+    """Check the table `[provider]` of a document, which may be missing; its keys are added to `known`."""
+    if "provider" not in raw:
+        return None, []
+    given = raw["provider"]
+    name = given.get("providerName") if isinstance(given, dict) else None
+    spec = PROVIDERS.find(name) if isinstance(name, str) else None
+    if name is not None and spec is None:
+        return None, [Problem(("provider", "providerName"), _unknown(str(name)))]
+    try:
+        table = ProviderTable.model_validate(given, context=known)
+    except ValidationError as error:
+        return None, list(from_validation(error, ("provider",)))
+    if spec is None:
+        return None, []
+    known.by_table[id(given.get("setting"))] = spec.setting_keys()
+    try:
+        return ChosenProvider(spec.name, spec.read_setting(table.setting)), []
+    except ValidationError as error:
+        return None, list(from_validation(error, ("provider", "setting")))
 
 
-class OpenaiProvider(Table):
-    """OpenAI."""
-
-    provider_name: Literal["openai"]
-    setting: OpenaiSetting = OpenaiSetting()
-
-
-class OllamaProvider(Table):
-    """Ollama."""
-
-    provider_name: Literal["ollama"]
-    setting: OllamaSetting = OllamaSetting()
-
-
-class AzureProvider(Table):
-    """Azure OpenAI."""
-
-    provider_name: Literal["azure-openai"]
-    setting: AzureSetting = AzureSetting()
-
-
-class BedrockProvider(Table):
-    """Amazon Bedrock."""
-
-    provider_name: Literal["amazon-bedrock"]
-    setting: BedrockSetting = BedrockSetting()
-
-
-class VertexProvider(Table):
-    """Google Vertex AI."""
-
-    provider_name: Literal["google-vertex"]
-    setting: VertexSetting = VertexSetting()
-
-
-class ScriptedProvider(Table):
-    """Replies from a file."""
-
-    provider_name: Literal["scripted"]
-    setting: ScriptedSetting = ScriptedSetting()
-
-
-Provider = Annotated[
-    HttpProvider
-    | OpenaiProvider
-    | OllamaProvider
-    | AzureProvider
-    | BedrockProvider
-    | VertexProvider
-    | ScriptedProvider,
-    Field(discriminator="provider_name"),
-]
-
-SETTING_KEYS = frozenset[str]().union(
-    *(
-        setting.keys()
-        for setting in (OpenaiSetting, OllamaSetting, AzureSetting, BedrockSetting, VertexSetting, ScriptedSetting)
-    )
-)
-"""Every key that some provider knows in `[provider.setting]`."""
+def _unknown(name: str) -> str:
+    names = PROVIDERS.names()
+    return f"must be one of {', '.join(map(repr, names))}, not {name!r}{did_you_mean(name, names)}"

@@ -1,11 +1,11 @@
-"""How much a model may think before it answers (spec 10.2)."""
+"""How many tokens a model may spend on reasoning before it replies (docs/reference/perstack.md#reasoning)."""
 
 from orchestrator.errors import ConfigError
 
 _TOKENS = {"none": 0, "minimal": 1024, "low": 2048, "medium": 5000, "high": 10_000}
 
 REASONING_BUDGET = f"one of {', '.join(_TOKENS)}, or a whole number of tokens"
-"""What is accepted, in words."""
+"""The accepted values, in words."""
 
 
 def is_reasoning_budget(value: object) -> bool:
@@ -16,12 +16,12 @@ def is_reasoning_budget(value: object) -> bool:
 
 
 def reasoning_tokens(budget: str | int) -> int:
-    """Give the tokens of a level; a number is taken as it is; 0 means no reasoning."""
+    """Return the tokens of a level; a number is returned unchanged; 0 means no reasoning."""
     return _TOKENS[budget] if isinstance(budget, str) else budget
 
 
 def parse_reasoning_budget(text: str) -> str | int:
-    """Read `--reasoning-budget`. Perstack ignores what it does not understand; here that is an error.
+    """Parse `--reasoning-budget`. Perstack ignores an invalid value; here it is an error.
 
     Raises:
         ConfigError: it is neither a level nor a number of tokens.

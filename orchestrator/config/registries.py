@@ -1,4 +1,4 @@
-"""Where packages are fetched from: what this machine's own configuration says, never a file of a project."""
+"""The package registries: from this machine's own configuration, never from a file of a project."""
 
 import configparser
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator.disk.plain_file import HAND_WRITTEN_BYTES, read_plain
 from orchestrator.errors import ConfigError
-from orchestrator.wire.install import PackageKind
+from orchestrator.wire.package import PackageKind
 
 NPM = "https://registry.npmjs.org/"
 PYPI = "https://pypi.org/simple"
@@ -18,25 +18,25 @@ _HTTPS = 443
 
 @dataclass(frozen=True, slots=True)
 class Registries:
-    """Base URLs of the registries, without credentials: an install Sandbox is shown them."""
+    """Base URLs of the registries, without credentials, since an install Sandbox receives them."""
 
     npm: str = NPM
     pypi: str = PYPI
 
     @property
     def urls(self) -> dict[PackageKind, str]:
-        """Each by the kind of its packages."""
+        """The base URLs by kind of package."""
         return {PackageKind.NPM: self.npm, PackageKind.PYPI: self.pypi}
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """All hosts that an install may reach; a mirror of PyPI may leave the files where they are."""
+        """All hosts that an install may reach. They include PyPI's file host, since a mirror may link to it."""
         named = (urlsplit(url).hostname or "" for url in (self.npm, self.pypi))
         return tuple(dict.fromkeys((*named, _PYPI_FILES)))
 
 
 def find_registries(environ: Mapping[str, str]) -> Registries:
-    """Find what npm, uv and pip of this user would use: variables, then ~/.npmrc and pip.conf, then the public ones."""
+    """Find what this user's npm, uv and pip would use: variables, then ~/.npmrc and pip.conf, then the public ones."""
     home = Path(environ["HOME"]) if environ.get("HOME") else None
     variables = {name.lower(): value for name, value in environ.items()}
     npm = variables.get("npm_config_registry") or _npmrc(home) or NPM
@@ -55,15 +55,15 @@ def _npmrc(home: Path | None) -> str | None:
 
 def _pip_conf(home: Path | None, environ: Mapping[str, str]) -> str | None:
     config = environ.get("XDG_CONFIG_HOME") or (home and home / ".config")
-    places = (
+    paths = (
         *([Path(config) / "pip/pip.conf"] if config else []),
         *([home / ".pip/pip.conf"] if home else []),
         Path("/etc/pip.conf"),
     )
-    for place in places:
+    for path in paths:
         parser = configparser.ConfigParser(interpolation=None, strict=False)
         try:
-            parser.read_string("\n".join(_lines(place)))
+            parser.read_string("\n".join(_lines(path)))
         except configparser.Error:
             continue
         found = parser.get("global", "index-url", fallback=None)
@@ -83,20 +83,20 @@ def require_https(urls: Iterable[str]) -> None:
     """Check that a Sandbox can fetch from all of `urls`.
 
     Raises:
-        ConfigError: one is not at an https URL on port 443, which is all that leaves a Sandbox.
+        ConfigError: one is not an https URL on port 443, the only port that a Sandbox can reach.
     """
     for url in urls:
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.port not in {None, _HTTPS}:
             message = (
-                f"packages cannot be fetched from {url!r}, which this machine's configuration names: a Sandbox reaches "
-                f"registries at https URLs on port {_HTTPS} only; name another in the environment"
+                f"cannot fetch packages from {url!r}, set in this machine's configuration: a Sandbox reaches "
+                f"registries only at https URLs on port {_HTTPS}; set another one in the environment"
             )
             raise ConfigError(message)
 
 
 def _without_user(url: str) -> str:
-    """The URL without credentials: they would be shown to a Sandbox."""
+    """The URL without credentials, since a Sandbox receives it."""
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -1,4 +1,4 @@
-"""A perstack.toml fetched from GitHub (spec 1.1, behaviour A3)."""
+"""A perstack.toml fetched from GitHub (docs/reference/perstack.md#finding-the-file)."""
 
 import http.client
 import re
@@ -11,21 +11,21 @@ from orchestrator.errors import ConfigError
 
 _HOST = "raw.githubusercontent.com"
 _REMEDY = "name another with --config"
-_MOST_BYTES = 1024 * 1024
+_MAX_BYTES = 1024 * 1024
 _SECONDS = 10.0
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def is_url(source: str) -> bool:
-    """Whether `--config` names a URL and not a file."""
+    """Whether `--config` is a URL and not a file."""
     return _URL.match(source) is not None
 
 
 def check_url(url: str) -> None:
-    """Allow https on GitHub's host for files, spelt so that nobody can read it otherwise.
+    """Accept only https on GitHub's host for raw files, spelled so that every parser reads it the same way.
 
     Raises:
-        ConfigError: anything else.
+        ConfigError: the URL is anything else.
     """
     try:
         parts = urlsplit(url)
@@ -41,28 +41,28 @@ def check_url(url: str) -> None:
 
 
 def download(url: str) -> bytes:
-    """Get what `url` names, without following redirects.
+    """Download `url` without following redirects.
 
     Raises:
-        ConfigError: it cannot be had within 10 seconds, or has more than 1 MiB.
+        ConfigError: the download takes more than 10 seconds, fails, or has more than 1 MiB.
     """
     try:
         with urllib.request.build_opener(_NoRedirect).open(url, timeout=_SECONDS) as answer:
-            content: bytes = answer.read(_MOST_BYTES + 1)
+            content: bytes = answer.read(_MAX_BYTES + 1)
     except urllib.error.HTTPError as error:
         error.close()
-        what = "is redirected, which is refused" if error.code in range(300, 400) else f"gave status {error.code}"
+        what = "is redirected, which is refused" if error.code in range(300, 400) else f"returned status {error.code}"
         message = f"config URL {url!r} {what}; check it in a browser"
         raise ConfigError(message) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         message = f"config URL {url!r} cannot be fetched: {getattr(error, 'reason', error)}; try again, or {_REMEDY}"
         raise ConfigError(message) from error
-    if len(content) > _MOST_BYTES:
-        message = f"config URL {url!r} gives more than {_MOST_BYTES} bytes, too much for a config; {_REMEDY}"
+    if len(content) > _MAX_BYTES:
+        message = f"config URL {url!r} returned more than {_MAX_BYTES} bytes, too much for a config; {_REMEDY}"
         raise ConfigError(message)
     return content
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_args: Any, **_more: Any) -> None:
-        """Refuse: the allowed host must not choose another."""
+        """Refuse, since the allowed host must not choose another."""

@@ -1,14 +1,13 @@
-"""`[experts."<key>".skills."<skill>"]` (spec 1.5)."""
+"""`[experts."<key>".skills."<skill>"]` (docs/reference/perstack.md#skill-tables)."""
 
 import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from orchestrator.config.domains import parse_pattern
-from orchestrator.config.endpoint import parse_endpoint
+from orchestrator.config.domains import parse_endpoint, parse_pattern
+from orchestrator.config.environment import is_variable_name
 from orchestrator.config.table import Name, Table
-from orchestrator.config.variables import is_variable_name
 from orchestrator.wire.skill import InteractiveSkill, InteractiveTool, SseSkill, StdioSkill
 
 Domain = Annotated[str, AfterValidator(parse_pattern)]
@@ -34,19 +33,19 @@ def _schema(text: str) -> str:
 
 
 class SkillTable(Table):
-    """What all skills have."""
+    """The fields that all skills have."""
 
     description: str | None = None
     rule: str | None = None
 
     def values(self) -> dict[str, Any]:
-        """All that it says but its type, as a Skill takes it."""
-        said = self.model_dump(exclude={"type"})
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+        """All fields except the type, as the constructor of a Skill takes them."""
+        fields = self.model_dump(exclude={"type"})
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 class StdioTable(SkillTable):
-    """An MCP server to start."""
+    """An MCP server that is started."""
 
     type: Literal["mcpStdioSkill"]
     pick: list[str] = Field([])
@@ -66,17 +65,17 @@ class StdioTable(SkillTable):
             message = "give packageName or args, not both"
             raise ValueError(message)
         if not args and named is None:
-            message = "give packageName or args: there is nothing to start"
+            message = "give packageName or args; without both, the skill cannot start"
             raise ValueError(message)
         return args
 
     def skill(self, name: str) -> StdioSkill:
-        """The skill of that name."""
+        """The skill with that name."""
         return StdioSkill(name=name, **self.values())
 
 
 class SseTable(SkillTable):
-    """An MCP server elsewhere."""
+    """An MCP server at a URL."""
 
     type: Literal["mcpSseSkill"]
     pick: list[str] = Field([])
@@ -85,30 +84,30 @@ class SseTable(SkillTable):
     allowed_domains: list[Domain] = Field([])
 
     def skill(self, name: str) -> SseSkill:
-        """The skill of that name."""
+        """The skill with that name."""
         return SseSkill(name=name, **self.values())
 
 
 class ToolTable(Table):
-    """A tool that the user answers. The table's key is its name; a `name` inside is allowed and means nothing."""
+    """A tool whose calls the user answers. The table's key is its name; a `name` inside has no effect."""
 
     name: Any = None
     description: str | None = None
     input_json_schema: Annotated[str, AfterValidator(_schema)]
 
     def tool(self, name: str) -> InteractiveTool:
-        """The tool of that name."""
+        """The tool with that name."""
         return InteractiveTool(name=name, description=self.description, input_schema=json.loads(self.input_json_schema))
 
 
 class InteractiveTable(SkillTable):
-    """Tools that the user answers."""
+    """Tools whose calls the user answers."""
 
     type: Literal["interactiveSkill"]
     tools: dict[Name, ToolTable]
 
     def skill(self, name: str) -> InteractiveSkill:
-        """The skill of that name."""
+        """The skill with that name."""
         tools = tuple(table.tool(key) for key, table in self.tools.items())
         return InteractiveSkill(name=name, description=self.description, rule=self.rule, tools=tools)
 

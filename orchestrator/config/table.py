@@ -1,4 +1,4 @@
-"""What every table of perstack.toml shares, and how its unknown keys are noticed."""
+"""The base of every table in perstack.toml, and the detection of unknown keys."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,21 +20,21 @@ def _name(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-"""What a skill or a tool may be called: events that tell of it have no room for more."""
+"""The name of a skill or a tool, limited as in events."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKeys:
-    """Which keys each table of one document may have, by the identity of the table; filled by validation.
+    """The keys that each table of one document may have, by the identity of the table; filled by validation.
 
-    pydantic's own `extra="forbid"` would say which keys are unknown, but neither what was possible there, nor the
-    path as it is written in the file.
+    pydantic's own `extra="forbid"` would report unknown keys, but neither the keys that are allowed there, nor the path
+    as written in the file.
     """
 
     by_table: dict[int, frozenset[str]] = field(default_factory=dict)
 
     def unknown(self, value: Any, path: Path = ()) -> Iterator[tuple[Path, frozenset[str]]]:
-        """Walk the document `value`: give the path of each unknown key, and the keys known there."""
+        """Walk the document `value`: yield the path of each unknown key, and the keys known there."""
         if isinstance(value, list):
             for index, item in enumerate(value):
                 yield from self.unknown(item, (*path, index))
@@ -48,7 +48,7 @@ class KnownKeys:
 
 
 class Table(BaseModel):
-    """A table: exact types, camelCase keys. Validated with a `KnownKeys` as context, unknown keys can be told."""
+    """A table: exact types, camelCase keys. With a `KnownKeys` as validation context, unknown keys can be found."""
 
     model_config = ConfigDict(
         strict=True,

@@ -1,4 +1,7 @@
-"""Tools that nobody can call, because another tool of their Expert has their name (spec 5.3)."""
+"""Tools that cannot be called because another tool of their Expert has the same name.
+
+See docs/reference/perstack.md#tools-that-the-model-is-offered.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,7 +12,7 @@ from orchestrator.wire.skill import BASE_SKILL, BASE_TOOLS, InteractiveSkill, St
 
 
 def uncallable(experts: Iterable[Expert]) -> Iterator[Problem]:
-    """Find each that is known before a skill is asked what it has: the first to take a name keeps it, as in a Run."""
+    """Find the conflicts that show without starting a skill: the first tool with a name keeps it, as in a Run."""
     for expert in experts:
         taken = dict.fromkeys(_built_in(expert), "a built-in tool")
         for path, name, owner in _declared(expert):

@@ -1,1 +1,1 @@
-"""What somebody else may have put on a disk: read, made and deleted by descriptor, with the standard library alone."""
+"""File operations by descriptor, safe where others can write. Uses the standard library only."""

@@ -1,35 +1,37 @@
-"""Deleting what containers made.
+"""Delete what containers created.
 
-A tree of theirs may be of any depth, hold any number of names, forbid its owner everything, and be moved about while it
-is deleted. So there is no recursion; at most three descriptors are open, whatever the depth; no path is longer than one
-name; and no symbolic link is followed. The way back from a directory is its `..`, if that still is the one that it was
-entered from: where somebody has moved it, deletion begins again from the top.
+A container's directory tree may be of any depth, contain any number of names, deny its owner all access, and be moved
+during the deletion. So no recursion is used; at most three descriptors are open, whatever the depth; no path is
+longer than one name; and no symbolic link is followed. The way back from a directory is its `..`, if that is still the
+directory it was entered from; if the directory was moved, deletion starts again from the top.
 """
 
 import errno
 import os
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.disk.system import PASS
+
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OURS = 0o700
+_OWNER_ALL = 0o700
 _NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
-# Some file systems pass over names while others are removed from the same directory, so one is looked at again.
+# Some file systems skip names while others are removed from the same directory, so each is read more than once.
 _PASSES = 8
 _STARTS = 64
 
 
 class _MovedError(Exception):
-    """The way back leads elsewhere."""
+    """`..` is not the directory that was entered from."""
 
 
 @dataclass(slots=True)
 class _Level:
-    """A directory on the way down: under which name it was entered and how often before, which it is, what is to do.
+    """A directory on the way down: the name it was entered by, how often before, its inode, and what is left to do.
 
-    `pending` are directories in it, each with how often it was entered; `stuck` says that something in it stays.
+    `pending` are directories in it, each with how often it was entered; `stuck` means that something in it remains.
     """
 
     name: str
@@ -40,14 +42,14 @@ class _Level:
 
 
 def delete(path: str | Path, *, dir_fd: int | None = None) -> OSError | None:
-    """Delete a file, a link, or a directory with all that is in it; what is not there needs no deletion.
+    """Delete a file, a link, or a directory with all its content. A missing `path` is no error.
 
-    Give the first trouble where something is left, None where nothing is. A relative `path` is below `dir_fd`, if there
-    is one. What a file system is mounted at is neither removed nor entered.
+    Return the first error if something is left, else None. A relative `path` is relative to `dir_fd`, if given. Mount
+    points are neither removed nor entered.
     """
     above, name = os.path.split(os.fspath(path))
     try:
-        directory = os.open(above or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+        directory = os.open(above or ".", PASS | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -57,29 +59,29 @@ def delete(path: str | Path, *, dir_fd: int | None = None) -> OSError | None:
             deletion = _Deletion(directory)
             with suppress(_MovedError):
                 deletion.work(name)
-                return deletion.trouble
+                return deletion.first_error
     except OSError as error:
         return error
     finally:
         os.close(directory)
-    return OSError(errno.EBUSY, "somebody else moves directories in it meanwhile")
+    return OSError(errno.EBUSY, "another process keeps moving directories in it")
 
 
 class _Deletion:
-    """One attempt. `above` is the directory that holds what is to be deleted."""
+    """One attempt. `above` is the directory that contains the target."""
 
     def __init__(self, above: int) -> None:
         self._above = above
         self._fd = above
         self._levels = [_Level("", 0, (0, 0))]
-        self.trouble: OSError | None = None
+        self.first_error: OSError | None = None
 
     def work(self, name: str) -> None:
-        """Delete what has this name.
+        """Delete the target `name`.
 
         Raises:
-            OSError: there are too few descriptors to find back.
-            _MovedError: a directory was moved meanwhile.
+            OSError: no descriptor was free for the way back.
+            _MovedError: a directory was moved during the deletion.
         """
         self._levels[0].pending.append((name, 0))
         try:
@@ -92,10 +94,10 @@ class _Deletion:
                 else:
                     return
         finally:
-            self._go_to(self._above)
+            self._switch_to(self._above)
 
     def _remove_or_enter(self, name: str, passes: int) -> None:
-        # The kernel says first whether something is mounted there, then whether it is empty.
+        # The kernel checks for a mount first, then whether the directory is empty.
         error = _removed(self._fd, name)
         if error is None:
             return
@@ -104,20 +106,20 @@ class _Deletion:
             return
         try:
             child = _opened(self._fd, name)
-        except OSError as why:
-            self._keep(why)
+        except OSError as refusal:
+            self._keep(refusal)
             return
-        self._go_to(child)
+        self._switch_to(child)
         status = os.fstat(child)
-        if status.st_mode & _OURS != _OURS:
+        if status.st_mode & _OWNER_ALL != _OWNER_ALL:
             with suppress(OSError):
-                os.fchmod(child, _OURS)
+                os.fchmod(child, _OWNER_ALL)
         level = _Level(name, passes + 1, (status.st_dev, status.st_ino))
         self._levels.append(level)
         self._empty(level)
 
     def _empty(self, level: _Level) -> None:
-        """Remove all files of the directory that is open; its directories are pending then."""
+        """Remove all files of the open directory; its subdirectories become pending."""
         try:
             with os.scandir(self._fd) as entries:
                 for entry in entries:
@@ -129,14 +131,14 @@ class _Deletion:
             self._keep(error)
 
     def _leave(self) -> None:
-        """Go back to where the directory that is open was entered from, and remove it there."""
+        """Return from the open directory to the one it was entered from, where it will be removed."""
         level = self._levels.pop()
         before = self._levels[-1]
         if len(self._levels) == 1:
-            self._go_to(self._above)
+            self._switch_to(self._above)
         else:
             back = os.open("..", _OPEN, dir_fd=self._fd)
-            self._go_to(back)
+            self._switch_to(back)
             status = os.fstat(back)
             if (status.st_dev, status.st_ino) != before.identity:
                 raise _MovedError
@@ -147,16 +149,16 @@ class _Deletion:
 
     def _keep(self, error: OSError) -> None:
         self._levels[-1].stuck = True
-        self.trouble = self.trouble or error
+        self.first_error = self.first_error or error
 
-    def _go_to(self, fd: int) -> None:
+    def _switch_to(self, fd: int) -> None:
         if self._fd not in {self._above, fd}:
             os.close(self._fd)
         self._fd = fd
 
 
 def _removed(directory: int, name: str, *, is_file: bool = False) -> OSError | None:
-    """Remove a name; give the error where it is still there."""
+    """Remove a name; return the error if it still exists."""
     try:
         if not is_file:
             try:
@@ -176,10 +178,19 @@ def _opened(directory: int, name: str) -> int:
     try:
         return os.open(name, _OPEN, dir_fd=directory)
     except PermissionError:
-        # To be looked at takes no right to read it; by the descriptor its owner may change it, and nothing else.
-        looked_at = os.open(name, _LOOK, dir_fd=directory)
-        try:
-            os.chmod(f"/proc/self/fd/{looked_at}", _OURS)  # noqa: PTH101 - no path
-        finally:
-            os.close(looked_at)
+        _allow_owner(directory, name)
         return os.open(name, _OPEN, dir_fd=directory)
+
+
+def _allow_owner(above: int, name: str) -> None:
+    """Give the owner of a directory all rights to it; a link there is not followed."""
+    if sys.platform != "linux":
+        os.chmod(name, _OWNER_ALL, dir_fd=above, follow_symlinks=False)
+        return
+    # The kernel has no such chmod before Linux 6.6. Opening with O_PATH needs no read permission, and a chmod through
+    # that descriptor affects this inode only, if the user owns it.
+    directory = os.open(name, PASS | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        os.chmod(f"/proc/self/fd/{directory}", _OWNER_ALL)  # noqa: PTH101 - no path
+    finally:
+        os.close(directory)

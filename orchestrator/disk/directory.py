@@ -1,4 +1,4 @@
-"""Directories in places where somebody else may rename and link: found, and made for another user, by descriptor."""
+"""Find and create directories by descriptor, where others may rename and link. They can be created for another user."""
 
 import errno
 import os
@@ -6,23 +6,25 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-Inode = tuple[int, int]
-"""Which directory it is, whatever it is called: device and number on it."""
+from orchestrator.disk.system import PASS
 
-_LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+Inode = tuple[int, int]
+"""Identifies a directory regardless of its path: device and inode number."""
+
+_OPEN_PATH = PASS | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def inode_of(status: os.stat_result) -> Inode:
-    """Say which one it is."""
+    """Return the device and inode number in `status`."""
     return status.st_dev, status.st_ino
 
 
 def inode_at(path: Path) -> Inode:
-    """Say which directory is at an absolute path, on which no symbolic link is followed.
+    """Return the inode of the directory at an absolute path. Symbolic links in the path are not followed.
 
     Raises:
-        OSError: there is none; ELOOP or ENOTDIR where a link is on the way.
+        OSError: it does not exist; ELOOP or ENOTDIR if the path contains a link.
     """
     directory = open_at(path)
     try:
@@ -32,13 +34,13 @@ def inode_at(path: Path) -> Inode:
 
 
 def make_at(path: Path, owner: tuple[int, int], mode: int) -> Inode:
-    """Make a directory at an absolute path, on which no symbolic link is followed; say which it is.
+    """Create a directory at an absolute path and return its inode. Symbolic links in the path are not followed.
 
-    Where the caller is root it is given to the user and group `owner`; those above it are made for the caller.
+    If the caller is root, the user and group `owner` get it; missing parents are created for the caller.
 
     Raises:
-        FileExistsError: something is there.
-        OSError: it cannot be made; ELOOP or ENOTDIR where a link is on the way.
+        FileExistsError: the path exists.
+        OSError: it cannot be created; ELOOP or ENOTDIR if the path contains a link.
     """
     above = open_at(path.parent, make=True)
     try:
@@ -48,13 +50,13 @@ def make_at(path: Path, owner: tuple[int, int], mode: int) -> Inode:
 
 
 def make_below(above: Path, name: str, owner: tuple[int, int], mode: int) -> Inode:
-    """Do the same in a directory that is there, wherever its path leads.
+    """Create a directory in an existing one, whose path may contain links.
 
     Raises:
-        FileExistsError: something is there.
-        OSError: it cannot be made.
+        FileExistsError: the name exists.
+        OSError: it cannot be created.
     """
-    directory = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(above, PASS | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return make_in(directory, name, owner, mode)
     finally:
@@ -62,21 +64,22 @@ def make_below(above: Path, name: str, owner: tuple[int, int], mode: int) -> Ino
 
 
 def make_in(above: int, name: str, owner: tuple[int, int], mode: int) -> Inode:
-    """Do the same in an open directory.
+    """Create a directory in an open one.
 
     Raises:
-        FileExistsError: something is there.
-        OSError: it cannot be made, or was replaced meanwhile.
+        FileExistsError: the name exists.
+        OSError: it cannot be created, or was replaced in the meantime.
     """
     os.mkdir(name, mode | stat.S_ISVTX, dir_fd=above)
     directory = os.open(name, _OPEN, dir_fd=above)
     try:
         status = os.fstat(directory)
         if os.geteuid() == 0:
-            # Whoever may rename in the directory above could have put another one there by now. None is given away
-            # but what certainly was made here: an empty one of root's with the mark of one that is being made.
+            # A process that may rename in the parent could have replaced the directory by now. Change the owner only of
+            # what was certainly created here: empty, owned by root, with the sticky bit as the mark of an unfinished
+            # one.
             if status.st_uid != 0 or not status.st_mode & stat.S_ISVTX or os.listdir(directory):  # noqa: PTH208 - of a descriptor
-                raise OSError(errno.EBUSY, "somebody replaced it while it was made", name)
+                raise OSError(errno.EBUSY, "replaced while it was created", name)
             os.fchown(directory, *owner)
         os.fchmod(directory, stat.S_IMODE(status.st_mode) & ~stat.S_ISVTX)
     finally:
@@ -85,14 +88,14 @@ def make_in(above: int, name: str, owner: tuple[int, int], mode: int) -> Inode:
 
 
 def open_at(path: Path, *, make: bool = False) -> int:
-    """Open a directory at an absolute path name by name, so that no link is followed; `make` those that are missing.
+    """Open a directory at an absolute path name by name, so that no link is followed; `make` creates missing ones.
 
-    It is opened to look at and to go on from; the caller closes it.
+    The descriptor is opened with `PASS`; the caller closes it.
 
     Raises:
-        OSError: there is none; ELOOP or ENOTDIR where a link is on the way.
+        OSError: it does not exist; ELOOP or ENOTDIR if the path contains a link.
     """
-    directory = os.open("/", _LOOK)
+    directory = os.open("/", _OPEN_PATH)
     for name in path.parts[1:]:
         try:
             following = _entered(directory, name, make=make)
@@ -105,7 +108,15 @@ def open_at(path: Path, *, make: bool = False) -> int:
 def _entered(directory: int, name: str, *, make: bool) -> int:
     if make:
         with suppress(FileNotFoundError):
-            return os.open(name, _LOOK, dir_fd=directory)
+            return os.open(name, _OPEN_PATH, dir_fd=directory)
         with suppress(FileExistsError):
             os.mkdir(name, 0o755, dir_fd=directory)
-    return os.open(name, _LOOK, dir_fd=directory)
+    return os.open(name, _OPEN_PATH, dir_fd=directory)
+
+
+def unwritable_remedy(volume: Path) -> str:
+    """Return the remedy for a volume in which nothing can be created."""
+    return (
+        f"user {os.geteuid()}, who runs this command, must own the root of the volume at {volume}: use a StorageClass"
+        f" that honors fsGroup, or run `chown {os.geteuid()} {volume}` once as root"
+    )

@@ -1,4 +1,4 @@
-"""Reading a file that somebody else may have put there: nothing that waits for ever, nothing without an end."""
+"""Read a file that others may have put in place, without blocking and within a size limit."""
 
 import errno
 import os
@@ -6,36 +6,38 @@ import stat
 from pathlib import Path
 
 HAND_WRITTEN_BYTES = 1024 * 1024
-"""How large a file may be that a person writes, such as perstack.toml or .env: a hundred times what a long one has."""
+"""The largest hand-written file, such as perstack.toml or .env: a hundred times the size of a long one."""
 
 
-def read_plain(path: Path, most: int, *, follow: bool = True) -> bytes:
-    """Read a regular file of at most `most` bytes; unless `follow`, its name may be no symbolic link.
+def read_plain(path: Path, max_bytes: int, *, follow: bool = True, dir_fd: int | None = None) -> bytes:
+    """Read a regular file of at most `max_bytes`; unless `follow`, its last path component may not be a symbolic link.
+
+    A relative path is below the open directory `dir_fd`, if given.
 
     Raises:
-        OSError: it is not there, or cannot be read.
-        ValueError: it is another kind of file, or larger; the text continues a sentence about it.
+        OSError: it does not exist, or cannot be read.
+        ValueError: it is not a regular file, or larger; the message is a predicate for the caller's sentence.
     """
     try:
-        # Opening a device can do something already, and a socket cannot be opened at all.
-        _check(path.stat(follow_symlinks=follow), most)
-        # Another may have been put there since: a pipe must not make us wait.
+        # Opening a device can already have side effects, and a socket cannot be opened at all.
+        _check(os.stat(path, dir_fd=dir_fd, follow_symlinks=follow), max_bytes)
+        # The file may have been replaced since: opening a pipe must not block.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-        descriptor = os.open(path, flags)
+        descriptor = os.open(path, flags, dir_fd=dir_fd)
     except OSError as error:
         if error.errno == errno.ELOOP and not follow:
             message = "is a symbolic link"
             raise ValueError(message) from error
         raise
     with os.fdopen(descriptor, "rb") as file:
-        _check(os.fstat(descriptor), most)
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise _too_large(most)
+        _check(os.fstat(descriptor), max_bytes)
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise _too_large(max_bytes)
     return content
 
 
-def _check(status: os.stat_result, most: int) -> None:
+def _check(status: os.stat_result, max_bytes: int) -> None:
     if stat.S_ISLNK(status.st_mode):
         message = "is a symbolic link"
         raise ValueError(message)
@@ -44,10 +46,10 @@ def _check(status: os.stat_result, most: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         message = "is not a regular file"
         raise ValueError(message)
-    # Not only to save the reading: a file that grows while it is read is told by its end.
-    if status.st_size > most:
-        raise _too_large(most)
+    # This check only saves the read; a file that grows meanwhile is found by the size of its content.
+    if status.st_size > max_bytes:
+        raise _too_large(max_bytes)
 
 
-def _too_large(most: int) -> ValueError:
-    return ValueError(f"has more than {most} bytes")
+def _too_large(max_bytes: int) -> ValueError:
+    return ValueError(f"has more than {max_bytes} bytes")

@@ -1,1 +1,1 @@
-"""Reading jobs back, purely: which events to show, what they add up to, and a script that replays them."""
+"""Reading jobs back: which events to show, their totals, and a script that replays them. Pure functions."""

@@ -1,45 +1,45 @@
-"""One event in a few words."""
+"""A short text for each event."""
 
 from collections.abc import Iterable
 
-from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.checkpoint import DelegateTo
-from orchestrator.wire.message import ExpertMessage, Message, TextPart, ToolCall, ToolCallPart, ToolMessage, UserMessage
-from orchestrator.wire.platform_event import (
-    DockerBuildProgress,
-    DockerContainerStatus,
-    InitializeRuntime,
-    ProxyAccess,
-    SkillConnected,
-    SkillDisconnected,
-    SkillStarting,
-    SkillStderr,
-)
-from orchestrator.wire.state_event import (
+from orchestrator.wire.event import (
+    AnyEvent,
     CallDelegate,
     CallInteractiveTool,
     CallTools,
     CompleteRun,
+    CompleteStreamingReasoning,
     ContinueToNextStep,
+    DockerBuildProgress,
+    DockerContainerStatus,
+    InitializeRuntime,
+    ProxyAccess,
     ResolveToolResults,
     ResumeToolCalls,
     Retry,
+    SkillConnected,
+    SkillDisconnected,
+    SkillStarting,
+    SkillStderr,
     StartRun,
     StopRunByDelegate,
     StopRunByError,
+    StreamReasoning,
+    StreamRunResult,
 )
-from orchestrator.wire.stream_event import CompleteStreamingReasoning, StreamReasoning, StreamRunResult
+from orchestrator.wire.message import ExpertMessage, Message, TextPart, ToolCall, ToolCallPart, ToolMessage, UserMessage
 
 
 def digest(event: AnyEvent) -> str:  # noqa: C901, PLR0911 - a case for each type
-    """Say what an event tells beyond its type; "" where that is nothing. The text may hold anything a model wrote."""
+    """Describe an event's content briefly; "" if its type is enough. The text may contain anything a model wrote."""
     match event:
         case CallTools() | CallDelegate():
-            return _called(event.tool_calls)
+            return _tool_names(event.tool_calls)
         case CallInteractiveTool():
-            return _called((event.tool_call,))
+            return _tool_names((event.tool_call,))
         case ResumeToolCalls():
-            return _called(event.pending_tool_calls)
+            return _tool_names(event.pending_tool_calls)
         case StopRunByDelegate():
             return "; ".join(_delegation(call) for call in event.checkpoint.delegate_to or ())
         case ResolveToolResults():
@@ -51,7 +51,7 @@ def digest(event: AnyEvent) -> str:  # noqa: C901, PLR0911 - a case for each typ
         case Retry():
             return event.reason
         case StartRun():
-            return " ".join(_words(message) for message in event.input_messages if isinstance(message, UserMessage))
+            return " ".join(_text(message) for message in event.input_messages if isinstance(message, UserMessage))
         case ContinueToNextStep():
             return f"to step {event.next_checkpoint.step_number}"
         case StreamReasoning() | StreamRunResult():
@@ -80,20 +80,20 @@ def _of_platform(event: AnyEvent) -> str:  # noqa: PLR0911 - the same
 
 
 def speech(message: Message) -> tuple[str, str]:
-    """Give who speaks in a message, and its words; tool calls and results are named."""
+    """Return the speaker and the text of a message; tool calls and results are named."""
     match message:
         case ExpertMessage():
             called = ", ".join(part.tool_name for part in message.contents if isinstance(part, ToolCallPart))
-            return ("expert", "\n".join(filter(None, (_words(message), called and f"[calls {called}]"))))
+            return ("expert", "\n".join(filter(None, (_text(message), called and f"[calls {called}]"))))
         case ToolMessage():
             return ("tool", "\n".join(f"[{part.tool_name}] {_texts(part.contents)}" for part in message.contents))
         case UserMessage():
-            return ("user", _words(message))
+            return ("user", _text(message))
         case _:
-            return ("instruction", _words(message))
+            return ("instruction", _text(message))
 
 
-def _called(calls: Iterable[ToolCall]) -> str:
+def _tool_names(calls: Iterable[ToolCall]) -> str:
     return ", ".join(call.tool_name for call in calls)
 
 
@@ -101,7 +101,7 @@ def _delegation(call: DelegateTo) -> str:
     return f"{call.expert.key}: {call.query}"
 
 
-def _words(message: Message) -> str:
+def _text(message: Message) -> str:
     return _texts(message.contents)
 
 

@@ -1,4 +1,4 @@
-"""Which events to show: by step, by type, by what a field holds (spec 2.4)."""
+"""Filters for events: by step, by type, by the value of a field (docs/reference/perstack.md#log)."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -26,22 +26,22 @@ _ANY = "[]"
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Steps from `first` to `last`, both included; `last` None has no end."""
+    """Steps from `first` to `last`, both included; `last` None means no end."""
 
     first: int = 0
     last: int | None = None
 
     def holds(self, event: Mapping[str, Any]) -> bool:
-        """Whether the event, as JSON, belongs to one of the steps; one that has no step does not."""
+        """Whether the event, as JSON, belongs to one of the steps; an event without a step does not."""
         step = event.get("stepNumber")
         return isinstance(step, int) and self.first <= step and (self.last is None or step <= self.last)
 
 
 def parse_steps(text: str) -> Steps:
-    """Read `5`, `>5`, `>=5`, `<5`, `<=5` or `1-10`.
+    """Parse `5`, `>5`, `>=5`, `<5`, `<=5` or `1-10`.
 
     Raises:
-        ConfigError: it is none of these, or the range is inverted.
+        ConfigError: the text is none of these, or the range is inverted.
     """
     trimmed = text.strip()
     if match := _RANGE.fullmatch(trimmed):
@@ -65,14 +65,14 @@ def parse_steps(text: str) -> Steps:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a field must hold. A segment of `path` is a field's name, or `[]` for any element of a list."""
+    """A condition on a field. A segment of `path` is a field's name, or `[]` for any element of a list."""
 
     path: tuple[str, ...]
     sign: str
     value: str | bool | float
 
     def holds(self, event: Mapping[str, Any]) -> bool:
-        """Whether any value at the path in the event, as JSON, fits; where there is none, nothing does."""
+        """Whether any value at the path in the event, given as JSON, matches; false if there is no value."""
         found: list[Any] = [event]
         for segment in self.path:
             found = [inner for value in found for inner in _inside(value, segment)]
@@ -86,12 +86,12 @@ class Condition:
 
 
 def parse_condition(text: str) -> Condition:
-    """Read `.path op value`, for instance `.toolCalls[].skillName == "@perstack/base"`.
+    """Parse `.path op value`, for instance `.toolCalls[].skillName == "@perstack/base"`.
 
     The operators are `== != > >= < <=`; a value is true, false, a quoted string, a number, or else a bare string.
 
     Raises:
-        ConfigError: it does not follow this, or orders what is not a number.
+        ConfigError: the text is not of this form, or compares the order of values that are not numbers.
     """
     match = _CONDITION.fullmatch(text.strip())
     if match is None:
@@ -109,7 +109,7 @@ def _value(text: str, raw: str) -> str | bool | float:
         return raw == "true"
     if raw[0] in "\"'":
         if len(raw) == 1 or raw[-1] != raw[0] or raw[0] in raw[1:-1]:
-            message = f"invalid filter {text!r}: its string has no end, or goes on after it"
+            message = f"invalid filter {text!r}: the string is not closed, or text follows it"
             raise ConfigError(message)
         return raw[1:-1]
     if raw[0] in "=<>!":

@@ -1,41 +1,39 @@
-"""The tree of Runs that a job was, with what each used."""
+"""The tree of a job's Runs, with the usage of each."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.delegation import delegated_run
 from orchestrator.providers.prices import Prices
-from orchestrator.wire.any_event import AnyEvent
-from orchestrator.wire.event import TerminalEvent
-from orchestrator.wire.granted import Granted
+from orchestrator.wire.event import AnyEvent, StartGeneration, StartRun, StopRunByDelegate, TerminalEvent
+from orchestrator.wire.grant_record import GrantRecord
+from orchestrator.wire.identity import delegated_run
 from orchestrator.wire.run import RunSetting
-from orchestrator.wire.state_event import StartGeneration, StartRun, StopRunByDelegate
 from orchestrator.wire.usage import Usage
 
 UNFINISHED = "unfinished"
-"""The end of a Run that has no terminal event: it still runs, or was cut off."""
+"""The end of a Run without a terminal event: it still runs, or was interrupted."""
 
 Conversation = tuple[str | None, str | None]
-"""The parent Run and the tool call that began it; the coordinator's has neither."""
+"""The parent Run and the tool call that started the conversation; both None for the coordinator Expert."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunHistory:
-    """What the records tell of one Run; `events` are by position, of all attempts."""
+    """The records of one Run; `events` are those of all attempts, by position."""
 
     setting: RunSetting
     events: tuple[AnyEvent, ...]
 
     @property
     def conversation(self) -> Conversation:
-        """Which conversation of its Expert the Run belongs to: that of the Run it resumed, or one of its own."""
+        """The conversation of the Run: that of the Run it resumed, or its own."""
         start = next((event for event in self.events if isinstance(event, StartRun)), None)
         by = start.initial_checkpoint.delegated_by if start else None
         if by is not None:
             return (by.run_id, by.tool_call_id)
-        # Without a first event nothing tells two calls of one parent apart, so a delegate's Run stands alone.
+        # Without a first event, two calls of one parent are indistinguishable, so a delegate's Run stands alone.
         return (self.setting.parent_run_id, self.setting.run_id if self.setting.parent_run_id else None)
 
 
@@ -43,9 +41,9 @@ class RunHistory:
 class RunNode:
     """A Run, with the Runs of its delegates below it.
 
-    `ended` is the type of its terminal event, `steps` how many it began, `seconds` how long its events span; `usage`
-    is its own, `subtree_usage` includes what is below. Costs are estimates in US dollars, None where no price is known.
-    `granted` is None where an older version recorded the Run.
+    `ended` is the type of its terminal event, `steps` the number of steps it started, `seconds` the time between its
+    first and last event. `usage` is its own; `subtree_usage` includes the Runs below. Costs are estimates in US
+    dollars, None if a price is unknown. `granted` is None if an older version recorded the Run.
     """
 
     run_id: str
@@ -59,10 +57,10 @@ class RunNode:
     subtree_cost: float | None
     seconds: float
     below: tuple["RunNode", ...]
-    granted: Granted | None = None
+    granted: GrantRecord | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The node as the command writes it."""
+        """The node as the command prints it."""
         return {
             "runId": self.run_id,
             "expertKey": self.expert_key,
@@ -80,7 +78,7 @@ class RunNode:
 
 
 def histories(settings: Iterable[RunSetting], events: Iterable[AnyEvent]) -> tuple[RunHistory, ...]:
-    """Give each Run its events. The Runs are in the order in which they started, those of one reply in its order."""
+    """Assign events to their Runs. Runs are ordered by start, those of one reply in the order of its calls."""
     by_run: dict[str, list[AnyEvent]] = {}
     called: dict[str, tuple[str, int]] = {}
     for event in events:
@@ -105,7 +103,7 @@ def histories(settings: Iterable[RunSetting], events: Iterable[AnyEvent]) -> tup
 
 
 def tree(runs: Sequence[RunHistory], usages: Mapping[str, Usage], prices: Prices) -> tuple[RunNode, ...]:
-    """Arrange Runs below the Run that called them, the Runs of one conversation side by side; `usages` is by run id."""
+    """Arrange Runs below their caller, the Runs of one conversation together; `usages` is keyed by run id."""
     known = {run.setting.run_id for run in runs}
     children: dict[str | None, dict[Conversation, list[RunHistory]]] = {}
     for run in runs:
@@ -125,7 +123,7 @@ def tree(runs: Sequence[RunHistory], usages: Mapping[str, Usage], prices: Prices
 
 
 def total_cost(costs: Iterable[float | None]) -> float | None:
-    """Add up costs; with one that is not known the sum is not known."""
+    """Add up costs; None if any of them is None."""
     known = list(costs)
     return None if None in known else sum(cost for cost in known if cost is not None)
 

@@ -1,7 +1,7 @@
-"""From a job's records to a script of the scripted provider, so that the job replays without a model.
+"""Turn a job's records into a script for the scripted provider, so that the job replays without a model.
 
-The n-th model call of a conversation gets the n-th reply (see `providers.scripted`). What the model replied is in the
-records; that a call failed is known from the event that followed.
+The n-th model call of a conversation gets the n-th reply (see `providers.scripted`). Replies are in the records; failed
+calls are recognized by the event that followed.
 """
 
 import json
@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.history.runs import Conversation, RunHistory
-from orchestrator.wire.any_event import AnyEvent
-from orchestrator.wire.generation import FinishReason, Reply
-from orchestrator.wire.masking import MARK
-from orchestrator.wire.state_event import (
+from orchestrator.wire.event import (
+    AnyEvent,
     AttemptCompletion,
     CallTools,
     CompleteRun,
@@ -22,35 +20,37 @@ from orchestrator.wire.state_event import (
     StartRun,
     StopRunByError,
 )
+from orchestrator.wire.generation import FinishReason, Reply
+from orchestrator.wire.masking import MARK
 
-Outcome = CallTools | CompleteRun | Retry | StopRunByError
-"""The event that a model call ends in."""
+CallOutcome = CallTools | CompleteRun | Retry | StopRunByError
+"""The event that ends a model call."""
 
 Replies = Mapping[tuple[str, str], Reply]
-"""What the model replied, by run id and request id."""
+"""Replies of the model, by run id and request id."""
 
 _OUT_OF_RETRIES = "MaxRetriesExceeded"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """One call of the model by a Run; `outcome` None was cut off."""
+    """One model call of a Run; `outcome` is None if the call was interrupted."""
 
     run_id: str
     request_id: str
-    outcome: Outcome | None
+    outcome: CallOutcome | None
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The file of replies as JSON, and sentences about what it cannot replay."""
+    """The replies file as JSON, and sentences about what it cannot replay."""
 
     document: Mapping[str, Any]
     notes: tuple[str, ...]
 
 
 def model_calls(run: RunHistory) -> tuple[ModelCall, ...]:
-    """Find the model calls that led to where the Run came; what a lost attempt did in vain is not among them."""
+    """Return the model calls that led to the Run's final state, without repeated calls of lost attempts."""
     attempts: dict[int, list[AnyEvent]] = {}
     for event in run.events:
         if event.attempt is not None:
@@ -59,25 +59,25 @@ def model_calls(run: RunHistory) -> tuple[ModelCall, ...]:
     for _, events in sorted(attempts.items()):
         start = next((event for event in events if isinstance(event, StartRun)), None)
         if start is not None:
-            # It does the step at which it starts, and what follows, once more.
+            # The attempt repeats the step at which it starts, and everything after it.
             found = [(step, call) for step, call in found if step < start.step_number]
         found += _calls(run.setting.run_id, events, len(found))
     return tuple(call for _, call in found)
 
 
 def _calls(run_id: str, events: Iterable[AnyEvent], before: int) -> list[tuple[int, ModelCall]]:
-    """The calls of one attempt; numbers count on from the calls `before`, those that failed among them."""
+    """The calls of one attempt; numbers continue from the calls `before`, failed ones included."""
     calls: list[tuple[int, ModelCall]] = []
     open_step: int | None = None
 
-    def close(outcome: Outcome | None) -> None:
+    def close(outcome: CallOutcome | None) -> None:
         if open_step is not None:
             calls.append((open_step, ModelCall(run_id, f"{open_step}/{before + len(calls)}", outcome)))
 
     for event in events:
         if isinstance(event, StartGeneration | AttemptCompletion):
             open_step = event.step_number
-        elif isinstance(event, Outcome):
+        elif isinstance(event, CallOutcome):
             close(event)
             open_step = None
     close(None)
@@ -85,15 +85,15 @@ def _calls(run_id: str, events: Iterable[AnyEvent], before: int) -> list[tuple[i
 
 
 def script(runs: Sequence[RunHistory], replies: Replies) -> Script:
-    """Write the script: a list of replies for each Expert, or branches where its conversations differ."""
+    """Create the script: a list of replies for each Expert, or branches if its conversations differ."""
     conversations: dict[tuple[str, Conversation], list[RunHistory]] = {}
     for run in runs:
         conversations.setdefault((run.setting.expert_key, run.conversation), []).append(run)
     by_expert: dict[str, list[dict[str, Any]]] = {}
     for (expert_key, _), members in conversations.items():
-        said = [entry for run in members for entry in _entries(run, replies)]
+        branch = [entry for run in members for entry in _entries(run, replies)]
         query = next((run.setting.query for run in members if run.setting.query), "")
-        by_expert.setdefault(expert_key, []).append({"when": _when(query), "replies": said})
+        by_expert.setdefault(expert_key, []).append({"when": _query_part(query), "replies": branch})
     notes: list[str] = []
     document = {expert_key: _listed(expert_key, branches, notes) for expert_key, branches in by_expert.items()}
     return Script(document, tuple(notes))
@@ -112,19 +112,19 @@ def _listed(expert_key: str, branches: list[dict[str, Any]], notes: list[str]) -
     if all(branch["replies"] == branches[0]["replies"] for branch in branches):
         replies: list[dict[str, Any]] = branches[0]["replies"]
         return replies
-    told_apart: dict[str, dict[str, Any]] = {}
+    branches_by_query: dict[str, dict[str, Any]] = {}
     for branch in branches:
-        earlier = told_apart.setdefault(branch["when"], branch)
+        earlier = branches_by_query.setdefault(branch["when"], branch)
         if earlier["replies"] != branch["replies"]:
             notes.append(
-                f"two conversations of Expert {expert_key!r} began with the same query and then differed; "
-                "the replay gives both the replies of the first"
+                f"two conversations of Expert {expert_key!r} started with the same query and then differed; "
+                "the replay uses the replies of the first for both"
             )
-    # A query may occur inside a longer one, and the first branch that fits is taken.
-    return sorted(told_apart.values(), key=lambda branch: -len(branch["when"]))
+    # A query may occur inside a longer one, and the first matching branch is used.
+    return sorted(branches_by_query.values(), key=lambda branch: -len(branch["when"]))
 
 
-def _when(query: str) -> str:
+def _query_part(query: str) -> str:
     return max(query.split(MARK), key=len)
 
 
@@ -141,18 +141,18 @@ def _reply(reply: Reply) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if value}
 
 
-def _failure(outcome: Outcome) -> dict[str, Any]:
+def _failure(outcome: CallOutcome) -> dict[str, Any]:
     match outcome:
         case StopRunByError(error=error) if error.name != _OUT_OF_RETRIES:
-            told = {"name": error.name, "message": error.message, "statusCode": error.status_code}
+            entry = {"name": error.name, "message": error.message, "statusCode": error.status_code}
         case StopRunByError(error=error):
             message = error.message.partition("exceeded: ")[2] or error.message
-            told = {"message": message, "statusCode": error.status_code, **_AGAIN}
+            entry = {"message": message, "statusCode": error.status_code, **_AGAIN}
         case Retry():
-            told = {**_reason(outcome.reason), **_AGAIN}
+            entry = {**_reason(outcome.reason), **_AGAIN}
         case _:
-            told = {"message": "the record of this reply is missing"}
-    return {"error": {name: value for name, value in told.items() if value is not None}}
+            entry = {"message": "the record of this reply is missing"}
+    return {"error": {name: value for name, value in entry.items() if value is not None}}
 
 
 _AGAIN = {"isRetryable": True, "retryAfterMs": 0}

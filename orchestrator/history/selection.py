@@ -1,16 +1,19 @@
-"""The events that pass all filters, a page of them, and what stands around them (behaviour B9)."""
+"""The events that match all filters: one page of them with surrounding events, and totals.
+
+See docs/reference/perstack.md#log.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.history.filters import Condition, Steps
-from orchestrator.wire.any_event import AnyEvent
+from orchestrator.history.filters import ERRORS, Condition, Steps
+from orchestrator.wire.event import AnyEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event of a job's records, typed and as the JSON that was written."""
+    """A stored event, decoded and as its original JSON."""
 
     event: AnyEvent
     document: Mapping[str, Any]
@@ -18,14 +21,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What an event must fulfil, all of it. An event's type must be in each of `types`."""
+    """Conditions that an event must meet, all of them. An event's type must be in each set of `types`."""
 
     types: tuple[frozenset[str], ...] = ()
     steps: Steps | None = None
     condition: Condition | None = None
 
     def hold(self, entry: Entry) -> bool:
-        """Whether the event fulfils them."""
+        """Whether the event meets all conditions."""
         document = entry.document
         return (
             all(document["type"] in group for group in self.types)
@@ -36,7 +39,7 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which of the matches to show: `take` (0 is all) after the first `offset`, with `context` events on each side."""
+    """The matches to show: `take` (0 means all) after the first `offset`, with `context` events on each side."""
 
     take: int = 100
     offset: int = 0
@@ -44,13 +47,13 @@ class Page:
 
     @property
     def end(self) -> int | None:
-        """Where it ends, None for no end."""
+        """The index after the last match; None means no limit."""
         return self.offset + self.take if self.take else None
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is shown, how many events matched at all, and how many of them are on the page."""
+    """The entries to show, the number of all matches, and the number of matches on the page."""
 
     entries: tuple[Entry, ...]
     matched: int
@@ -58,7 +61,7 @@ class Selection:
 
 
 def select(entries: Sequence[Entry], criteria: Criteria, page: Page) -> Selection:
-    """Filter, then take the page, then add context, which counts as no match."""
+    """Filter, take the page, then add context, which does not count as a match."""
     matching = [index for index, entry in enumerate(entries) if criteria.hold(entry)]
     chosen = matching[page.offset : page.end]
     shown = _around(chosen, page.context, len(entries))
@@ -73,3 +76,20 @@ def _around(indexes: Iterable[int], context: int, length: int) -> list[int]:
         shown += range(max(following, index - context), end)
         following = end
     return shown
+
+
+def summary(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count events, errors, tool calls and delegations in `events`, given as JSON, and return the range of steps."""
+    listed = list(events)
+    steps = [event["stepNumber"] for event in listed if "stepNumber" in event]
+    counts: dict[str, Any] = {
+        "totalEvents": len(listed),
+        "errorCount": sum(event["type"] in ERRORS for event in listed),
+        "toolCallCount": _calls(listed, "callTools"),
+        "delegationCount": _calls(listed, "callDelegate"),
+    }
+    return counts | ({"stepRange": {"min": min(steps), "max": max(steps)}} if steps else {})
+
+
+def _calls(events: Iterable[Mapping[str, Any]], kind: str) -> int:
+    return sum(len(event.get("toolCalls", ())) for event in events if event["type"] == kind)

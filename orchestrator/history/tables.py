@@ -1,6 +1,6 @@
-"""Jobs, Runs and events as lines of text for a person.
+"""Jobs, Runs and events as readable lines.
 
-A line may hold whatever an Expert wrote; who writes lines to a terminal takes control characters out of each.
+A line may contain anything an Expert wrote. A caller that prints to a terminal must remove control characters.
 """
 
 import json
@@ -14,7 +14,7 @@ from orchestrator.history.runs import RunNode
 from orchestrator.history.selection import Entry
 from orchestrator.units import count
 from orchestrator.wire.checkpoint import CheckpointHead
-from orchestrator.wire.job import JobRecord
+from orchestrator.wire.job_record import JobRecord
 from orchestrator.wire.message import Message
 from orchestrator.wire.usage import Usage
 
@@ -25,22 +25,22 @@ Row = Sequence[str]
 
 
 def job_table(jobs: Iterable[JobRecord]) -> Iterator[str]:
-    """Write a line for each job, below a heading."""
+    """Yield a heading and a line for each job."""
     head = ("JOB", "STATUS", "EXPERT", "STEPS", "TOKENS", "STARTED", "DURATION")
     return _table(head, (_job_row(job) for job in jobs))
 
 
 def job_line(job: JobRecord) -> str:
-    """Write what is known of one job in a line."""
+    """Describe one job in a line."""
     name, status, expert, _, _, started, duration = _job_row(job)
     used = f"{count(job.total_steps, 'step', 'steps')}, {count(job.usage.total_tokens, 'token', 'tokens')}"
     return f"job {name}: {status}, Expert {expert}, {used}, started {started}, took {duration}"
 
 
 def run_table(nodes: Sequence[RunNode], *, verbose: bool = False) -> Iterator[str]:
-    """Write a line for each Run, delegates indented below who called them; TREE columns count them in.
+    """Yield a line for each Run, delegates indented below their caller; TREE columns include the delegates.
 
-    If `verbose`, what the Run was granted stands below it.
+    If `verbose`, the grants of the Run follow below it.
     """
     head = ("EXPERT", "RUN", "ENDED", "ATTEMPT", "STEPS", "TOKENS", "TREE", "COST", "TREE", "DURATION")
     placed = list(_placed(nodes, 0))
@@ -49,20 +49,20 @@ def run_table(nodes: Sequence[RunNode], *, verbose: bool = False) -> Iterator[st
     for line, (node, depth) in zip(lines, placed, strict=True):
         yield line
         if verbose and node.granted is not None:
-            yield from (f"{_GAP * (depth + 2)}{told}" for told in grant_lines(node.granted))
+            yield from (f"{_GAP * (depth + 2)}{line}" for line in grant_lines(node.granted))
 
 
 def usage_line(usage: Usage, cost: float | None = None) -> str:
-    """Write tokens by kind, and what they cost where that is known."""
-    told = (
+    """Describe tokens by kind, and their cost if it is known."""
+    text = (
         f"{usage.total_tokens} tokens: {usage.input_tokens} in ({usage.cached_input_tokens} cached), "
         f"{usage.output_tokens} out ({usage.reasoning_tokens} reasoning)"
     )
-    return told if cost is None else f"{told}, about {_dollars(cost)}"
+    return text if cost is None else f"{text}, about {_dollars(cost)}"
 
 
 def event_table(entries: Iterable[Entry], *, verbose: bool) -> Iterator[str]:
-    """Write a line for each event, and if `verbose` the whole event below it."""
+    """Yield a line for each event and, if `verbose`, the complete event below it."""
     listed = list(entries)
     head = ("#", "TIME", "EXPERT", "STEP", "TYPE", "WHAT")
     heading, *lines = _table(head, (_event_row(entry) for entry in listed))
@@ -74,7 +74,7 @@ def event_table(entries: Iterable[Entry], *, verbose: bool) -> Iterator[str]:
 
 
 def summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Write what the events add up to."""
+    """Yield the totals of the events."""
     span = summary.get("stepRange")
     steps = f", steps {span['min']} to {span['max']}" if span else ""
     yield (
@@ -85,7 +85,7 @@ def summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def checkpoint_line(checkpoint: CheckpointHead) -> str:
-    """Write what is known of a checkpoint in a line."""
+    """Describe a checkpoint in a line."""
     return (
         f"checkpoint {checkpoint.id}: step {checkpoint.step_number}, {checkpoint.status}, "
         f"Expert {checkpoint.expert.key}, run {checkpoint.run_id}, {checkpoint.usage.total_tokens} tokens"
@@ -93,10 +93,10 @@ def checkpoint_line(checkpoint: CheckpointHead) -> str:
 
 
 def message_lines(messages: Iterable[Message]) -> Iterator[str]:
-    """Write a conversation, every message whole."""
+    """Yield a conversation with complete messages."""
     for message in messages:
-        who, words = speech(message)
-        first, *rest = words.splitlines() or [""]
+        who, text = speech(message)
+        first, *rest = text.splitlines() or [""]
         yield f"{who}: {first}"
         yield from (f"  {line}" for line in rest)
 
@@ -159,7 +159,7 @@ def _moment(milliseconds: int) -> datetime:
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (OverflowError, ValueError, OSError):
-        # A container may claim any number as the time.
+        # The time comes from a container, so it may be any number.
         return datetime.fromtimestamp(0, UTC)
 
 

@@ -1,80 +1,58 @@
-"""LLM APIs behind one verb; a file each, imported only when used."""
+"""APIs of models behind one method; a file each, imported only when it is used."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from orchestrator.errors import ConfigError
-from orchestrator.wire.generation import Failure, Reply, ToolDefinition
-from orchestrator.wire.message import Message
+from orchestrator.plugins import Plugins, did_you_mean
+from orchestrator.providers.api import ModelRequest, OnDelta, Provider, ProviderSetting
+from orchestrator.providers.spec import ModelSize, ProbeRequest, ProviderSpec, Tier
 
-OnDelta = Callable[[Literal["reasoning", "text"], str], None]
-"""Called with each piece of a reply as it arrives."""
+__all__ = [
+    "PROVIDERS",
+    "ModelRequest",
+    "ModelSize",
+    "OnDelta",
+    "ProbeRequest",
+    "Provider",
+    "ProviderSetting",
+    "ProviderSpec",
+    "Tier",
+    "open_provider",
+    "require_known",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
-    """One call of the model.
-
-    `generation` counts the calls of this Expert's conversation from 0, over all its Runs. `reasoning_tokens` is the
-    budget in tokens, 0 for none. `timeout` is seconds for the whole call.
-    """
-
-    expert_key: str
-    generation: int
-    model: str
-    messages: tuple[Message, ...]
-    tools: tuple[ToolDefinition, ...]
-    reasoning_tokens: int
-    timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderSetting:
-    """How to reach an API: `[provider.setting]` of perstack.toml, the host's environment, the config's directory."""
-
-    name: str
-    setting: Mapping[str, Any]
-    env: Mapping[str, str] = field(repr=False)
-    directory: Path
-
-
-class Provider(Protocol):
-    """One LLM API."""
-
-    async def generate(self, request: ModelRequest, on_delta: OnDelta) -> Reply | Failure:
-        """Call the model once, without any retry.
-
-        A stream that broke, or tool arguments that do not parse strictly, are a Failure, never a Reply.
-        """
+PROVIDERS = Plugins(
+    ProviderSpec,
+    noun="provider",
+    group="perstack_orch.providers",
+    builtin={
+        "anthropic": "orchestrator.providers.anthropic.provider:SPEC",
+        "google": "orchestrator.providers.google.provider:SPEC",
+        "deepseek": "orchestrator.providers.deepseek:SPEC",
+        "openai": "orchestrator.providers.openai.provider:SPEC",
+        "ollama": "orchestrator.providers.ollama:SPEC",
+        "azure-openai": "orchestrator.providers.azure_openai:SPEC",
+        "amazon-bedrock": "orchestrator.providers.amazon_bedrock:SPEC",
+        "google-vertex": "orchestrator.providers.google_vertex:SPEC",
+        "scripted": "orchestrator.providers.scripted:SPEC",
+    },
+)
 
 
-_MODULES = {
-    "scripted": "scripted",
-    "anthropic": "anthropic",
-    "openai": "openai",
-    "azure-openai": "azure_openai",
-    "ollama": "ollama",
-    "deepseek": "deepseek",
-    "google": "google",
-}
-_EXTRAS = {"anthropic": "anthropic", "openai": "openai", "google": "google", "google.genai": "google"}
-"""Module of an SDK -> the extra that installs it."""
-
-
-def require_known(name: str) -> None:
-    """Check that somebody here speaks the API of that name, before anything is begun.
+def require_known(name: str) -> ProviderSpec:
+    """Return the description of the provider `name`, before anything starts.
 
     Raises:
-        ConfigError: nobody does; lists the names that are known.
+        ConfigError: none exists that a Run can use; the message lists those that can be used.
     """
-    if name not in _MODULES:
-        known = ", ".join(sorted(_MODULES))
-        message = f"provider {name!r} is not supported; use one of: {known}"
-        raise ConfigError(message)
+    found = PROVIDERS.find(name)
+    if found is not None and found.connect is not None:
+        return found
+    known = sorted(_usable())
+    suggestion = did_you_mean(name, tuple(known)) if found is None else ""
+    message = f"provider {name!r} is not supported; use one of: {', '.join(known)}{suggestion}"
+    raise ConfigError(message)
 
 
 @asynccontextmanager
@@ -82,18 +60,24 @@ async def open_provider(setting: ProviderSetting) -> AsyncIterator[Provider]:
     """Connect to the API that `setting` names.
 
     Raises:
-        ConfigError: nobody here speaks it, its package is not installed, or its setting is not usable.
+        ConfigError: no such provider exists, its package is not installed, or its setting is not usable.
         MissingEnvError: its key has no value.
     """
-    require_known(setting.name)
-    module = _MODULES[setting.name]
-    opened: AbstractAsyncContextManager[Provider] = import_module(f"orchestrator.providers.{module}").connect(setting)
+    spec = require_known(setting.name)
+    if spec.connect is None:
+        return
     async with AsyncExitStack() as stack:
         try:
-            provider = await stack.enter_async_context(opened)
+            provider = await stack.enter_async_context(spec.connect(setting))
         except ModuleNotFoundError as error:
-            if error.name not in _EXTRAS:
+            if error.name not in spec.sdk:
                 raise
-            message = f"provider {setting.name!r} needs its package; install perstack-orch[{_EXTRAS[error.name]}]"
+            message = f"provider {setting.name!r} needs the package {error.name}, which is missing; install it again"
             raise ConfigError(message) from error
         yield provider
+
+
+def _usable() -> list[str]:
+    """List the providers that a Run can use; installed ones are listed without being imported."""
+    unusable = {spec.name for spec in PROVIDERS.all_builtin() if spec.connect is None}
+    return [name for name in PROVIDERS.names() if name not in unusable]

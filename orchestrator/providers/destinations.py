@@ -1,7 +1,7 @@
-"""Where a perstack.toml that somebody submits may send an operator's key: only to addresses that the operator named.
+"""Limit where a submitted perstack.toml may send an operator's key: only to addresses that the operator allowed.
 
-The coordinator of a cluster calls the model with the operator's key and the submitter's `[provider.setting]`. What is
-known not to say where a request goes is left alone; each other key has to be allowed.
+The coordinator of a cluster calls the model with the operator's key and the submitter's `[provider.setting]`. Keys that
+are known not to affect the address are accepted; every other key must be allowed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,19 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import ConfigError
-from orchestrator.providers.azure_openai import resource_url
+from orchestrator.providers import PROVIDERS, ProviderSpec
 
 ANY = "*"
-"""In place of addresses: the operator wrote the perstack.toml."""
-
-_SAYS_NO_ADDRESS = frozenset({"organization", "project", "name", "apiVersion", "useDeploymentBasedUrls", "replies"})
+"""Used instead of addresses if the operator wrote the perstack.toml."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """What an operator allows: base URLs, and names of headers, which may tell a gateway where to send a request.
+    """What an operator allows: base URLs, and names of headers, since a gateway may route requests by header.
 
-    With `anywhere` everything is.
+    With `anywhere`, everything is allowed.
     """
 
     base_urls: frozenset[str] = frozenset()
@@ -30,40 +28,43 @@ class Destinations:
 
     @classmethod
     def parse(cls, base_urls: str, headers: str) -> "Destinations":
-        """Read both as the chart writes them: with spaces between."""
+        """Parse both as the chart writes them: separated by spaces."""
         urls = base_urls.split()
         return cls(frozenset(map(_plain, urls)), frozenset(headers.lower().split()), ANY in urls)
 
-    def check(self, setting: Mapping[str, Any]) -> None:
-        """See that `[provider.setting]` sends the key nowhere else.
+    def check(self, provider_name: str, setting: Mapping[str, Any]) -> None:
+        """Check that the provider's `[provider.setting]` sends the key nowhere else.
 
         Raises:
-            ConfigError: it would; names the key, what it says, and the value of the chart that allows it.
+            ConfigError: it would, with the key, its value, and the value of the chart that allows it.
         """
-        if self.anywhere:
+        if self.anywhere or not setting:
             return
-        message = next((said for key, value in setting.items() if (said := self._problem(key, value))), None)
+        spec = PROVIDERS.get(provider_name)
+        message = next(
+            (problem for key, value in setting.items() if (problem := self._problem(spec, key, value))), None
+        )
         if message is not None:
             raise ConfigError(message)
 
-    def _problem(self, key: str, value: Any) -> str | None:
+    def _problem(self, spec: ProviderSpec, key: str, value: Any) -> str | None:
         match key:
             case "baseUrl":
                 return self._of_address(key, value, _plain(str(value)))
-            case "resourceName":
-                return self._of_address(key, value, resource_url(str(value)))
             case "headers":
                 return self._of_headers(value)
-            case _ if key in _SAYS_NO_ADDRESS:
+            case _ if key in spec.address_of:
+                return self._of_address(key, value, spec.address_of[key](str(value)))
+            case _ if key in spec.harmless:
                 return None
-        return f"provider.setting.{key} may say where the key is sent, so a submitted perstack.toml may not have it"
+        return f"provider.setting.{key} may change where the key is sent, so a submitted perstack.toml may not set it"
 
     def _of_address(self, key: str, value: Any, url: str) -> str | None:
         if url in self.base_urls:
             return None
         return (
             f"provider.setting.{key} {str(value)!r} would send its key to {url}, and this installation allows"
-            f" {_listed(self.base_urls)} in a submitted perstack.toml: leave it out, or have the operator add the"
+            f" {_listed(self.base_urls)} in a submitted perstack.toml: remove it, or ask the operator to add the"
             " address to provider.baseUrls of the chart"
         )
 
@@ -73,7 +74,7 @@ class Destinations:
             return None
         return (
             f"provider.setting.headers sets {', '.join(refused)}, and this installation allows {_listed(self.headers)}"
-            " in a submitted perstack.toml: leave them out, or have the operator add their names to provider.headers of"
+            " in a submitted perstack.toml: remove them, or ask the operator to add their names to provider.headers of"
             " the chart"
         )
 

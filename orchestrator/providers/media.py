@@ -1,4 +1,4 @@
-"""Pure: images and files of a message, as the APIs want them."""
+"""Convert images and files of a message to the formats of the APIs. Pure functions."""
 
 import base64
 import binascii
@@ -9,7 +9,7 @@ MediaPart = ImageInlinePart | ImageBinaryPart | FileInlinePart | FileBinaryPart
 
 
 def encoded(part: MediaPart) -> str:
-    """The bytes as base64; of a string of bytes, what is no byte is taken as UTF-8."""
+    """The bytes as base64; a string with other characters than bytes is encoded as UTF-8 first."""
     if isinstance(part, ImageInlinePart | FileInlinePart):
         return part.encoded_data
     try:
@@ -24,7 +24,7 @@ def data_url(part: MediaPart) -> str:
 
 
 def text_of(part: FileInlinePart | FileBinaryPart) -> str:
-    """What a text file says; a sentence in its place where that is not to be read."""
+    """The content of a text file, or a sentence about the file if it cannot be read as text."""
     if not part.mime_type.startswith("text/"):
         return f"[a file of type {part.mime_type}, which this model does not read]"
     try:

@@ -1,7 +1,7 @@
-"""What models cost: list prices as their makers published them in January 2026, in US dollars.
+"""Prices of models: list prices as their vendors published them in January 2026, in US dollars.
 
-They change without notice, and discounts, batches, long prompts and cache writes cost otherwise: what comes of this is
-an estimate. `--prices` names a file with other ones.
+They change without notice; discounts, batches, long prompts and cache writes have other prices. So the results are
+estimates. `--prices` names a file with other prices.
 """
 
 import tomllib
@@ -19,14 +19,14 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for a million tokens: read anew, read from the cache, written (reasoning included)."""
+    """US dollars per million tokens: uncached input, cached input, output (reasoning included)."""
 
     input: float
     cached_input: float
     output: float
 
     def of(self, usage: Usage) -> float:
-        """What `usage` cost, in US dollars."""
+        """The cost of `usage` in US dollars."""
         read = usage.input_tokens * self.input + usage.cached_input_tokens * self.cached_input
         return (read + usage.output_tokens * self.output) / _MILLION
 
@@ -68,17 +68,17 @@ LIST_PRICES: Prices = {
 
 
 def read_prices(path: Path) -> Prices:
-    """Lay the prices of a file over the list: a TOML table `["PROVIDER/MODEL"]` with `input`, `cachedInput`, `output`.
+    """Override list prices by a file: a TOML table `["PROVIDER/MODEL"]` with `input`, `cachedInput` and `output` each.
 
-    `cachedInput` may be left out; reading from the cache costs as much as reading anew then.
+    Without `cachedInput`, cached input costs as much as uncached input.
 
     Raises:
-        ConfigError: the file is not there, or not of this shape; names the table.
+        ConfigError: the file is missing, or not of this shape; the message names the table.
     """
     try:
         tables = tomllib.loads(read_plain(path, HAND_WRITTEN_BYTES).decode())
     except (OSError, ValueError) as error:
-        message = f"the prices in {path} cannot be read: {error}; name another file with --prices"
+        message = f"the prices in {path} cannot be read: {error}; choose another file with --prices"
         raise ConfigError(message) from error
     return {**LIST_PRICES, **{_model(path, name): _price(path, name, table) for name, table in tables.items()}}
 
@@ -86,7 +86,7 @@ def read_prices(path: Path) -> Prices:
 def _model(path: Path, name: str) -> tuple[str, str]:
     provider, slash, model = name.partition("/")
     if not (provider and slash and model):
-        message = f'{path}: {name!r} is not the name of a price; write ["PROVIDER/MODEL"]'
+        message = f'{path}: {name!r} is not a valid name; write ["PROVIDER/MODEL"]'
         raise ConfigError(message)
     return provider, model
 
@@ -96,7 +96,7 @@ def _price(path: Path, name: str, table: Any) -> Price:
     cached = given.get("cachedInput", given.get("input"))
     found: tuple[Any, ...] = (given.get("input"), cached, given.get("output"))
     if not given.keys() <= {"input", "cachedInput", "output"} or not all(map(_is_amount, found)):
-        message = f"{path}: {name!r} needs input and output, and may have cachedInput: US dollars for a million tokens"
+        message = f"{path}: {name!r} needs input and output, and may have cachedInput: US dollars per million tokens"
         raise ConfigError(message)
     return Price(*(float(amount) for amount in found))
 

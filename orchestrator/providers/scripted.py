@@ -1,9 +1,9 @@
-"""A model that reads its replies from a file: deterministic, needs no key, costs nothing.
+"""A provider that reads the model's replies from a file: deterministic, without a key, free of charge.
 
-The file (`[provider.setting] replies`, by default `replies.json`, beside perstack.toml) is one JSON object: Expert
-key -> list of replies. The n-th model call of an Expert's conversation gets the n-th reply. Where conversations of
-one Expert differ, its list holds objects of `when` and `replies` instead; the first whose `when` occurs in the first
-user message is taken.
+The file (`[provider.setting] replies`, by default `replies.json`, next to perstack.toml) is one JSON object: Expert
+key -> list of replies. The n-th model call of an Expert's conversation gets the n-th reply. If conversations of one
+Expert differ, its list holds objects with `when` and `replies` instead; the first one whose `when` occurs in the first
+user message is used.
 """
 
 import asyncio
@@ -12,15 +12,17 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from orchestrator.disk.plain_file import read_plain
 from orchestrator.errors import ConfigError
-from orchestrator.providers import ModelRequest, OnDelta, Provider, ProviderSetting
+from orchestrator.providers.api import ModelRequest, OnDelta, Provider, ProviderSetting
+from orchestrator.providers.setting import SettingTable
+from orchestrator.providers.spec import ProviderSpec
 from orchestrator.units import count
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.identity import identify
@@ -33,7 +35,7 @@ _FILE_BYTES = 64 * 1024 * 1024
 
 
 class _Strict(BaseModel):
-    # A misspelt key would silently change what an Expert does.
+    # A misspelt key would change what an Expert does, without an error.
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
 
 
@@ -45,7 +47,7 @@ class ScriptedCall(_Strict):
 
 
 class ScriptedUsage(_Strict):
-    """Tokens that a scripted reply claims to have used."""
+    """Token counts that a scripted reply reports."""
 
     input_tokens: int = Field(0, ge=0)
     output_tokens: int = Field(0, ge=0)
@@ -88,21 +90,21 @@ async def connect(setting: ProviderSetting) -> AsyncIterator[Provider]:
     """Read the file of replies.
 
     Raises:
-        ConfigError: there is none, or it is not as described above.
+        ConfigError: the file is missing, or its format is not as described above.
     """
     file = setting.directory / str(setting.setting.get("replies", _DEFAULT_FILE))
     yield Scripted(_read(file), file.name)
 
 
 class Scripted:
-    """Replies from a script."""
+    """A provider whose replies come from a script."""
 
     def __init__(self, script: Script, file_name: str) -> None:
         self._script = script
         self._file_name = file_name
 
     async def generate(self, request: ModelRequest, on_delta: OnDelta) -> Reply | Failure:
-        """Give the scripted reply of this generation."""
+        """Return the scripted reply of this generation."""
         first_text = _first_user_text(request.messages)
         found = self._find(request, first_text)
         if isinstance(found, Failure):
@@ -123,7 +125,7 @@ class Scripted:
             return _missing(f"the script {self._file_name} has no replies for Expert {expert!r}")
         replies = next((branch.replies for branch in branches if branch.when in first_text), None)
         if replies is None:
-            return _missing(f"no `when` of Expert {expert!r} in the script {self._file_name} fits its query")
+            return _missing(f"no `when` of Expert {expert!r} in the script {self._file_name} occurs in its query")
         if request.generation >= len(replies):
             return _missing(f"the script for Expert {expert!r} has only {count(len(replies), 'reply', 'replies')}")
         return replies[request.generation]
@@ -170,7 +172,7 @@ def _read(file: Path) -> Script:
     try:
         content = read_plain(file, _FILE_BYTES)
     except FileNotFoundError as error:
-        message = f"the script of the scripted provider, {file}, is not there; write it, or choose another --provider"
+        message = f"the script of the scripted provider, {file}, is missing; create it, or choose another --provider"
         raise ConfigError(message) from error
     except OSError as error:
         message = f"the script {file} cannot be read: {error.strerror}; check its owner and mode"
@@ -212,3 +214,26 @@ def _branch_list() -> TypeAdapter[tuple[ScriptedBranch, ...]]:
 @cache
 def _reply_list() -> TypeAdapter[tuple[ScriptedReply, ...]]:
     return TypeAdapter(tuple[ScriptedReply, ...])
+
+
+def _next_to_the_config(name: str) -> str:
+    path = PurePosixPath(name)
+    if not path.name or path.is_absolute() or ".." in path.parts:
+        message = "must name a file next to perstack.toml"
+        raise ValueError(message)
+    return name
+
+
+class ScriptedSetting(SettingTable):
+    """A file of replies next to the config."""
+
+    replies: Annotated[str, AfterValidator(_next_to_the_config)] | None = None
+
+
+SPEC = ProviderSpec(
+    name="scripted",
+    connect=connect,
+    settings=ScriptedSetting,
+    harmless=frozenset({"replies"}),
+    files={"replies": _DEFAULT_FILE},
+)

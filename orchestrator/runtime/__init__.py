@@ -1,1 +1,1 @@
-"""What runs inside a Sandbox: the agent loop, its skills and its built-in tools."""
+"""The code inside a Sandbox: the agent loop, its skills and its built-in tools."""

@@ -1,16 +1,17 @@
 """Process 1 of a Sandbox: `python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR] …`.
 
-Its exit code is one of `wire.exit_code`; stderr says why, its last line in one sentence. Past `--deadline`, in Unix
-seconds, it ends whatever it does. `--ways` are those to skills that it makes ready while it waits. `--files` bounds how
-many each process may have open, where nobody else does.
+Its exit code is from `wire.run.ExitCode`; the last line of stderr gives the reason in one sentence. At `--deadline`, in
+Unix seconds, it exits, whatever it is doing. `--ways` are the skill transports to load while it waits. `--files` limits
+the open files of each process, where the engine sets no limit.
 
-Its broker is behind the gate in the state directory, or where `--broker` says; with that go `--pin`, `--token` and
-`--closed` and `--names` (see `network_way`). Its stderr is the file of `--stderr`, where there is one.
+Its broker listens in the socket directory below the state directory, or at the address in `--broker`; the latter needs
+`--pin` and `--token`, and allows `--closed` and `--names` (see `tls_transport`). `--broker -` means that it is at the
+other end of stdin and stdout (see `stream_transport`). `--stderr` names its stderr file.
 """
 
 import gc
 
-gc.disable()  # Imports make hundreds of thousands of objects that live on: -40 % of the time to start.
+gc.disable()  # Imports create hundreds of thousands of permanent objects: 40 % less start time.
 
 import asyncio  # noqa: E402 - after gc.disable
 import logging  # noqa: E402 - after gc.disable
@@ -20,7 +21,7 @@ import signal  # noqa: E402 - after gc.disable
 import sys  # noqa: E402 - after gc.disable
 import threading  # noqa: E402 - after gc.disable
 import time  # noqa: E402 - after gc.disable
-from collections.abc import Mapping, Sequence  # noqa: E402 - after gc.disable
+from collections.abc import Callable, Mapping, Sequence  # noqa: E402 - after gc.disable
 from contextlib import AbstractAsyncContextManager, suppress  # noqa: E402 - after gc.disable
 from dataclasses import dataclass  # noqa: E402 - after gc.disable
 from functools import partial  # noqa: E402 - after gc.disable
@@ -28,163 +29,188 @@ from itertools import count  # noqa: E402 - after gc.disable
 from pathlib import Path  # noqa: E402 - after gc.disable
 
 from orchestrator.errors import WireError  # noqa: E402 - after gc.disable
-from orchestrator.runtime import facts, reap  # noqa: E402 - after gc.disable
-from orchestrator.runtime.emit import Emitter, SpoolFullError, greet  # noqa: E402 - after gc.disable
-from orchestrator.runtime.errors import NetworkOpenError, PackageError, SkillError  # noqa: E402 - after gc.disable
-from orchestrator.runtime.gate import Gate  # noqa: E402 - after gc.disable
-from orchestrator.runtime.link import BrokerGoneError, Link, attach  # noqa: E402 - after gc.disable
-from orchestrator.runtime.surroundings import STANDARD_PATH, Surroundings  # noqa: E402 - after gc.disable
-from orchestrator.runtime.warm import warm_up  # noqa: E402 - after gc.disable
-from orchestrator.runtime.way import Way  # noqa: E402 - after gc.disable
-from orchestrator.wire.exit_code import ExitCode  # noqa: E402 - after gc.disable
-from orchestrator.wire.facts import Facts, shortfall  # noqa: E402 - after gc.disable
-from orchestrator.wire.identity import identify  # noqa: E402 - after gc.disable
-from orchestrator.wire.link import Assigned  # noqa: E402 - after gc.disable
-from orchestrator.wire.run import Run  # noqa: E402 - after gc.disable
-from orchestrator.wire.skill import SkillWay  # noqa: E402 - after gc.disable
+from orchestrator.runtime import init_process, kernel_probe, seccomp  # noqa: E402 - after gc.disable
+from orchestrator.runtime.emit import Emitter, SpoolFullError, StdoutCopy, emit_initialize  # noqa: E402 - after gc.disable
+from orchestrator.runtime.errors import InstallError, NetworkOpenError, SkillError  # noqa: E402 - after gc.disable
+from orchestrator.runtime.link import BrokerGoneError, Link, NoBrokerError, attach  # noqa: E402 - after gc.disable
+from orchestrator.runtime.preload import warm_up  # noqa: E402 - after gc.disable
+from orchestrator.runtime.tool_context import STANDARD_PATH, ToolContext  # noqa: E402 - after gc.disable
+from orchestrator.runtime.transport import Transport, UnixTransport  # noqa: E402 - after gc.disable
+from orchestrator.wire.facts import Facts, unprotected  # noqa: E402 - after gc.disable
+from orchestrator.wire.frames import Assigned  # noqa: E402 - after gc.disable
+from orchestrator.wire.layout import MARK, PACKAGES, STATE, STREAM, WORKSPACE  # noqa: E402 - after gc.disable
+from orchestrator.wire.run import ExitCode, Run  # noqa: E402 - after gc.disable
+from orchestrator.wire.skill import SkillTransport  # noqa: E402 - after gc.disable
 
 _CLOSING_SECONDS = 5.0
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
 _EXITS = {
-    PackageError: ExitCode.NOT_INSTALLED,
+    InstallError: ExitCode.NOT_INSTALLED,
     SkillError: ExitCode.NOT_INSTALLED,
     WireError: ExitCode.FAULT,
     SpoolFullError: ExitCode.SPOOL_FULL,
+    NoBrokerError: ExitCode.NO_BROKER,
     BrokerGoneError: ExitCode.BROKER_GONE,
     NetworkOpenError: ExitCode.NETWORK_OPEN,
 }
 _USAGE = (
     "usage: python -I -m orchestrator.runtime [--state DIR] [--workspace DIR] [--packages DIR]"
     " [--deadline SECONDS] [--ways stdio,http] [--files N] [--stderr FILE]"
-    " [--broker PORT@HOST,… --pin HEX --token FILE [--closed PORT@HOST,…;… [--names HOST,…]]]"
+    " [--broker - | --broker PORT@HOST,… --pin HEX --token FILE [--closed PORT@HOST,…;… [--names HOST,…]]]"
 )
 _OPTIONS = ("--deadline", "--ways", "--files", "--stderr", "--broker", "--pin", "--token", "--closed", "--names")
-_DIRECTORIES = {"--state": "/run/perstack", "--workspace": "/workspace", "--packages": "/packages"}
+_DIRECTORIES = {"--state": str(STATE), "--workspace": str(WORKSPACE), "--packages": str(PACKAGES)}
 
 
 def main(args: list[str]) -> int:
-    """Work one Run; give the exit code."""
-    reap.become_init()
+    """Execute the assigned work; return the exit code."""
+    init_process.become_init()
     options = {**_DIRECTORIES, **dict.fromkeys(_OPTIONS, "")}
     if len(args) % 2 or not set(args[::2]) <= options.keys():
         return _fail(_USAGE, ExitCode.FAULT)
     options |= dict(zip(args[::2], args[1::2], strict=True))
     if stderr := options["--stderr"]:
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), 2)
+    if files := options["--files"]:
+        _limit_files(int(files))
+    # Only then the filter, which the probe would take for the engine's, and only then the first thread.
+    facts = kernel_probe.probe()
+    facts = facts.with_(filtered=seccomp.install())
     if deadline := options["--deadline"]:
         _end_after(float(deadline) - time.time(), "past its deadline", ExitCode.DEADLINE)
-    if files := options["--files"]:
-        _bound_files(int(files))
-    found = facts.find()
-    if missing := shortfall(found.landlock):
+    for missing in unprotected(facts):
         sys.stderr.write(f"{missing}\n")
-    # From here on a stray print cannot forge an event: descriptor 1 is stderr.
+    # From here on, a stray print cannot forge an event: descriptor 1 is stderr.
     event_fd = os.dup(1)
     os.dup2(2, 1)
     gc.freeze()
     gc.enable()
-    # What the MCP SDK logs with tracebacks is told in sentences where it is handled.
+    # The MCP SDK logs tracebacks of errors that the callers handle and report themselves.
     logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
     try:
-        place = _Place(_way(options), *(Path(options[name]) for name in _DIRECTORIES))
-        ways = [SkillWay(way) for way in options["--ways"].split(",") if way]
-        asyncio.run(_until_stopped(place, found, event_fd, ways))
+        transport, show = _open_transport(options, event_fd)
+        paths = _RuntimePaths(transport, *(Path(options[name]) for name in _DIRECTORIES))
+        transports = [SkillTransport(transport) for transport in options["--ways"].split(",") if transport]
+        asyncio.run(_until_stopped(paths, facts, show, transports))
     except asyncio.CancelledError:
         return _fail("stopped from outside", ExitCode.STOPPED)
-    except Exception as error:  # noqa: BLE001 - the last place that can say what happened
+    except Exception as error:  # noqa: BLE001 - the last place that can report the error
         return _explain(error)
     return ExitCode.DONE
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    broker: Way
+class _RuntimePaths:
+    """`mark` is a directory of the host that no other process can replace."""
+
+    broker: Transport
     state: Path
     workspace: Path
     packages: Path
 
+    @property
+    def mark(self) -> Path:
+        return Path(MARK) if Path(MARK).is_dir() else self.state
 
-def _way(options: Mapping[str, str]) -> Way:
+
+def _open_transport(options: Mapping[str, str], event_fd: int) -> tuple[Transport, Callable[[bytes], None]]:
+    """Return the transport, and what is called with each event's line."""
+    if options["--broker"] == STREAM:
+        from orchestrator.runtime import stream_transport  # noqa: PLC0415 - most Sandboxes have a socket
+
+        # A program that inherits descriptor 0 would take frames of the link.
+        in_fd = os.dup(0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
+        stream = stream_transport.StreamTransport(in_fd, event_fd, Path(options["--state"]))
+        return stream, stream.grow
+    return _transport(options), StdoutCopy(event_fd).write
+
+
+def _transport(options: Mapping[str, str]) -> Transport:
     if not options["--broker"]:
-        return Gate(Path(options["--state"]))
-    from orchestrator.runtime import network_way  # noqa: PLC0415 - only a Sandbox with a network needs it
+        return UnixTransport(Path(options["--state"]))
+    from orchestrator.runtime import tls_transport  # noqa: PLC0415 - only a Sandbox with a network needs it
 
-    told = (options[name] for name in ("--broker", "--pin", "--token", "--closed", "--names"))
-    return network_way.parse(*told)
+    values = (options[name] for name in ("--broker", "--pin", "--token", "--closed", "--names"))
+    return tls_transport.parse(*values)
 
 
-async def _until_stopped(place: _Place, found: Facts, event_fd: int, ways: Sequence[SkillWay]) -> None:
+async def _until_stopped(
+    paths: _RuntimePaths, facts: Facts, show: Callable[[bytes], None], transports: Sequence[SkillTransport]
+) -> None:
     running = asyncio.get_running_loop()
     task = asyncio.current_task()
     if task is not None:
         running.add_signal_handler(signal.SIGTERM, partial(_stop, task))
-    inodes = facts.find_inodes(place.state, place.workspace)
-    async with attach(place.broker, found, inodes, meanwhile=partial(warm_up, ways)) as (assigned, link):
-        await _do(assigned, link, place, event_fd)
+    inodes = kernel_probe.probe_inodes(paths.mark, paths.workspace)
+    async with attach(paths.broker, facts, inodes, meanwhile=partial(warm_up, transports)) as (assigned, link):
+        await _do(assigned, link, paths, show)
 
 
-async def _do(assigned: Assigned, link: Link, place: _Place, event_fd: int) -> None:
+async def _do(assigned: Assigned, link: Link, paths: _RuntimePaths, show: Callable[[bytes], None]) -> None:
     path = os.environ.get("PATH", STANDARD_PATH)
 
     def open_forwarder(credential: str) -> AbstractAsyncContextManager[int]:
-        from orchestrator.runtime import forward  # noqa: PLC0415 - most Runs have no way out
+        from orchestrator.runtime import connect_proxy  # noqa: PLC0415 - most Runs have no way out
 
-        return forward.listen(link.open_tunnel, credential)
+        return connect_proxy.listen(link.open_tunnel, credential)
 
     if assigned.install is not None:
-        from orchestrator.runtime import install  # noqa: PLC0415 - no Run needs it
+        from orchestrator.runtime import package_installer  # noqa: PLC0415 - no Run needs it
 
         certificates = {name: os.environ[name] for name in _CERTIFICATES if name in os.environ}
-        where = install.Place(place.packages, place.state, path, certificates, open_forwarder)
-        await install.work(assigned.install, where)
+        await package_installer.work(
+            assigned.install,
+            package_installer.InstallContext(paths.packages, paths.state, path, certificates, open_forwarder),
+        )
         return
 
-    def surroundings(run: Run) -> Surroundings:
+    def context(run: Run) -> ToolContext:
         parts = count()
-        return Surroundings(
-            workspace=place.workspace,
-            state=place.state,
-            emitter=Emitter(run, place.state, event_fd),
-            part_id=lambda: identify(run.run_id, run.attempt, "part", next(parts)),
+        return ToolContext(
+            workspace=paths.workspace,
+            state=paths.state,
+            emitter=Emitter(run, paths.state, show),
+            new_part_id=lambda: run.attempt_ref.identify("part", next(parts)),
             open_forwarder=open_forwarder,
-            lock_files=link.files_locked,
+            lock_files=link.lock_files,
             path=path,
-            packages=place.packages,
+            packages=paths.packages,
         )
 
     if assigned.run is not None:
-        around = surroundings(assigned.run)
-        greet(assigned.run, around.emitter)
-        from orchestrator.runtime import loop  # noqa: PLC0415 - a cold Sandbox tells that it began before it is ready
+        tool_context = context(assigned.run)
+        emit_initialize(assigned.run, tool_context.emitter)
+        from orchestrator.runtime import loop  # noqa: PLC0415 - a cold Sandbox emits its first event before it is ready
 
-        await loop.work(assigned.run, link, around, reap.end_everything_else)
+        await loop.work(assigned.run, link, tool_context, init_process.kill_other_processes)
     elif assigned.inspection is not None:
-        from orchestrator.runtime import inspection  # noqa: PLC0415 - no Run needs it
+        from orchestrator.runtime import inspect_skills  # noqa: PLC0415 - no Run needs it
 
-        await inspection.inspect(assigned.inspection, link, surroundings(assigned.inspection))
+        await inspect_skills.inspect(assigned.inspection, link, context(assigned.inspection))
     elif assigned.shell is not None:
-        from orchestrator.runtime import shell  # noqa: PLC0415 - no Run waits for what a terminal needs
+        from orchestrator.runtime import shell_program  # noqa: PLC0415 - no Run waits for what a terminal needs
 
-        await shell.work(assigned.shell, link, surroundings(assigned.shell.run))
-        await reap.end_everything_else()
+        await shell_program.work(assigned.shell, link, context(assigned.shell.run))
+        await init_process.kill_other_processes()
 
 
 def _stop(task: "asyncio.Task[None]") -> None:
-    # Whatever hangs while it closes must not outlast the engine's patience.
-    _end_after(_CLOSING_SECONDS, "stopped from outside, and slow to close", ExitCode.STOPPED)
+    # A slow cleanup must end before the engine's stop timeout.
+    _end_after(_CLOSING_SECONDS, "stopped from outside; cleanup took too long", ExitCode.STOPPED)
     task.cancel()
 
 
-def _bound_files(most: int) -> None:
+def _limit_files(limit: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    bound = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (bound, bound))
 
 
 def _end_after(seconds: float, sentence: str, code: ExitCode) -> None:
     def end() -> None:
         with suppress(OSError):
-            # Not through the stream, whose lock somebody may hold who hangs.
+            # Not through the stream: a thread that hangs may hold its lock.
             os.write(2, f"{sentence}\n".encode())
         os._exit(code)
 
@@ -201,7 +227,7 @@ def _explain(error: BaseException) -> int:
         return _fail(str(error), code)
     sys.excepthook(type(error), error, error.__traceback__)
     return _fail(
-        f"the runtime failed ({type(error).__name__}: {error}); this is a fault of perstack-orch", ExitCode.FAULT
+        f"the runtime failed ({type(error).__name__}: {error}); this is a bug in perstack-orch", ExitCode.FAULT
     )
 
 
@@ -213,4 +239,4 @@ def _fail(sentence: str, code: int) -> int:
 if __name__ == "__main__":
     exit_code = main(sys.argv[1:])
     sys.stderr.flush()
-    os._exit(exit_code)  # Nothing is left to be told; tearing the interpreter down would only take time.
+    os._exit(exit_code)  # All output is written; shutting the interpreter down would only take time.

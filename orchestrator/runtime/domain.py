@@ -1,18 +1,16 @@
-"""What each tool of a Sandbox may reach (design 1, 6). Pure; `landlock` enforces it."""
+"""What each tool of a Sandbox may reach (decisions 31 and 32). Pure; `landlock` enforces it."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.runtime.tool_context import ToolContext
+from orchestrator.wire import layout
 from orchestrator.wire.identity import identify
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/proc", "/sys")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
-_CONTAINER_STATE = Path("/run/perstack")
-# Two places of the container's own in memory. Commands may write all of the first, so what is a skill's alone is not
-# below it: whoever is granted a directory is granted everything in it.
-_SHARED, _SKILLS = Path("/tmp"), Path("/run/skills")  # noqa: S108 - a tmpfs of the Sandbox's own
+_SHARED, _SKILLS = Path(layout.SHARED), Path(layout.SKILLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +28,30 @@ class Domain:
     connect: tuple[int, ...] | None = None
 
 
-def exec_home(surroundings: Surroundings) -> Path:
+def exec_home(context: ToolContext) -> Path:
     """HOME and TMPDIR of `exec`."""
-    return _temporary(surroundings.state) / "exec"
+    return _temporary(context.state) / "exec"
 
 
-def skill_home(surroundings: Surroundings, skill_name: str) -> Path:
+def skill_home(context: ToolContext, skill_name: str) -> Path:
     """HOME, TMPDIR and working directory of a skill; no name leads out, and no two names share one."""
     readable = "".join(char if char.isascii() and char.isalnum() else "-" for char in skill_name)[:32]
-    above = _SKILLS if _in_container(surroundings.state) else _temporary(surroundings.state) / "skills"
+    above = _SKILLS if _in_container(context.state) else _temporary(context.state) / "skills"
     return above / f"{readable}-{identify(skill_name)[:8]}"
 
 
-def exec_domain(surroundings: Surroundings) -> Domain:
+def exec_domain(context: ToolContext) -> Domain:
     """What commands reach: the workspace, their own home and /tmp; any port, since they start and call local servers.
 
-    Shared memory is theirs alone: Python's multiprocessing needs it. Outside a container /tmp is everybody's.
+    Shared memory is theirs alone: Python's multiprocessing needs it. Outside a container all users share /tmp.
     """
-    shared = (_SHARED,) if _in_container(surroundings.state) else ()
-    return _domain(surroundings, (exec_home(surroundings), *shared, Path("/dev/shm")))  # noqa: S108 - granted, not made
+    shared = (_SHARED,) if _in_container(context.state) else ()
+    return _domain(context, (exec_home(context), *shared, Path("/dev/shm")))  # noqa: S108 - granted, not made
 
 
-def skill_domain(surroundings: Surroundings, home: Path, proxy_port: int | None) -> Domain:
+def skill_domain(context: ToolContext, home: Path, proxy_port: int | None) -> Domain:
     """What a skill reaches: the workspace, its own home, and of TCP only its proxy where it has one."""
-    return _domain(surroundings, (home,), connect=() if proxy_port is None else (proxy_port,))
+    return _domain(context, (home,), connect=() if proxy_port is None else (proxy_port,))
 
 
 def install_home(state: Path) -> Path:
@@ -74,18 +72,18 @@ def _readable(path: str) -> tuple[Path, ...]:
     return tuple(Path(path) for path in dict.fromkeys((*_SYSTEM, *found)) if path.startswith("/"))
 
 
-def _domain(surroundings: Surroundings, own: tuple[Path, ...], connect: tuple[int, ...] | None = None) -> Domain:
-    readable = (*_readable(surroundings.path), surroundings.packages)
+def _domain(context: ToolContext, own: tuple[Path, ...], connect: tuple[int, ...] | None = None) -> Domain:
+    readable = (*_readable(context.path), context.packages)
     return Domain(
-        read=tuple(path for path in readable if not surroundings.state.is_relative_to(path)),
-        write=(surroundings.workspace, *own),
+        read=tuple(path for path in readable if not context.state.is_relative_to(path)),
+        write=(context.workspace, *own),
         devices=tuple(map(Path, _DEVICES)),
         connect=connect,
     )
 
 
 def _in_container(state: Path) -> bool:
-    return state == _CONTAINER_STATE
+    return state == Path(layout.STATE)
 
 
 def _temporary(state: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Events out of the Sandbox: first into the spool, which is the truth, then onto stdout, which is fast."""
+"""Write events: first to the spool, which is the authoritative log, then to stdout, the faster, lossy copy."""
 
 import errno
 import os
@@ -8,53 +8,83 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from orchestrator.version import VERSION
-from orchestrator.wire.any_event import AnyEvent, RunEvent
-from orchestrator.wire.identity import identify
+from orchestrator.wire.event import AnyEvent, InitializeRuntime, RunEvent
+from orchestrator.wire.layout import SPOOL_NAME
 from orchestrator.wire.line import encode
-from orchestrator.wire.link import SPOOL_NAME
-from orchestrator.wire.platform_event import InitializeRuntime
 from orchestrator.wire.run import Run
 
 _MASKED_CHARACTERS = 12
-"""Of shorter values the mark may be longer than what it replaces, and a line has a bound. The host masks those too."""
+"""For shorter values the mask may be longer than the value, and lines have a size limit. The host masks those too."""
 
-_PATIENCE_MS = 50
-"""How long a reader that kept up so far may hold up the Expert, per event."""
+_STDOUT_WAIT_MS = 50
+"""How long, in milliseconds, one event may wait for a reader of stdout that has kept up so far."""
 
 
 class SpoolFullError(Exception):
-    """There is no room for events; the Sandbox must end, because what it does could no longer be told."""
+    """No room is left for events; the Sandbox must exit, because its work could no longer be reported."""
+
+
+class StdoutCopy:
+    """Copies the lines of events to stdout.
+
+    A line that stdout cannot take at once is left to the spool, from which the host fills the gap: a slow reader never
+    stops the Expert. Lines are never torn: the rest of a partly written line is written before the next one.
+
+    Args:
+        event_fd: where the lines go; set to non-blocking here.
+    """
+
+    def __init__(self, event_fd: int) -> None:
+        self._event_fd = event_fd
+        self._unwritten = b""
+        self._is_blocked = False
+        os.set_blocking(event_fd, False)
+
+    def write(self, line: bytes) -> None:
+        """Write a line, or leave it to the spool."""
+        try:
+            if not self._is_blocked:
+                self._wait()
+            if self._unwritten:
+                self._unwritten = self._unwritten[os.write(self._event_fd, self._unwritten) :]
+            if not self._unwritten:
+                self._unwritten = line[os.write(self._event_fd, line) :]
+            self._is_blocked = False
+        except OSError:
+            self._is_blocked = True  # No reader, or a slow one: the spool has the line.
+
+    def _wait(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._event_fd, select.POLLOUT)
+        waiting.poll(_STDOUT_WAIT_MS)
 
 
 class Emitter:
     """Writes the events of one attempt of one Run, numbered from 1.
 
-    A line that stdout cannot take at once is left to the spool, from which the host fills the gap: a slow reader never
-    stops the Expert. A line is never torn: the rest of one that was taken in part goes out before the next.
-
-    What the Run was given as secret is masked already here: engines keep what a container writes, and clusters carry it
-    to other places.
+    The Run's secrets are masked here already, since engines store the output of containers and clusters forward it.
 
     Args:
-        run: whose events these are.
-        state: the directory that holds the spool, which exists.
-        event_fd: where lines go besides, set non-blocking here.
+        run: the Run that the events belong to.
+        state: the directory that holds the existing spool.
+        show: called with each line once the spool has it, as `StdoutCopy.write`.
     """
 
-    def __init__(self, run: Run, state: Path, event_fd: int) -> None:
+    def __init__(self, run: Run, state: Path, show: Callable[[bytes], None]) -> None:
         self.step_number = run.checkpoint.step_number
         self._run = run
+        self._attempt = run.attempt_ref
+        self._of_attempt = asdict(self._attempt)
         self._seq = 0
-        self._event_fd = event_fd
-        self._unwritten = b""
-        self._behind = False
-        self._mask = _masking(run)
+        self._show = show
+        self._mask = _mask_of(run)
         self._spool_fd = os.open(state / SPOOL_NAME, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
-        os.set_blocking(event_fd, False)
 
     def emit(self, kind: type[AnyEvent], **fields: Any) -> None:
-        """Write one event; what all events have is filled in.
+        """Write one event; the common fields are filled in.
 
         Raises:
             SpoolFullError: the disk is full.
@@ -62,11 +92,9 @@ class Emitter:
         run = self._run
         self._seq += 1
         common: dict[str, Any] = {
-            "id": identify(run.run_id, run.attempt, self._seq),
+            **self._of_attempt,
+            "id": self._attempt.identify(self._seq),
             "timestamp": time.time_ns() // 1_000_000,
-            "job_id": run.job_id,
-            "run_id": run.run_id,
-            "attempt": run.attempt,
             "seq": self._seq,
         }
         if issubclass(kind, RunEvent):
@@ -76,7 +104,7 @@ class Emitter:
         self._show(line)
 
     def sync(self) -> None:
-        """Return once every event so far would survive the machine.
+        """Return once every event so far would survive a power loss.
 
         Raises:
             SpoolFullError: the disk is full.
@@ -94,26 +122,9 @@ class Emitter:
         except OSError as error:
             raise _translate(error) from error
 
-    def _show(self, line: bytes) -> None:
-        try:
-            if not self._behind:
-                self._wait()
-            if self._unwritten:
-                self._unwritten = self._unwritten[os.write(self._event_fd, self._unwritten) :]
-            if not self._unwritten:
-                self._unwritten = line[os.write(self._event_fd, line) :]
-            self._behind = False
-        except OSError:
-            self._behind = True  # Nobody reads, or not now: the spool has it.
 
-    def _wait(self) -> None:
-        waiting = select.poll()
-        waiting.register(self._event_fd, select.POLLOUT)
-        waiting.poll(_PATIENCE_MS)
-
-
-def greet(run: Run, emitter: Emitter) -> None:
-    """Tell that a Sandbox took its Run."""
+def emit_initialize(run: Run, emitter: Emitter) -> None:
+    """Report that a Sandbox received its Run."""
     emitter.emit(
         InitializeRuntime,
         runtime_version=VERSION,
@@ -128,12 +139,12 @@ def greet(run: Run, emitter: Emitter) -> None:
     )
 
 
-def _masking(run: Run) -> Callable[[bytes], bytes]:
+def _mask_of(run: Run) -> Callable[[bytes], bytes]:
     grants = (*run.grants.values(), run.exec_grant)
     secrets = {value for grant in grants for value in grant.env.values() if len(value) >= _MASKED_CHARACTERS}
     if not secrets:
         return bytes
-    from orchestrator.wire.masking import mask  # noqa: PLC0415 - most Runs are given no secret
+    from orchestrator.wire.masking import mask  # noqa: PLC0415 - most Runs have no secrets
 
     masked = mask(sorted(secrets))
     return lambda line: masked(line.rstrip(b"\n")) + b"\n"

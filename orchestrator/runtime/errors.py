@@ -1,13 +1,13 @@
-"""Why a Sandbox cannot do what it was given, where that is not the Expert's to read."""
+"""Why a Sandbox cannot do its work, for errors that the Expert does not see."""
 
 
-class PackageError(Exception):
-    """A package could not be installed; its text is one sentence that names it and what its registry answered."""
+class InstallError(Exception):
+    """A package could not be installed; the text is one sentence with its name and the registry's answer."""
 
 
 class SkillError(Exception):
-    """A skill cannot be used; its text is one clear sentence that names the skill and says what to do."""
+    """A skill cannot be used; the text is one sentence that names the skill and a remedy."""
 
 
 class NetworkOpenError(Exception):
-    """Something is within reach that must not be; its text says what."""
+    """An address that must be blocked can be reached; the text names it."""

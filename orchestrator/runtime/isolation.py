@@ -1,9 +1,9 @@
-"""Before a Sandbox takes its Run it proves that it reaches its broker and nothing else.
+"""Before a Sandbox takes its Run, it verifies that it can reach its broker and nothing else.
 
-NetworkPolicies take effect some time after a Pod's first code, add up, and are ignored by some clusters. So it is
-tried: whatever must be closed has to be silent while the broker answers, in one and the same round, in every family of
-addresses. Nothing else of a Sandbox opens a connection before that. Name servers are asked over UDP too: by names
-whatever is known inside can be told to anybody outside. While it works, all of it is tried again from time to time.
+NetworkPolicies take effect some time after a Pod's first code, add up, and are ignored by some clusters. So the Sandbox
+tries: everything that must be closed has to be silent while the broker answers, in the same round, for every address
+family. Before that, nothing else in the Sandbox opens a connection. Name servers are queried over UDP as well: through
+queries, data could be sent to any server outside. While a Run works, the checks are repeated regularly.
 """
 
 import asyncio
@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from orchestrator.runtime.errors import NetworkOpenError
-from orchestrator.wire import resolvers
+from orchestrator.wire import name_servers
 
 ROUND_SECONDS = 0.1
-"""How long nobody may answer who is to be silent; inside a cluster an answer takes a millisecond."""
+"""How long a closed address must stay silent; inside a cluster an answer takes a millisecond."""
 
-PATIENCE_SECONDS = 30.0
+ISOLATION_SECONDS = 30.0
 _PAUSE_SECONDS = 0.02
-_ANSWERS_SECONDS = 2.0
+_ANSWER_SECONDS = 2.0
 
 WORKING_SECONDS = 2.0
-"""The same while a Run works, when nobody waits for it: a name server that asks others takes longer."""
+"""The same while a Run works and nothing waits for the check: a name server that queries others takes longer."""
 
-_ASKED = ("kubernetes.default.svc.cluster.local", "localhost")
-"""What a cluster's name server answers by itself, and what most others do."""
+_QUERIED_NAMES = ("kubernetes.default.svc.cluster.local", "localhost")
+"""Names that a cluster's name server, or most others, resolve without querying another server."""
 
-_TIMES = 4
+_QUERIES = 4
 _DATAGRAM_BYTES = 4096
 
 
@@ -40,35 +40,35 @@ class Target:
     port: int
     hosts: tuple[str, ...]
     names: bool = False
-    """Whether they are name servers, which are asked over UDP as well."""
+    """Whether these are name servers, which are queried over UDP as well."""
 
     @classmethod
     def parse(cls, text: str) -> "Target":
-        """Read `PORT@HOST,HOST`.
+        """Parse `PORT@HOST,HOST`.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the text has another form.
         """
         port, _, hosts = text.partition("@")
         addresses = tuple(host for host in hosts.split(",") if host)
         if not addresses:
-            message = f"{text!r} is no PORT@HOST,HOST"
+            message = f"{text!r} is not PORT@HOST,HOST"
             raise ValueError(message)
         for address in addresses:
             ip_address(address)
         return cls(int(port), addresses)
 
 
-async def pass_through(broker: Target, closed: Iterable[Target], patience: float = PATIENCE_SECONDS) -> int:
-    """Try until nothing of `closed` answers; give how often the first of it, the broker's own other port, did.
+async def wait_until_isolated(broker: Target, closed: Iterable[Target], seconds: float = ISOLATION_SECONDS) -> int:
+    """Try until nothing in `closed` answers; return how often its first target, the broker's forbidden port, answered.
 
     Raises:
-        NetworkOpenError: something still answers after `patience` seconds.
-        OSError: the broker does not.
+        NetworkOpenError: a closed target still answers after `seconds`.
+        OSError: the broker does not answer.
     """
     first, *_ = targets = tuple(closed)
     clock = asyncio.get_running_loop().time
-    until = clock() + patience
+    until = clock() + seconds
     reached = 0
     while True:
         open_now = await _round(broker, targets)
@@ -76,27 +76,27 @@ async def pass_through(broker: Target, closed: Iterable[Target], patience: float
         if not open_now:
             return reached
         if clock() > until:
-            message = f"its network is open: {listed(open_now)} can still be reached after {patience:g} s; {_REMEDY}"
+            message = f"its network is open: {listed(open_now)} can still be reached after {seconds:g} s; {_REMEDY}"
             raise NetworkOpenError(message)
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def stay_closed(closed: Iterable[Target], every: float, seconds: float = WORKING_SECONDS) -> None:
-    """Try again every so many seconds whether nothing of `closed` answers within `seconds`; never return.
+async def check_repeatedly(closed: Iterable[Target], interval: float, seconds: float = WORKING_SECONDS) -> None:
+    """Check every `interval` seconds that nothing in `closed` answers within `seconds`; never return.
 
     Raises:
-        NetworkOpenError: something does.
+        NetworkOpenError: a closed target answers.
     """
     targets = tuple(closed)
     while True:
         if open_now := await find_open(targets, seconds):
             message = f"its network was opened while it worked: {listed(open_now)} can be reached; {_REMEDY}"
             raise NetworkOpenError(message)
-        await asyncio.sleep(every)
+        await asyncio.sleep(interval)
 
 
 async def find_open(closed: Iterable[Target], seconds: float = ROUND_SECONDS) -> list[tuple[str, int]]:
-    """Try everything at once; give what answers within `seconds`."""
+    """Try all targets at once; return those that answer within `seconds`."""
     async with asyncio.TaskGroup() as group:
         tries = {
             (host, target.port, over_udp): group.create_task(ask(host, target.port, seconds))
@@ -109,19 +109,19 @@ async def find_open(closed: Iterable[Target], seconds: float = ROUND_SECONDS) ->
 
 
 def listed(answered: Iterable[tuple[str, int]]) -> str:
-    """Name what answered, as a person reads it."""
-    return ", ".join(f"{host} port {port}{' (DNS)' * (port == resolvers.PORT)}" for host, port in answered)
+    """Describe the addresses that answered, for a message."""
+    return ", ".join(f"{host} port {port}{' (DNS)' * (port == name_servers.PORT)}" for host, port in answered)
 
 
-def asked_for_names(hosts: Iterable[str]) -> Target:
-    """Give the target that name servers are."""
-    return Target(resolvers.PORT, tuple(dict.fromkeys(hosts)), names=True)
+def name_server_target(hosts: Iterable[str]) -> Target:
+    """The target that consists of name servers."""
+    return Target(name_servers.PORT, tuple(dict.fromkeys(hosts)), names=True)
 
 
 async def _round(broker: Target, targets: Iterable[Target]) -> list[tuple[str, int]]:
-    """Try everything at once; give what answered. That the broker does shows that silence means something."""
+    """Try all targets at once; return those that answered. The broker must answer, else silence proves nothing."""
     async with asyncio.TaskGroup() as group:
-        answers = [group.create_task(_answers(host, broker.port, _ANSWERS_SECONDS)) for host in broker.hosts]
+        answers = [group.create_task(_answers(host, broker.port, _ANSWER_SECONDS)) for host in broker.hosts]
         tried = group.create_task(find_open(targets))
     if not all(answer.result() for answer in answers):
         message = "the broker does not answer"
@@ -136,22 +136,22 @@ async def _answers(host: str, port: int, seconds: float) -> bool:
             async with asyncio.timeout(seconds):
                 await asyncio.get_running_loop().sock_connect(attempt, (host, port))
         except OSError:
-            # Silent, or refused by whoever enforces the policy: what is tried is known to listen.
+            # Silent, or refused by the policy: the tried addresses are known to listen.
             return False
         return True
 
 
 async def _resolves(host: str, port: int, seconds: float) -> bool:
-    """Whether a name server answers; a datagram may be lost, so it is asked several times."""
+    """Whether a name server answers; several queries are sent, since a datagram may be lost."""
     loop = asyncio.get_running_loop()
     with socket.socket(_family(host), socket.SOCK_DGRAM) as attempt:
         attempt.setblocking(False)  # noqa: FBT003 - the standard library's
-        for number in range(_TIMES):
-            until = loop.time() + seconds / _TIMES
+        for number in range(_QUERIES):
+            until = loop.time() + seconds / _QUERIES
             try:
-                # Connected, it takes datagrams of nobody else.
+                # A connected socket receives datagrams only from this address.
                 attempt.connect((host, port))
-                attempt.send(_query(_ASKED[number % len(_ASKED)], number))
+                attempt.send(_query(_QUERIED_NAMES[number % len(_QUERIED_NAMES)], number))
                 async with asyncio.timeout_at(until):
                     await loop.sock_recv(attempt, _DATAGRAM_BYTES)
             except OSError:
@@ -173,6 +173,6 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 _REMEDY = (
-    "use a network plugin that enforces NetworkPolicies, also towards nodes, name servers and the API server, have"
-    " policies that allow more (such as one for DNS) select other Pods, or accept it with --allow-unenforced-network"
+    "use a network plugin that enforces NetworkPolicies, also for nodes, name servers and the API server; make"
+    " policies that allow more (such as one for DNS) select other Pods; or accept it with --allow-unenforced-network"
 )

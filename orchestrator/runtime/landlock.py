@@ -1,7 +1,7 @@
-"""Landlock, by which an unprivileged thread gives up access for itself and all that it starts.
+"""Landlock, with which an unprivileged thread restricts itself and all that it starts.
 
-System calls and structures are those of linux/landlock.h; `man 7 landlock` tells which ABI brought what. All of it is
-best effort: what the kernel does not have is not enforced, and `wire.facts` says what that is.
+System calls and structures are those of linux/landlock.h; `man 7 landlock` lists which ABI added what. All rules are
+best effort: what the kernel does not support is not enforced, and `wire.facts` reports that.
 """
 
 import ctypes
@@ -35,16 +35,16 @@ _FOR_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 
 
 def abi() -> int:
-    """Which version of Landlock can be used here; 0 where kernel, boot options or a seccomp profile deny it."""
-    version: int = _libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _CREATE_RULESET_VERSION)
+    """The usable version of Landlock; 0 if the kernel, its boot options or a seccomp profile deny it."""
+    version: int = libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _CREATE_RULESET_VERSION)
     return max(0, version)
 
 
 def build(domain: Domain, version: int) -> int:
-    """Make a ruleset of `domain` as far as `version` can; give its descriptor, which the caller closes.
+    """Create a ruleset for `domain`, as far as `version` supports it; return its descriptor, which the caller closes.
 
     Raises:
-        OSError: the kernel refused, which it does for no domain of ours.
+        OSError: the kernel refused, which is not expected for valid domains.
     """
     files = _handled_files(version)
     tcp = _BIND_TCP | _CONNECT_TCP if domain.connect is not None and version >= _ABI_TCP else 0
@@ -52,7 +52,7 @@ def build(domain: Domain, version: int) -> int:
     attributes = struct.pack("=QQQ", files, tcp, scoped)[
         : 8 if version < _ABI_TCP else 16 if version < _ABI_SCOPE else 24
     ]
-    ruleset: int = _libc().syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    ruleset: int = libc().syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     _check(ruleset)
     try:
         for paths, access in ((domain.read, _READ), (domain.write, _WRITE), (domain.devices, _USE_DEVICE)):
@@ -67,42 +67,43 @@ def build(domain: Domain, version: int) -> int:
 
 
 def enter(ruleset: int | None) -> None:
-    """Put the calling thread, and all that it will start, under `ruleset` for good; None only takes privileges.
+    """Restrict the calling thread, and all that it starts, permanently to `ruleset`; None only drops privileges.
 
     Raises:
         OSError: the kernel refused.
     """
-    _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _check(libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _drop_capabilities()
     if ruleset is not None:
-        _check(_libc().syscall(_RESTRICT_SELF, ruleset, 0))
+        _check(libc().syscall(_RESTRICT_SELF, ruleset, 0))
 
 
 @cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The C library of this process; loading it takes 0.3 ms."""
     return ctypes.CDLL(None, use_errno=True)
 
 
 def _drop_capabilities() -> None:
-    # Only a process backend run by root has any. Its tools keep root's way with files, but CAP_PERFMON, which reads
-    # every process's environ whatever Landlock says (fs/proc, may_access_mm), must go.
+    # Only a process backend run by root has any. Its tools keep root's file access, but CAP_PERFMON, which can read
+    # every process's environ despite Landlock (fs/proc, may_access_mm), must be dropped.
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    held = ctypes.create_string_buffer(24)
-    _check(_libc().capget(header, held))
-    low = (word & _FILE_CAPABILITIES for word in struct.unpack_from("=III", held))
-    _check(_libc().capset(header, struct.pack("=IIIIII", *low, 0, 0, 0)))
+    capabilities = ctypes.create_string_buffer(24)
+    _check(libc().capget(header, capabilities))
+    low = (word & _FILE_CAPABILITIES for word in struct.unpack_from("=III", capabilities))
+    _check(libc().capset(header, struct.pack("=IIIIII", *low, 0, 0, 0)))
 
 
 def _handled_files(version: int) -> int:
-    later = {_ABI_REFER: _REFER, _ABI_TRUNCATE: _TRUNCATE, _ABI_IOCTL: _IOCTL_DEV}
-    return _FILES_OF_FIRST_ABI | sum(right for since, right in later.items() if version >= since)
+    added = {_ABI_REFER: _REFER, _ABI_TRUNCATE: _TRUNCATE, _ABI_IOCTL: _IOCTL_DEV}
+    return _FILES_OF_FIRST_ABI | sum(right for since, right in added.items() if version >= since)
 
 
 def _allow_path(ruleset: int, path: Path, access: int) -> None:
     try:
         target = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return  # What is not there, or not for us to see, needs no grant.
+        return  # A missing or inaccessible path needs no rule.
     try:
         if not stat.S_ISDIR(os.fstat(target).st_mode):
             access &= _FOR_FILES
@@ -112,7 +113,7 @@ def _allow_path(ruleset: int, path: Path, access: int) -> None:
 
 
 def _add(ruleset: int, kind: int, rule: bytes) -> None:
-    _check(_libc().syscall(_ADD_RULE, ruleset, kind, rule, 0))
+    _check(libc().syscall(_ADD_RULE, ruleset, kind, rule, 0))
 
 
 def _check(result: int) -> None:

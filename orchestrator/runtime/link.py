@@ -1,4 +1,4 @@
-"""The Sandbox's end of its link to the broker: calls by id, repeated over a new connection if one breaks."""
+"""The Sandbox's end of its link to the broker: calls matched by id, sent again on a new connection if one breaks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from orchestrator.errors import WireError
-from orchestrator.runtime.way import Connection, NotAdmittedError, Way
-from orchestrator.wire import link as wire
+from orchestrator.runtime.transport import Connection, NoListenerError, NotAdmittedError, Transport
+from orchestrator.wire import frames as wire
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.facts import Facts, Inodes
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply, ToolDefinition
 from orchestrator.wire.message import ToolResult
 
-PATIENCE = 60.0
-"""Seconds that a broker may be away before the Sandbox gives up (design 5)."""
+RETRY_SECONDS = 60.0
+"""Seconds that a broker may be unreachable before the Sandbox gives up (decision 45)."""
 
-_ABSENT = 2.0
+_ABSENT_SECONDS = 1.0
+"""Seconds for a socket that never answered: the host makes it before the Sandbox, so the engine does not share it."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _BROKEN = (OSError, asyncio.IncompleteReadError)
 
@@ -27,7 +28,11 @@ OnDelta = Callable[[Literal["reasoning", "text"], str], None]
 
 
 class BrokerGoneError(Exception):
-    """The broker stayed away for longer than a Sandbox waits."""
+    """The broker was unreachable for longer than a Sandbox waits, or gives this one no work."""
+
+
+class NoBrokerError(BrokerGoneError):
+    """No broker ever answered at its socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +43,24 @@ class _Waiting:
 
 
 class Link:
-    """Calls to the broker; made by `attach`."""
+    """Calls to the broker; created by `attach`."""
 
-    def __init__(self, way: Way, session_key: str, connection: Connection, patience: float) -> None:
-        self._way = way
+    def __init__(self, transport: Transport, session_key: str, connection: Connection, retry_seconds: float) -> None:
+        self._transport = transport
         self._session_key = session_key
         self._reader, self._writer = connection
-        self._patience = patience
+        self._retry_seconds = retry_seconds
         self._waiting: dict[str, _Waiting] = {}
         self._checkpoints = 0
         self._locks = 0
 
     async def generate(self, request: GenerationRequest, on_delta: OnDelta) -> Reply | Failure:
-        """Have the model called; `on_delta` gets pieces of the reply, perhaps not all of them.
+        """Call the model through the broker; `on_delta` gets pieces of the reply, perhaps not all of them.
 
         Raises:
             WireError: the broker refuses.
         """
-        match await self._ask(wire.Generate(id=request.id, request=request), on_delta):
+        match await self._call(wire.Generate(id=request.id, request=request), on_delta):
             case wire.Generated(reply=reply):
                 return reply
             case wire.Failed(failure=failure):
@@ -64,7 +69,7 @@ class Link:
                 raise _unexpected(other)
 
     async def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Return once the broker has stored it.
+        """Return once the broker has stored the checkpoint.
 
         Raises:
             WireError: the broker refuses.
@@ -73,7 +78,7 @@ class Link:
         await self._settle(wire.KeepCheckpoint(id=f"checkpoint/{self._checkpoints}", checkpoint=checkpoint), wire.Kept)
 
     async def keep_result(self, result: ToolResult) -> None:
-        """Return once the broker has stored it.
+        """Return once the broker has stored the result.
 
         Raises:
             WireError: the broker refuses.
@@ -81,7 +86,7 @@ class Link:
         await self._settle(wire.KeepResult(id=f"result/{result.id}", result=result), wire.Kept)
 
     async def keep_tools(self, tools: Mapping[str, tuple[ToolDefinition, ...]]) -> None:
-        """Return once the broker knows the tools of each skill.
+        """Return once the broker has the tools of each skill.
 
         Raises:
             WireError: the broker refuses.
@@ -89,8 +94,8 @@ class Link:
         await self._settle(wire.KeepTools(id="tools", tools=tools), wire.Kept)
 
     @asynccontextmanager
-    async def files_locked(self) -> AsyncIterator[None]:
-        """Hold the lock under which files of the workspace are changed: no other Sandbox does so meanwhile.
+    async def lock_files(self) -> AsyncIterator[None]:
+        """Hold the lock on workspace changes: no other Sandbox changes files meanwhile.
 
         Raises:
             WireError: the broker refuses.
@@ -99,7 +104,7 @@ class Link:
         lock = f"lock/{self._locks}"
         unlock = wire.UnlockFiles(id=f"un{lock}", lock=lock)
         await self._settle(wire.LockFiles(id=lock), wire.Locked)
-        # A cancelled call does not unlock: then the Sandbox ends, which frees the lock, and the broker may be gone.
+        # A cancelled call does not unlock: the Sandbox exits, which frees the lock, and the broker may be unreachable.
         try:
             yield
         except Exception:
@@ -108,13 +113,13 @@ class Link:
         await self._settle(unlock, wire.Unlocked)
 
     async def open_tunnel(self, credential: str, host: str, port: int) -> Connection | str:
-        """Open a connection to a host outside, or give the sentence why not.
+        """Open a connection to a host outside, or return a sentence that explains the refusal.
 
         Raises:
-            OSError, asyncio.IncompleteReadError: the broker is not there.
-            WireError: it answers what was not agreed.
+            OSError, asyncio.IncompleteReadError: the broker is unreachable.
+            WireError: the broker's answer is not valid.
         """
-        reader, writer = await self._way.dial()
+        reader, writer = await self._transport.connect()
         opening = wire.Tunnel(session_key=self._session_key, credential=credential, host=host, port=port)
         try:
             refused = await _open(reader, writer, opening)
@@ -127,13 +132,13 @@ class Link:
         return refused
 
     async def open_terminal(self) -> Connection:
-        """Open the connection of a shell to the person it is for.
+        """Open the connection between a shell and the user's terminal.
 
         Raises:
-            OSError, asyncio.IncompleteReadError: the broker is not there.
+            OSError, asyncio.IncompleteReadError: the broker is unreachable.
             WireError: it refuses.
         """
-        reader, writer = await self._way.dial()
+        reader, writer = await self._transport.connect()
         try:
             _accept(await _open(reader, writer, wire.Terminal(session_key=self._session_key)))
         except BaseException:
@@ -142,18 +147,18 @@ class Link:
         return reader, writer
 
     async def serve(self) -> None:
-        """Hand answers to those who wait for them, for as long as the broker is there; never returns.
+        """Deliver answers to the waiting calls while the broker is reachable; never returns.
 
         Raises:
-            BrokerGoneError: it stayed away.
-            WireError: it does not take this Sandbox back, or sends what was not agreed.
+            BrokerGoneError: the broker stayed unreachable.
+            WireError: the broker refuses to reattach this Sandbox, or sends an invalid frame.
         """
         while True:
             with suppress(*_BROKEN):
                 while True:
                     self._take(await wire.read_frame(self._reader, wire.ANSWER))
             self._writer.close()
-            self._reader, self._writer = await _persist(self._reattach, self._patience)
+            self._reader, self._writer = await _retry(self._reattach, self._retry_seconds)
 
     def close(self) -> None:
         """Close the connection."""
@@ -161,13 +166,13 @@ class Link:
 
     async def _reattach(self) -> Connection:
         try:
-            reader, writer = await self._way.dial()
+            reader, writer = await self._transport.connect()
         except NotAdmittedError as error:
-            raise _not_taken_back(str(error)) from error
+            raise _not_reattached(str(error)) from error
         try:
             _accept(await _open(reader, writer, wire.Reattach(session_key=self._session_key)))
             for call_id, waiting in self._waiting.items():
-                # What the broker streams again was told already, at least in part.
+                # The broker streams the reply from its start, and at least a part of it was delivered already.
                 self._waiting[call_id] = replace(waiting, on_delta=None)
                 writer.write(waiting.frame)
         except BaseException:
@@ -186,16 +191,16 @@ class Link:
             waiting.on_delta(answer.kind, answer.text)
 
     async def _settle(self, call: wire.Call, expected: type[wire.Answer]) -> None:
-        answer = await self._ask(call, None)
+        answer = await self._call(call, None)
         if not isinstance(answer, expected):
             raise _unexpected(answer)
 
-    async def _ask(self, call: wire.Call, on_delta: OnDelta | None) -> wire.Answer:
+    async def _call(self, call: wire.Call, on_delta: OnDelta | None) -> wire.Answer:
         waiting = _Waiting(wire.frame(call), asyncio.get_running_loop().create_future(), on_delta)
         self._waiting[call.id] = waiting
         try:
             self._writer.write(waiting.frame)
-            with suppress(OSError):  # `serve` sees the same and repeats the call.
+            with suppress(OSError):  # `serve` gets the same error and sends the call again.
                 await self._writer.drain()
             return await waiting.answer
         finally:
@@ -208,26 +213,26 @@ async def _nothing() -> None:
 
 @asynccontextmanager
 async def attach(
-    way: Way,
+    transport: Transport,
     facts: Facts | None = None,
     inodes: Inodes | None = None,
     *,
-    patience: float = PATIENCE,
+    retry_seconds: float = RETRY_SECONDS,
     meanwhile: Callable[[], Coroutine[None, None, None]] = _nothing,
 ) -> AsyncIterator[tuple[wire.Assigned, Link]]:
-    """Tell the broker that this Sandbox is up, and what it found; wait for its Run: a warm one waits long.
+    """Report to the broker that this Sandbox is up, with its facts, and wait for its Run; a warm Sandbox waits long.
 
-    `meanwhile` is done between the two, and dropped where it is not finished when the Run comes.
+    `meanwhile` runs while it waits, and is cancelled if it has not finished when the Run arrives.
 
     Raises:
-        BrokerGoneError, WireError: in an exception group, as `Link.serve`.
-        NetworkOpenError: there is another way out, or one opens later; the same.
+        BrokerGoneError, WireError: in an exception group, as for `Link.serve`.
+        NetworkOpenError: likewise in a group; an address that must be blocked can be reached, now or later.
     """
     attached = asyncio.Event()
 
     async def once() -> tuple[wire.Assigned, Connection]:
-        await way.prove()
-        reader, writer = await way.dial()
+        await transport.verify_isolation()
+        reader, writer = await transport.connect()
         try:
             writer.write(wire.frame(wire.Attach(facts=facts, inodes=inodes)))
             attached.set()
@@ -240,13 +245,18 @@ async def attach(
         await attached.wait()
         await work()
 
-    with closing(way):
+    with closing(transport):
         async with asyncio.TaskGroup() as tasks:
-            waiting, guarding = (tasks.create_task(afterwards(work)) for work in (meanwhile, way.watch))
-            # The host makes the socket before the Sandbox: one that is absent will not come, its engine shares none.
-            assigned, connection = await _persist(once, patience, absent=_ABSENT)
+            waiting, guarding = (
+                tasks.create_task(afterwards(work)) for work in (meanwhile, transport.verify_isolation_forever)
+            )
+            assigned, connection = await _retry(once, retry_seconds, attached.is_set)
             waiting.cancel()
-            link = Link(way, assigned.session_key, connection, patience)
+            if assigned.refused is not None:
+                connection[1].close()
+                message = f"the broker gives this Sandbox no work: {assigned.refused}"
+                raise BrokerGoneError(message)
+            link = Link(transport, assigned.session_key, connection, retry_seconds)
             try:
                 serving = tasks.create_task(link.serve())
                 yield assigned, link
@@ -263,11 +273,11 @@ async def _open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open
 
 def _accept(refused: str | None) -> None:
     if refused is not None:
-        raise _not_taken_back(refused)
+        raise _not_reattached(refused)
 
 
-def _not_taken_back(why: str) -> WireError:
-    return WireError(f"the broker does not take this Sandbox back: {why}")
+def _not_reattached(why: str) -> WireError:
+    return WireError(f"the broker refused to reattach this Sandbox: {why}")
 
 
 def _unexpected(answer: wire.Answer) -> WireError:
@@ -276,24 +286,33 @@ def _unexpected(answer: wire.Answer) -> WireError:
     return WireError(f"the broker answered call {answer.id!r} with {answer.type!r}, which was not asked for")
 
 
-async def _persist(attempt: Callable[[], Awaitable[T]], patience: float, absent: float = PATIENCE) -> T:
-    """Try until it works; `patience` seconds count from the last time that somebody answered the door.
+async def _retry(
+    attempt: Callable[[], Awaitable[T]], retry_seconds: float, was_reached: Callable[[], bool] = lambda: True
+) -> T:
+    """Retry until `attempt` works, for `retry_seconds` seconds since the broker was last connected.
 
-    Where there is no door at all, `absent` seconds are enough.
+    Raises:
+        BrokerGoneError: it did not work.
+        NoBrokerError: the broker was never reached, and its socket does not answer.
     """
     clock = asyncio.get_running_loop().time
-    deadline = clock() + patience
+    deadline = clock() + retry_seconds
     pause = _FIRST_PAUSE
     while True:
         began = clock()
         try:
             return await attempt()
         except _BROKEN as error:
-            if clock() - began > patience:
-                deadline = clock() + patience  # It was there, for long, and left: waiting begins anew.
-            limit = deadline - max(0.0, patience - absent) if isinstance(error, FileNotFoundError) else deadline
-            if clock() + pause > limit:
-                message = f"the broker was away for {patience:g} s ({type(error).__name__}: {error})"
+            if clock() - began > retry_seconds:
+                deadline = clock() + retry_seconds  # A long connection broke, so the full time starts again.
+            cause = str(error) if isinstance(error, NoListenerError) else f"{type(error).__name__}: {error}"
+            # Over a network, a broker may come later: its coordinator may be starting.
+            is_absent = not was_reached() and isinstance(error, NoListenerError)
+            if is_absent and clock() + pause > deadline - retry_seconds + _ABSENT_SECONDS:
+                message = f"the broker's socket does not answer ({cause})"
+                raise NoBrokerError(message) from error
+            if clock() + pause > deadline:
+                message = f"the broker was unreachable for {retry_seconds:g} s ({cause})"
                 raise BrokerGoneError(message) from error
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,4 +1,7 @@
-"""The system prompt (spec 5.2): the rules of the loop, then what this Expert is."""
+"""The system prompt (docs/reference/perstack.md#system-prompt).
+
+The rules of the loop, then the instruction of the Expert.
+"""
 
 from datetime import UTC, datetime
 
@@ -26,7 +29,7 @@ The loop:
 
 When to finish: call attemptCompletion at once when the work is done, when it is outside your expertise, or when you
 cannot make out what is asked. Going on after that is dangerous: it undoes finished work.
-If the work is outside your expertise, say in the final result what your area of expertise is."""
+If the work is outside your expertise, say in the final result what your area of expertise is."""  # words: a prompt
 
 _ENVIRONMENT = """\
 Environment:
@@ -46,11 +49,11 @@ _SKILLS = """\
 _DELEGATES = """\
 ---
 (What follows are other experts, your delegates. Each is a tool: call it by its name with a query that says all it needs
-to know, because it sees nothing else of this conversation. Several may be called in one turn.)"""
+to know, because it sees nothing else of this conversation. Several may be called in one turn.)"""  # words: a prompt
 
 
 def system_prompt(run: Run) -> str:
-    """Write what the model is told before all else."""
+    """Return the system prompt of a Run."""
     time = datetime.fromtimestamp(run.started_at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     rules = [f'Rules of skill "{skill.name}":\n{skill.rule}' for skill in run.expert.skills if skill.rule]
     sections = [

@@ -1,4 +1,4 @@
-"""Where node, npm and uv are: beside this interpreter, as the wheels of the `packages` extra, else on the PATH."""
+"""The programs node, npm and uv: next to this interpreter, from the wheels of the extra `process`, or on the PATH."""
 
 import importlib.util
 import shutil
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 class ToolMissingError(Exception):
-    """A program that packages need is not here; its text says what to do."""
+    """A program that packages need is missing; the message contains the remedy."""
 
 
 def node(path: str) -> tuple[str, ...]:
     """The command that runs Node.js.
 
     Raises:
-        ToolMissingError: there is none.
+        ToolMissingError: it was not found.
     """
     wheel = _node_wheel()
     return (str(wheel / "bin/node"),) if wheel else (_on_path("node", path),)
@@ -24,7 +24,7 @@ def npm(path: str) -> tuple[str, ...]:
     """The command that runs npm. The wheel's own `bin/npm` is a copy that does not find its library.
 
     Raises:
-        ToolMissingError: there is none.
+        ToolMissingError: it was not found.
     """
     wheel = _node_wheel()
     return (*node(path), str(wheel / "lib/node_modules/npm/bin/npm-cli.js")) if wheel else (_on_path("npm", path),)
@@ -34,10 +34,10 @@ def uv(path: str) -> tuple[str, ...]:
     """The command that runs uv.
 
     Raises:
-        ToolMissingError: there is none.
+        ToolMissingError: it was not found.
     """
-    beside = Path(sys.executable).with_name("uv")
-    return (str(beside),) if beside.is_file() else (_on_path("uv", path),)
+    installed = Path(sys.executable).with_name("uv")
+    return (str(installed),) if installed.is_file() else (_on_path("uv", path),)
 
 
 def _node_wheel() -> Path | None:
@@ -48,6 +48,6 @@ def _node_wheel() -> Path | None:
 def _on_path(name: str, path: str) -> str:
     found = shutil.which(name, path=path)
     if found is None:
-        message = f"{name} is not here: install it, or the extra perstack-orch[packages], or use --backend docker"
+        message = f"{name} was not found: install it, or perstack-orch[process], or use --backend docker"
         raise ToolMissingError(message)
     return found

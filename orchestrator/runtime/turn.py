@@ -1,13 +1,13 @@
-"""One turn of the loop as values: where it stands, and the move that comes next."""
+"""One turn of the loop as values: its state, and the next move."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from orchestrator.wire.any_event import RunEvent
 from orchestrator.wire.checkpoint import Checkpoint, RunError, Status, Step
 from orchestrator.wire.conversation import next_id
+from orchestrator.wire.event import RunEvent, StopRunByError
 from orchestrator.wire.generation import Reply
 from orchestrator.wire.identity import identify
 from orchestrator.wire.message import (
@@ -19,12 +19,11 @@ from orchestrator.wire.message import (
     ToolCall,
     ToolCallPart,
 )
-from orchestrator.wire.state_event import StopRunByError
 from orchestrator.wire.usage import Usage
 
 
 class Phase(Enum):
-    """The states of spec 3.5; what is to be done next."""
+    """What to do next (docs/reference/perstack.md#state-events)."""
 
     PREPARING = auto()
     GENERATING = auto()
@@ -39,13 +38,13 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The conversation so far and the step under way."""
+    """The conversation so far and the current step."""
 
     checkpoint: Checkpoint
     step: Step
 
     def add(self, *messages: Message, usage: Usage | None = None, **changes: Any) -> "Turn":
-        """The turn with messages joined to the conversation, tokens counted, and other fields of the checkpoint set."""
+        """The turn with messages added to the conversation, tokens counted, and other fields of the checkpoint set."""
         used = usage or Usage()
         return Turn(
             self.checkpoint.with_(
@@ -64,10 +63,10 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """What was decided: the phase that follows, the turn as it is then, and the event that says so.
+class Transition:
+    """A decision: the next phase, the turn at that point, and the event that reports it.
 
-    `pause` is seconds to wait before the next generation.
+    `pause` is the seconds to wait before the next generation.
     """
 
     phase: Phase
@@ -77,14 +76,14 @@ class Move:
     pause: float = 0.0
 
 
-def stop(turn: Turn, status: Status, event: type[RunEvent], now: int, **fields: Any) -> Move:
-    """End the Run; what the event shows is what is kept."""
+def stop(turn: Turn, status: Status, event: type[RunEvent], now: int, **fields: Any) -> Transition:
+    """End the Run; the event shows exactly what is stored."""
     ended = turn.with_checkpoint(status=status).with_step(finished_at=now)
-    return Move(Phase.STOPPED, ended, event, {"checkpoint": ended.checkpoint, "step": ended.step, **fields})
+    return Transition(Phase.STOPPED, ended, event, {"checkpoint": ended.checkpoint, "step": ended.step, **fields})
 
 
-def stop_by_error(turn: Turn, error: RunError, now: int) -> Move:
-    """End the Run in error. The checkpoint holds the error already, unlike upstream (spec 4.4)."""
+def stop_by_error(turn: Turn, error: RunError, now: int) -> Transition:
+    """End the Run in error. Unlike upstream, the checkpoint already contains the error."""
     failed = turn.with_checkpoint(error=error)
     return stop(failed, Status.STOPPED_BY_ERROR, StopRunByError, now, error=error)
 
@@ -92,7 +91,7 @@ def stop_by_error(turn: Turn, error: RunError, now: int) -> Move:
 def expert_message(
     checkpoint: Checkpoint, reply: Reply, calls: Iterable[ToolCall] = (), ahead: int = 0
 ) -> ExpertMessage:
-    """What the model said: thinking, then text, then calls (spec 4.2)."""
+    """The model's output as a message: thinking, then text, then calls (docs/reference/perstack.md#messages)."""
     message_id = next_id(checkpoint, ahead)
     parts: list[ExpertPart] = []
     for block in reply.reasoning:

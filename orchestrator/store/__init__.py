@@ -1,12 +1,13 @@
-"""Job records on disk, out of every Expert's reach.
+"""Job records on disk, where no Expert can access them.
 
-The directories are Perstack's (spec 4.7), but events are one append-only file per attempt, and settings name
-variables without their values:
+The directories are Perstack's (docs/reference/perstack.md#files-on-disk), but events are one append-only file per
+attempt, and settings hold the names of variables without their values:
 
     jobs/<job id>/job.json                                   the JobRecord
     jobs/<job id>/lock                                       held by the orchestrator that works on the job
-    jobs/<job id>/key                                        what the job's own secrets derive from
-    jobs/<job id>/starts/<n>.json                            where the coordinator began, each time the user asked
+    jobs/<job id>/key                                        the key that the job's secrets derive from
+    jobs/<job id>/workspace.json                             what a copied workspace held, until it is copied back
+    jobs/<job id>/starts/<n>.json                            the coordinator Expert's start, one per request of the user
     jobs/<job id>/checkpoints/<checkpoint id>.json
     jobs/<job id>/runs/<run id>/run-setting.json
     jobs/<job id>/runs/<run id>/events.jsonl                 events that the host made about the Run
@@ -21,28 +22,31 @@ from pathlib import Path
 
 from orchestrator.disk.deletion import delete
 from orchestrator.errors import StoreError
-from orchestrator.store.event_log import EventLog, Recorded
-from orchestrator.store.files import is_real_directory, make_directory, read_value, readable
-from orchestrator.store.lock import locked
+from orchestrator.store.event_log import EventLog
+from orchestrator.store.files import is_real_directory, lock_directory, make_directory, read_value, readable
 from orchestrator.store.records import JobRecords
 from orchestrator.wire.identity import is_job_id
-from orchestrator.wire.job import JobRecord
+from orchestrator.wire.job_record import JobRecord
+from orchestrator.wire.line import EventLine
 from orchestrator.wire.run import RunSetting, Start
 
 __all__ = ["JobRecords", "Recorded", "Store"]
 
+Recorded = EventLine
+"""The public name of an event that is in the store, with its position."""
+
 Mask = Callable[[bytes], bytes]
-"""Replaces secret values in text or a JSON document that is about to be written."""
+"""Replaces secret values in text or a JSON document before it is written."""
 
 Permit = Callable[[], None]
-"""Raises where this process may not write to a job's records any more."""
+"""Raises if this process may no longer write to a job's records."""
 
 
 class Store:
-    """The records of all jobs below one directory, which is made when the first job is.
+    """The records of all jobs below one directory, which is created with the first job.
 
-    `permit` is asked before each write to a job that is held. With `key`, a job's secrets derive from that, and nothing
-    they derive from is kept here.
+    `permit` is called before each write to a job that is held. If `key` is given, a job's secrets derive from it, and
+    the store keeps no key.
     """
 
     def __init__(self, root: Path, *, permit: Permit = lambda: None, key: bytes | None = None) -> None:
@@ -55,22 +59,23 @@ class Store:
     async def create(
         self, record: JobRecord, *, start: Start | None = None, mask: Mask = bytes
     ) -> AsyncIterator[JobRecords]:
-        """Begin the records of a new job and hold them until the block is left.
+        """Create the records of a new job and hold them while the block runs.
 
-        `start` is written before the record that makes it a job, so that whatever job there is can be gone on with.
+        `start` is written before the job record, so that every existing job can be continued.
 
         Raises:
-            StoreError: there is a job of this id, its id cannot be a directory, or the disk refuses.
+            StoreError: the job id exists, is not valid as a directory name, or the disk refuses.
         """
         directory = self._directory(record.id)
         for above in (self.root, self._jobs, directory):
             make_directory(above, exist_ok=True)
         self._refuse_known(record.id)
-        with locked(directory):
-            # Another may have made it meanwhile; without a record of the job, somebody was killed while he made it.
+        with lock_directory(directory):
+            # Another process may have created it meanwhile. Without a job record, a process was killed during the
+            # creation.
             self._refuse_known(record.id)
             delete(directory / "starts")
-            async with self._begun(directory, record, start, mask) as records:
+            async with self._begin(directory, record, start, mask) as records:
                 yield records
 
     def _refuse_known(self, job_id: str) -> None:
@@ -79,7 +84,7 @@ class Store:
             raise StoreError(message)
 
     @asynccontextmanager
-    async def _begun(
+    async def _begin(
         self, directory: Path, record: JobRecord, start: Start | None, mask: Mask
     ) -> AsyncIterator[JobRecords]:
         with EventLog(directory) as log, self._records(directory, log, mask) as records:
@@ -90,22 +95,22 @@ class Store:
 
     @asynccontextmanager
     async def open(self, job_id: str, *, mask: Mask = bytes) -> AsyncIterator[JobRecords]:
-        """Go on with the records of a job and hold them until the block is left.
+        """Open the records of a job to continue it, and hold them while the block runs.
 
         Raises:
-            StoreError: there is no such job, its records are damaged, or another orchestrator works on it.
+            StoreError: no such job exists, its records are damaged, or another orchestrator works on it.
         """
         directory = self._directory(job_id)
         if not is_real_directory(directory):
             message = f"job {job_id!r} is not in the store {self.root}; check the id, or name the store with --storage"
             raise StoreError(message)
-        with locked(directory), EventLog(directory) as log, self._records(directory, log, mask) as records:
+        with lock_directory(directory), EventLog(directory) as log, self._records(directory, log, mask) as records:
             yield records
 
     def read(self, job_id: str) -> JobRecords | None:
         """Read the records of a job without holding it, even while an orchestrator works on it; None if it is unknown.
 
-        What is given can be read only: to keep something, `open` the job.
+        The returned records are read-only: to write, `open` the job.
         """
         if not is_job_id(job_id) or not is_real_directory(self._jobs / job_id):
             return None
@@ -113,7 +118,7 @@ class Store:
         return JobRecords(directory, EventLog(directory), bytes)
 
     def job(self, job_id: str) -> JobRecord | None:
-        """Read the record of a job, and nothing else of it; None if it is unknown.
+        """Read only the record of a job; None if it is unknown.
 
         Raises:
             StoreError: the record is damaged.
@@ -123,21 +128,21 @@ class Store:
         return read_value(self._jobs / job_id / "job.json", JobRecord)
 
     def ids(self) -> tuple[str, ...]:
-        """List the ids of all jobs, also of those whose records cannot be read."""
+        """List the ids of all jobs, including those whose records cannot be read."""
         return tuple(sorted(path.name for path in self._jobs.glob("*/") if is_job_id(path.name)))
 
     @contextmanager
-    def held(self, job_id: str) -> Iterator[None]:
-        """Keep everybody else from working on a job, without going on with it.
+    def lock(self, job_id: str) -> Iterator[None]:
+        """Prevent other orchestrators from working on a job, without continuing it.
 
         Raises:
             StoreError: an orchestrator works on it.
         """
-        with locked(self._directory(job_id)):
+        with lock_directory(self._directory(job_id)):
             yield
 
     def jobs(self) -> tuple[JobRecord, ...]:
-        """List all jobs, the newest first; records that cannot be read are left out."""
+        """List all jobs, newest first; unreadable records are left out."""
         found: list[JobRecord] = []
         for path in self._jobs.glob("*/job.json"):
             try:
@@ -147,7 +152,10 @@ class Store:
         return tuple(sorted(found, key=lambda record: (-record.started_at, record.id)))
 
     def last_used(self) -> JobRecord | None:
-        """The job whose Runs were updated last (spec 2.1), whenever it was begun; None if there is no job."""
+        """The job whose Runs were updated last, regardless of its start; None if no job exists.
+
+        See docs/reference/perstack.md#continuing-a-job.
+        """
         return max(self.jobs(), key=self._used_at, default=None)
 
     def _used_at(self, record: JobRecord) -> int:

@@ -1,4 +1,4 @@
-"""The events of a job: appended to a file per attempt, read back in the order of their position."""
+"""The events of a job: appended to one file per attempt, read back in the order of their positions."""
 
 import errno
 import heapq
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator.errors import StoreError, WireError
-from orchestrator.store.files import REMEDY, is_real_directory, make_directory, path_part, translated
+from orchestrator.store.files import REMEDY, is_real_directory, make_directory, path_part, translate_os_errors
 from orchestrator.wire.event import Event
-from orchestrator.wire.line import decode
+from orchestrator.wire.line import EventLine, decode
 
 _OPEN_FILES = 64
 _TAIL = 128 * 1024
@@ -22,16 +22,8 @@ _ATTEMPT = "attempt-"
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event that is in the store: with its position, and as the line that was written, without the newline."""
-
-    event: Event
-    line: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Last:
-    """The last event in a file: its position in the job, its type, and the latest `seq` that a Sandbox gave one."""
+    """The last event in a file: its position in the job, its type, and the highest `seq` from a Sandbox (0 if none)."""
 
     position: int = 0
     seq: int = 0
@@ -39,7 +31,7 @@ class Last:
 
 
 class EventLog:
-    """Appends to the files of the job in `directory`, whose lock its user holds."""
+    """Appends to the event files of the job in `directory`. The caller holds the job's lock."""
 
     def __init__(self, directory: Path) -> None:
         self._runs = directory / "runs"
@@ -51,7 +43,7 @@ class EventLog:
     def __enter__(self) -> Self:
         for path in self._paths():
             of_attempt = path.parent.name.startswith(_ATTEMPT)
-            self._last[path] = last = _mend(path, of_attempt=of_attempt)
+            self._last[path] = last = _drop_torn_tail(path, of_attempt=of_attempt)
             self._position = max(self._position, last.position)
             if of_attempt:
                 run, number = path.parent.parent.name, int(path.parent.name.removeprefix(_ATTEMPT))
@@ -59,15 +51,15 @@ class EventLog:
         return self
 
     def last(self, run_id: str, attempt: int | None) -> Last:
-        """What an attempt of a Run had told last when the log was opened; without `attempt`, what the host had told."""
+        """The last event of a Run's attempt when the log was opened; without `attempt`, the last one of the host."""
         return self._last.get(self._path(run_id, attempt), Last())
 
     def attempts(self, run_id: str) -> int:
-        """The highest number of an attempt of a Run that had told anything when the log was opened; 0 if none had."""
+        """The highest attempt number of a Run with stored events when the log was opened; 0 if it had none."""
         return self._attempts.get(path_part(run_id), 0)
 
-    def told_here(self, run_id: str) -> set[str]:
-        """The types of all events that the host made about a Run."""
+    def host_event_types(self, run_id: str) -> set[str]:
+        """The types of all events that the host wrote about a Run."""
         path = self._path(run_id, None)
         return {recorded.event.type for recorded in _read(path, strict=False)} if path.exists() else set()
 
@@ -75,33 +67,34 @@ class EventLog:
         while self._files:
             os.close(self._files.popitem()[1])
 
-    def append(self, event: Event, line: bytes) -> Recorded:
-        """Write an event with the next position; the line is handed to the kernel when this returns, not synced.
+    def append(self, event: Event, line: bytes) -> EventLine:
+        """Write an event with the next position. On return the kernel has the line, but it is not synced.
 
         Raises:
-            StoreError: the disk refuses; nothing of the line stays in the file.
+            StoreError: the disk refuses; no part of the line remains in the file.
         """
         position = self._position + 1
         placed = event.with_(position=position)
         if event.position is None and line.endswith(b"}"):
-            # Thousands of events a second pass here: the line is extended, not written anew.
+            # This path handles thousands of events per second, so the line is extended instead of encoded again.
             line = b'%b,"position":%d}' % (line[:-1], position)
         else:
             line = placed.to_json()
         self._write((event.run_id, event.attempt), line + b"\n")
         self._position = position
-        return Recorded(placed, line)
+        return EventLine(placed, line)
 
-    def events(self) -> Iterator[Recorded]:
-        """Read all events by position. A torn last line, which was never acknowledged, is passed over.
+    def events(self) -> Iterator[EventLine]:
+        """Read all events by position. A torn last line, which was never acknowledged, is skipped.
 
-        A file is open from its first event to its last, so no more at a time than Runs that worked at a time.
+        A file is open from its first event to its last, so at most as many files are open as Runs worked at the same
+        time.
 
         Raises:
-            StoreError: a line in a file is damaged; names the file.
+            StoreError: a line in a file is damaged; the message names the file.
         """
         waiting = sorted(((_first(path), path) for path in self._paths()), reverse=True)
-        heads: list[tuple[int, Path, Recorded, Generator[Recorded, None, None]]] = []
+        heads: list[tuple[int, Path, EventLine, Generator[EventLine, None, None]]] = []
         while waiting or heads:
             if waiting and (not heads or waiting[-1][0] <= heads[0][0]):
                 path = waiting.pop()[1]
@@ -113,8 +106,8 @@ class EventLog:
             if following is not None:
                 heapq.heappush(heads, (following.event.position or 0, path, following, rest))
 
-    def readable_events(self) -> list[Recorded]:
-        """Read all events by position; damaged lines are passed over (behaviour H1)."""
+    def readable_events(self) -> list[EventLine]:
+        """Read all events by position; damaged lines are skipped."""
         found = [recorded for path in self._paths() for recorded in _read(path, strict=False)]
         return sorted(found, key=lambda recorded: recorded.event.position or 0)
 
@@ -125,7 +118,7 @@ class EventLog:
         else:
             self._files.move_to_end(key)
         path = self._path(*key)
-        with translated(path):
+        with translate_os_errors(path):
             size = os.fstat(fd).st_size
             try:
                 written = os.write(fd, line)
@@ -140,7 +133,7 @@ class EventLog:
         path = self._path(*key)
         for above in (self._runs, self._runs / path_part(key[0]), path.parent):
             make_directory(above, exist_ok=True)
-        with translated(path):
+        with translate_os_errors(path):
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         self._files[key] = fd
         if len(self._files) > _OPEN_FILES:
@@ -157,8 +150,8 @@ class EventLog:
         return sorted((*self._runs.glob("*/events.jsonl"), *self._runs.glob(f"*/{_ATTEMPT}*/events.jsonl")))
 
 
-def _read(path: Path, *, strict: bool = True) -> Generator[Recorded, None, None]:
-    with translated(path), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+def _read(path: Path, *, strict: bool = True) -> Generator[EventLine, None, None]:
+    with translate_os_errors(path), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 continue
@@ -168,11 +161,11 @@ def _read(path: Path, *, strict: bool = True) -> Generator[Recorded, None, None]
                 if strict:
                     raise
                 continue
-            yield Recorded(event, line[:-1])
+            yield EventLine(event, line[:-1])
 
 
 def _first(path: Path) -> int:
-    """The position of the first event in a file; 0 if it has none."""
+    """The position of the first event in a file; 0 if the file has none."""
     with closing(_read(path)) as recorded:
         return next((each.event.position or 0 for each in recorded), 0)
 
@@ -184,18 +177,18 @@ def _event(path: Path, number: int, line: bytes) -> Event:
         message = f"{path} is damaged in line {number}: {error}; {REMEDY}"
         raise StoreError(message) from error
     if event.position is None:
-        message = f"{path} is damaged in line {number}: it has no position; {REMEDY}"
+        message = f"{path} is damaged in line {number}: the event has no position; {REMEDY}"
         raise StoreError(message)
     return event
 
 
-def _mend(path: Path, *, of_attempt: bool) -> Last:
-    """Cut a torn last line off, and give what the line before it says, if there is one.
+def _drop_torn_tail(path: Path, *, of_attempt: bool) -> Last:
+    """Cut off a torn last line, and return the last complete event, or the defaults of `Last` if no event exists.
 
-    Events of the host's may follow the Sandbox's in the file of an attempt, but have no `seq`: it is that of the latest
-    which has one.
+    Events of the host may follow those of the Sandbox in the file of an attempt, but have no `seq`: then the `seq` of
+    the latest event that has one is returned.
     """
-    with translated(path):
+    with translate_os_errors(path):
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
         size = os.fstat(fd).st_size
@@ -215,7 +208,7 @@ def _mend(path: Path, *, of_attempt: bool) -> Last:
 
 
 def _from_the_end(fd: int, size: int) -> Iterator[bytes]:
-    """The lines of a file, the last first; what follows the last newline comes before them, also if that is nothing."""
+    """Yield the lines of a file, last first; before them what follows the last newline, even if that is empty."""
     parts, start = list[bytes](), size
     while start > 0:
         step = min(_TAIL, start)
@@ -234,5 +227,5 @@ def _last(path: Path, line: bytes) -> Last:
         event = json.loads(line)
         return Last(int(event["position"]), int(event.get("seq", 0)), str(event["type"]))
     except (ValueError, KeyError, TypeError) as error:
-        message = f"{path} is damaged at its end: a line is no event with a position; {REMEDY}"
+        message = f"{path} is damaged at its end: a line is not an event with a position; {REMEDY}"
         raise StoreError(message) from error

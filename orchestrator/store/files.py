@@ -1,4 +1,4 @@
-"""Files of the store: private, never reached through a link, and replaced whole or not at all."""
+"""Files of the store: private, never reached through a link, and written completely or not at all."""
 
 import errno
 import os
@@ -9,35 +9,36 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
-from uuid import uuid4
 
 from msgspec.json import Decoder
 
-from orchestrator.errors import DiskError, StoreError, WireError
+from orchestrator.disk.locks import lock_file
+from orchestrator.disk.whole_file import sync_file, write_atomically
+from orchestrator.errors import DiskError, InUseError, StoreError, WireError
 from orchestrator.wire.frozen import Frozen, read_json
 from orchestrator.wire.identity import identify
 
 V = TypeVar("V", bound=Frozen)
 
-REMEDY = "put it back from a copy, or begin a new job"
-"""What to do about a file that is not what was written."""
+REMEDY = "restore it from a backup, or start a new job"
+"""The remedy for a file with wrong content."""
 
 _PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def path_part(text: str) -> str:
-    """Turn an id into one part of a path: as it is where it is plain, else hashed, since it may be a container's."""
+    """Turn an id into one path component: unchanged if plain, otherwise hashed, since containers may choose it."""
     return text if _PLAIN.fullmatch(text) else identify("path", text)
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Say what the disk refused, and about which file.
+def translate_os_errors(path: Path) -> Iterator[None]:
+    """Translate errors of the disk into errors that name the file and the remedy.
 
     Raises:
-        DiskError: whenever the disk refuses.
-        FileExistsError: as it is, for who must tell it apart.
-        FileNotFoundError: the same.
+        DiskError: the disk refuses.
+        FileExistsError: not translated, for callers that handle it.
+        FileNotFoundError: not translated, likewise.
     """
     try:
         yield
@@ -46,39 +47,39 @@ def translated(path: Path) -> Iterator[None]:
     except OSError as error:
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
-                message = f"no space left to write {path}; free some, or name another store with --storage"
+                message = f"no space left to write {path}; free some, or choose another store with --storage"
             case errno.ELOOP:
-                message = f"{path} is a symbolic link, which the store never follows; remove it"
+                message = f"{path} is a symbolic link, which the store does not follow; remove it"
             case _:
                 message = f"{path} cannot be used: {error.strerror}; check its owner and mode, or use another --storage"
         raise DiskError(message) from error
 
 
 def is_real_directory(path: Path) -> bool:
-    """Whether there is a directory at `path`, not through a link.
+    """Whether `path` is a directory and not a link to one.
 
     Raises:
-        StoreError: something else is there.
+        StoreError: it is something else.
     """
     try:
-        with translated(path):
+        with translate_os_errors(path):
             mode = path.lstat().st_mode
     except FileNotFoundError:
         return False
     if not stat.S_ISDIR(mode):
-        message = f"{path} is not a directory, as the store needs; remove it"
+        message = f"{path} must be a directory, but is not; remove it"
         raise StoreError(message)
     return True
 
 
 def make_directory(path: Path, *, exist_ok: bool = False) -> None:
-    """Make a directory for this user alone; those above the store's root are made too.
+    """Create a directory that only this user can access, with missing parents.
 
     Raises:
-        StoreError: the disk refuses, or something else has that name.
-        FileExistsError: it is there, and not `exist_ok`.
+        StoreError: the disk refuses, or the path is not a directory.
+        FileExistsError: the path exists, and `exist_ok` is false.
     """
-    with translated(path):
+    with translate_os_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir(mode=0o700)
@@ -88,60 +89,52 @@ def make_directory(path: Path, *, exist_ok: bool = False) -> None:
     is_real_directory(path)
 
 
-def write_whole(path: Path, content: bytes, *, synced: bool = True) -> None:
-    """Put `content` at `path`: after a crash there is the old content or the new.
+def write_file(path: Path, content: bytes, *, synced: bool = True) -> None:
+    """Replace the content of `path` atomically: after a crash the file has the old content or the new.
 
-    Where it is `synced`, what returned would also survive the machine; else `sync` sees to that.
+    If `synced`, the content survives a power loss once this returns; otherwise the caller uses `sync`.
 
     Raises:
-        DiskError: the disk refuses; the old content stands.
+        DiskError: the disk refuses; the old content remains.
     """
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        with translated(path):
-            _write(unfinished, content, synced=synced)
-            unfinished.rename(path)
-            if synced:
-                _sync(path.parent, os.O_DIRECTORY)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with translate_os_errors(path):
+        write_atomically(path, content, synced=synced)
 
 
 def sync(path: Path) -> None:
-    """Return once the file at `path` would survive the machine; one that is gone needs not.
+    """Return once the file at `path` would survive a power loss; a missing file is no error.
 
     Raises:
         DiskError: the disk refuses.
     """
-    with suppress(FileNotFoundError), translated(path):
-        _sync(path, os.O_NOFOLLOW)
-        _sync(path.parent, os.O_DIRECTORY)
+    with suppress(FileNotFoundError), translate_os_errors(path):
+        sync_file(path)
 
 
 def write_below(top: Path, path: Path, content: bytes, *, synced: bool) -> None:
-    """Write a whole file, and make the directories between `top` and it.
+    """Write a whole file, and create the directories between `top` and the file.
 
     Raises:
         DiskError: the disk refuses.
-        StoreError: what should be a directory is something else.
+        StoreError: a component of the path is not a directory.
     """
     below = path.parent.relative_to(top)
     for above in reversed((below, *below.parents)):
         make_directory(top / above, exist_ok=True)
-    write_whole(path, content, synced=synced)
+    write_file(path, content, synced=synced)
 
 
 def read_value(path: Path, shape: type[V]) -> V:
     """Read the value in a file.
 
     Raises:
-        StoreError: there is none, or it is damaged; names the file.
+        StoreError: the file is missing or damaged; the message names it.
     """
     try:
-        with translated(path), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        with translate_os_errors(path), os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             return read_json(Decoder(shape), file.read())
     except FileNotFoundError as error:
-        message = f"{path} is not there, so the job's records are incomplete; {REMEDY}"
+        message = f"{path} is missing, so the job's records are incomplete; {REMEDY}"
         raise StoreError(message) from error
     except WireError as error:
         message = f"{path} is damaged: {error}; {REMEDY}"
@@ -149,42 +142,64 @@ def read_value(path: Path, shape: type[V]) -> V:
 
 
 def readable(
-    directory: Path, shape: type[V], pattern: str = "*.json", note: Callable[[StoreError], None] = lambda _: None
+    directory: Path, shape: type[V], pattern: str = "*.json", damaged: Callable[[StoreError], None] = lambda _: None
 ) -> Iterator[V]:
-    """Read the values in the files that match, by name; of those that cannot be read, `note` gets the reason."""
+    """Yield the values in the matching files, by name; for each unreadable file, `damaged` gets the reason."""
     for path in sorted(directory.glob(pattern)):
         try:
             yield read_value(path, shape)
         except StoreError as error:
-            note(error)
+            damaged(error)
 
 
-def kept_secret(path: Path, size: int) -> bytes:
-    """Read the secret in a file; where there is none, one of `size` bytes is made.
+def load_or_create_secret(path: Path, size: int) -> bytes:
+    """Read the secret in a file; if the file is missing, create it with a secret of `size` bytes.
 
     Raises:
         DiskError: the disk refuses.
     """
     try:
-        with translated(path):
+        with translate_os_errors(path):
             return path.read_bytes()
     except FileNotFoundError:
-        write_whole(path, key := secrets.token_bytes(size))
+        write_file(path, key := secrets.token_bytes(size))
         return key
 
 
-def _write(path: Path, content: bytes, *, synced: bool) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        if synced:
-            file.flush()
-            os.fsync(file.fileno())
+_PID_DIGITS = 32
 
 
-def _sync(path: Path, flags: int) -> None:
-    fd = os.open(path, os.O_RDONLY | flags)
+@contextmanager
+def lock_directory(directory: Path) -> Iterator[None]:
+    """Hold the lock of the job in `directory`. The kernel releases it when this process ends, for any reason.
+
+    The file is never removed: a third process could then lock a new file while a second still waits for the old one.
+
+    Raises:
+        InUseError: another orchestrator holds the lock; the message names the job and the process.
+    """
+    path = directory / "lock"
+    with translate_os_errors(path):
+        try:
+            fd = lock_file(path)
+        except BlockingIOError as error:
+            message = (
+                f"job {directory.name!r} is in use by another orchestrator (process {_holder(path)}); "
+                "wait for it to end, or stop it"
+            )
+            raise InUseError(message) from error
     try:
-        os.fsync(fd)
+        with translate_os_errors(path):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _holder(path: Path) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        return os.read(fd, _PID_DIGITS).decode("ascii", "replace").strip() or "unknown"
     finally:
         os.close(fd)

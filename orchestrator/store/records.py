@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -10,29 +10,47 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator.errors import StoreError
-from orchestrator.keys import KEY_BYTES
-from orchestrator.store.event_log import EventLog, Recorded
-from orchestrator.store.files import kept_secret, path_part, read_value, readable, sync, write_below
-from orchestrator.store.progress import last_of_each_run
+from orchestrator.sandbox.keys import KEY_BYTES
+from orchestrator.store.event_log import EventLog
+from orchestrator.store.files import load_or_create_secret, path_part, read_value, readable, sync, write_below
 from orchestrator.wire.checkpoint import Checkpoint
 from orchestrator.wire.event import TERMINAL_TYPES, Event
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import REQUEST_ID, Reply, calls_made
-from orchestrator.wire.identity import identify
-from orchestrator.wire.job import JobRecord
-from orchestrator.wire.line import decode
+from orchestrator.wire.identity import AttemptRef, identify
+from orchestrator.wire.job_record import JobRecord
+from orchestrator.wire.line import EventLine, decode
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import RunSetting, Start
 from orchestrator.wire.usage import Usage
+from orchestrator.workspace.manifest import WorkspaceCopy
+
+
+def last_of_each_run(checkpoints: Iterable[Checkpoint]) -> dict[str, Checkpoint]:
+    """Return the last checkpoint of each Run, by run id."""
+    last: dict[str, Checkpoint] = {}
+    for checkpoint in checkpoints:
+        other = last.get(checkpoint.run_id)
+        if other is None or _reached(checkpoint) > _reached(other):
+            last[checkpoint.run_id] = checkpoint
+    return last
+
+
+def _reached(checkpoint: Checkpoint) -> tuple[int, bool]:
+    """Order checkpoints by step; within one step, the one that ends the Run is last."""
+    return checkpoint.step_number, checkpoint.is_stopped
+
 
 _WRITERS = 4
+_COPY = "workspace.json"
 
 
 class JobRecords:
-    """What is known of one job, held by one orchestrator.
+    """The records of one job, held by one orchestrator.
 
-    What `keep_result` and `keep_reply` were awaited for is on the disk: the world has seen it. The rest is written, so
-    that it outlives this process, and on the disk soon after: should the machine lose its power, it follows from those.
+    When `keep_result` or `keep_reply` returns, the value is synced, because its effect is visible outside already.
+    Other values survive the end of this process and are synced soon after; after a power loss they follow from the
+    synced ones.
     """
 
     def __init__(
@@ -48,11 +66,11 @@ class JobRecords:
         self._mask = mask
         self._permit = permit
         self._key = key
-        # Threads of its own, so that leaving waits for what a cancelled caller had begun to write.
+        # A separate thread pool: leaving the block waits for writes that a cancelled caller started.
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store")
         self._damage: list[StoreError] = []
-        # A new job has no earlier work; of one that is opened it is read once.
-        found = readable(self._directory / "checkpoints", Checkpoint, note=self._damage.append)
+        # A new job has no earlier work; for an opened job it is read once.
+        found = readable(self._directory / "checkpoints", Checkpoint, damaged=self._damage.append)
         self._earlier = {run: checkpoint.id for run, checkpoint in last_of_each_run(found).items()}
 
     def __enter__(self) -> Self:
@@ -61,8 +79,8 @@ class JobRecords:
     def __exit__(self, *_: object) -> None:
         self._writers.shutdown()
 
-    async def append(self, event: Event, line: bytes | None = None) -> Recorded:
-        """Write an event, give it its position. `line` is the event as it came, without the newline.
+    async def append(self, event: Event, line: bytes | None = None) -> EventLine:
+        """Write an event and give it its position. `line` is the event as received, without the newline.
 
         Raises:
             StoreError: the disk refuses; the event is not recorded.
@@ -81,7 +99,7 @@ class JobRecords:
         await self._keep(self._directory / "job.json", record, indent=2)
 
     async def keep_start(self, start: Start) -> None:
-        """Write where the coordinator's work begins, each time that the user asks for some.
+        """Write the start of the coordinator's work, once for each request of the user.
 
         Raises:
             StoreError: the disk refuses, or an earlier start is damaged.
@@ -89,12 +107,12 @@ class JobRecords:
         await self._keep(self._directory / "starts" / f"{len(self.starts()) + 1:06}.json", start)
 
     async def keep_setting(self, setting: RunSetting, sandbox: int | None = None) -> None:
-        """Write what a Run was started with, and the number of the `sandbox` that is about to be given it.
+        """Write the settings of a Run, and the number of the `sandbox` that is about to receive it.
 
-        Of a setting that is there only that and `updated_at` change (behaviour H1).
+        In an existing record only that number and `updated_at` change.
 
         Raises:
-            StoreError: the disk refuses, or the setting that is there is damaged.
+            StoreError: the disk refuses, or the existing record is damaged.
         """
         path = self._run(setting.run_id) / "run-setting.json"
         if path.exists():
@@ -103,8 +121,33 @@ class JobRecords:
             setting = setting.with_(sandboxes=(*self.sandboxes(setting.run_id), sandbox))
         await self._keep(path, setting)
 
+    async def keep_copy(self, copy: WorkspaceCopy | None) -> None:
+        """Write the record of the workspace's copy, or remove it once all is copied back.
+
+        Names of files stay as they are, even if they contain a secret: the files are found by them.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
+        self._permit()
+        path, loop = self._directory / _COPY, asyncio.get_running_loop()
+        if copy is None:
+            await loop.run_in_executor(self._writers, partial(path.unlink, missing_ok=True))
+        else:
+            write = partial(write_below, self._directory, path, copy.to_json(), synced=True)
+            await loop.run_in_executor(self._writers, write)
+
+    def copy(self) -> WorkspaceCopy | None:
+        """Read the record of the workspace's copy; None if the workspace is not in a copy.
+
+        Raises:
+            StoreError: the record is damaged.
+        """
+        path = self._directory / _COPY
+        return read_value(path, WorkspaceCopy) if path.exists() else None
+
     async def key(self) -> bytes:
-        """Read the secret that this job's others derive from; where none was given, it is made the first time.
+        """Read the secret that the job's other secrets derive from; without a given key, the first call creates it.
 
         Raises:
             StoreError: the disk refuses.
@@ -112,7 +155,7 @@ class JobRecords:
         if self._key is not None:
             return self._key
         path = self._directory / "key"
-        return await asyncio.get_running_loop().run_in_executor(self._writers, kept_secret, path, KEY_BYTES)
+        return await asyncio.get_running_loop().run_in_executor(self._writers, load_or_create_secret, path, KEY_BYTES)
 
     async def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint.
@@ -123,7 +166,7 @@ class JobRecords:
         await self._keep(self._checkpoint_path(checkpoint.id), checkpoint)
 
     async def keep_result(self, run_id: str, result: ToolResult) -> None:
-        """Write what a tool of a Run answered.
+        """Write the result of a tool call of a Run.
 
         Raises:
             StoreError: the disk refuses.
@@ -131,7 +174,7 @@ class JobRecords:
         await self._keep(self._run(run_id) / "results" / f"{identify(result.id)}.json", result, synced=True)
 
     async def keep_reply(self, run_id: str, request_id: str, reply: Reply) -> None:
-        """Write what the model replied to a request of a Run.
+        """Write the model's reply to a request of a Run.
 
         Raises:
             StoreError: the disk refuses.
@@ -139,7 +182,7 @@ class JobRecords:
         await self._keep(self._reply_path(run_id, request_id), reply, synced=True)
 
     async def reply(self, run_id: str, request_id: str) -> Reply | None:
-        """Read what the model replied to a request, if it did.
+        """Read the model's reply to a request, None if no reply is recorded.
 
         Raises:
             StoreError: the record is damaged.
@@ -151,12 +194,12 @@ class JobRecords:
         """Read `job.json`.
 
         Raises:
-            StoreError: it is not there, or damaged.
+            StoreError: it is missing or damaged.
         """
         return read_value(self._directory / "job.json", JobRecord)
 
     def starts(self) -> tuple[Start, ...]:
-        """Read where the coordinator's work began, in the order in which the user asked.
+        """Read the starts of the coordinator's work, in the order of the user's requests.
 
         Raises:
             StoreError: a record is damaged.
@@ -164,7 +207,7 @@ class JobRecords:
         return tuple(read_value(path, Start) for path in sorted((self._directory / "starts").glob("*.json")))
 
     def earlier(self, run_id: str) -> Checkpoint | None:
-        """Read the last checkpoint that a Run had left when these records were opened.
+        """Read the last checkpoint that a Run had when these records were opened.
 
         Raises:
             StoreError: it is damaged.
@@ -173,7 +216,7 @@ class JobRecords:
         return None if checkpoint_id is None else self.checkpoint(checkpoint_id)
 
     def check_checkpoints(self) -> None:
-        """See that no Run may have come further than `earlier` says.
+        """Check that `earlier` returns the latest checkpoint of each Run: a damaged one could be later.
 
         Raises:
             StoreError: a checkpoint was damaged when these records were opened.
@@ -182,11 +225,11 @@ class JobRecords:
             raise error
 
     def calls_made(self, run_id: str) -> int:
-        """How many model calls a Run made, up to the last that was answered."""
-        return calls_made(self._answered(run_id))
+        """The number of model calls of a Run, up to the last one with a reply."""
+        return calls_made(self._reply_paths(run_id))
 
     def generations(self, last: Checkpoint) -> int:
-        """Count the model calls of a conversation up to the end of the Run that left `last`.
+        """Count the model calls of a conversation up to the end of the Run that wrote `last`.
 
         Raises:
             StoreError: the Run's record is damaged.
@@ -194,9 +237,10 @@ class JobRecords:
         return self.setting(last.run_id).generations + max(self.calls_made(last.run_id), last.generations)
 
     def sandboxes(self, run_id: str) -> tuple[int, ...]:
-        """Read the numbers of the Sandboxes that were given a Run, one for each attempt; 0 where that is not known.
+        """Read the numbers of the Sandboxes that received a Run, one for each attempt; 0 if unknown.
 
-        It is not where the machine lost its power after an attempt had told something, but before this was on the disk.
+        A number is unknown if the machine lost power after events of the attempt were stored, but before its number
+        was.
 
         Raises:
             StoreError: the Run's record is damaged.
@@ -205,28 +249,28 @@ class JobRecords:
         known = read_value(path, RunSetting).sandboxes if path.exists() else ()
         return known + (0,) * (self._log.attempts(run_id) - len(known))
 
-    def answered(self, run_id: str) -> dict[str, Usage]:
-        """Read what each model call of a Run used that was answered, by its request id; damaged ones are left out."""
+    def recorded_usage(self, run_id: str) -> dict[str, Usage]:
+        """Read the usage of each model call of a Run with a reply, by request id; damaged replies are left out."""
         found: dict[str, Usage] = {}
-        for request_id, path in self._answered(run_id).items():
+        for request_id, path in self._reply_paths(run_id).items():
             with suppress(StoreError):
                 found[request_id] = read_value(path, Reply).usage
         return found
 
-    def last_seq(self, run_id: str, attempt: int) -> int:
-        """The number of the last event of an attempt that was stored when these records were opened; 0 if none was."""
-        return self._log.last(run_id, attempt).seq
+    def last_seq(self, attempt: AttemptRef) -> int:
+        """The highest `seq` of an attempt that was stored when these records were opened; 0 if none was."""
+        return self._log.last(attempt.run_id, attempt.attempt).seq
 
-    def is_told(self, run_id: str, attempts: int) -> bool:
+    def has_terminal_event(self, run_id: str, attempts: int) -> bool:
         """Whether the terminal event of a Run was stored when these records were opened."""
         last = {self._log.last(run_id, attempt).type for attempt in range(1, attempts + 1)}
-        return not TERMINAL_TYPES.isdisjoint(last | self._log.told_here(run_id))
+        return not TERMINAL_TYPES.isdisjoint(last | self._log.host_event_types(run_id))
 
     def checkpoint(self, checkpoint_id: str) -> Checkpoint:
         """Read a checkpoint.
 
         Raises:
-            StoreError: there is none of that id, or it is damaged.
+            StoreError: the id is unknown, or the checkpoint is damaged.
         """
         path = self._checkpoint_path(checkpoint_id)
         if not path.exists():
@@ -236,32 +280,32 @@ class JobRecords:
         return read_value(path, Checkpoint)
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """Read all checkpoints by step; what cannot be read is left out (behaviour H1)."""
+        """Read all checkpoints by step; unreadable ones are left out."""
         found = readable(self._directory / "checkpoints", Checkpoint)
         return tuple(sorted(found, key=lambda checkpoint: (checkpoint.step_number, checkpoint.id)))
 
     def setting(self, run_id: str) -> RunSetting:
-        """Read what a Run was started with.
+        """Read the settings of a Run.
 
         Raises:
-            StoreError: there is no such Run, or the record is damaged.
+            StoreError: the Run is unknown, or the record is damaged.
         """
         return read_value(self._run(run_id) / "run-setting.json", RunSetting)
 
     def settings(self) -> tuple[RunSetting, ...]:
-        """Read what all Runs were started with, by update; what cannot be read is left out (behaviour H1)."""
+        """Read the settings of all Runs, last updated first; unreadable ones are left out."""
         found = readable(self._directory / "runs", RunSetting, "*/run-setting.json")
         return tuple(sorted(found, key=lambda setting: (-setting.updated_at, setting.run_id)))
 
     def replies(self, run_id: str) -> tuple[Reply, ...]:
-        """Read all that the model replied to a Run, in no order; what cannot be read is left out."""
+        """Read all replies of the model in a Run, in no order; unreadable ones are left out."""
         return tuple(readable(self._run(run_id) / "replies", Reply))
 
     def results(self, run_id: str) -> tuple[ToolResult, ...]:
-        """Read what the tools of a Run answered, in the order of the calls' ids."""
+        """Read the results of a Run's tool calls, in the order of the calls' ids; unreadable ones are left out."""
         return tuple(sorted(readable(self._run(run_id) / "results", ToolResult), key=lambda result: result.id))
 
-    def events(self) -> Iterator[Recorded]:
+    def events(self) -> Iterator[EventLine]:
         """Read all events by position.
 
         Raises:
@@ -269,14 +313,14 @@ class JobRecords:
         """
         return self._log.events()
 
-    def readable_events(self) -> list[Recorded]:
-        """Read all events by position that are not damaged (behaviour H1)."""
+    def readable_events(self) -> list[EventLine]:
+        """Read all undamaged events by position."""
         return self._log.readable_events()
 
     def _run(self, run_id: str) -> Path:
         return self._directory / "runs" / path_part(run_id)
 
-    def _answered(self, run_id: str) -> dict[str, Path]:
+    def _reply_paths(self, run_id: str) -> dict[str, Path]:
         return {path.stem.replace("-", "/"): path for path in (self._run(run_id) / "replies").glob("*.json")}
 
     def _checkpoint_path(self, checkpoint_id: str) -> Path:

@@ -1,1 +1,1 @@
-"""What crosses between host and container, as frozen values; imports msgspec only."""
+"""Values that cross between host and container. All are frozen; the package imports msgspec only."""

@@ -1,22 +1,25 @@
-"""Checkpoints: all that is needed to go on with an Expert's work (spec 4.4, 4.5)."""
+"""Checkpoints: everything needed to continue an Expert's work.
+
+See docs/reference/perstack.md#checkpoints and docs/reference/perstack.md#steps-jobs-and-run-settings.
+"""
 
 from enum import StrEnum
 from typing import Any
 
 from orchestrator.wire.expert import ExpertId
 from orchestrator.wire.frozen import Frozen
-from orchestrator.wire.identity import identify
+from orchestrator.wire.identity import start_id, step_id
 from orchestrator.wire.message import Message, ToolCall, ToolResult
 from orchestrator.wire.usage import Usage
 
 _GENERATIONS = "generations"
-"""Where metadata keeps how many model calls a Run has made, so that whoever goes on counts on."""
+"""The metadata field with the number of model calls a Run has made. The Run that continues counts from there."""
 
-_MANY = 10**9
+_MAX_GENERATIONS = 10**9
 
 
 class Status(StrEnum):
-    """Where an Expert's work stands."""
+    """The state of an Expert's work."""
 
     INIT = "init"
     PROCEEDING = "proceeding"
@@ -37,7 +40,7 @@ class DelegateTo(Frozen):
 
 
 class DelegatedBy(Frozen):
-    """The link from a delegate to the call that made it."""
+    """Identifies the call that started a delegate."""
 
     expert: ExpertId
     tool_call_id: str
@@ -47,7 +50,7 @@ class DelegatedBy(Frozen):
 
 
 class RunError(Frozen):
-    """Why a Run ended in error. `status_code` is HTTP's, where the model's API gave one."""
+    """Why a Run ended in error. `status_code` is the HTTP status of the model's API, if it returned one."""
 
     name: str
     message: str
@@ -56,7 +59,7 @@ class RunError(Frozen):
 
 
 class CheckpointHead(Frozen):
-    """A checkpoint as events carry it: the conversation is left out unless asked for (`messages` None)."""
+    """A checkpoint as events carry it. `messages` is None unless the job asked for full detail."""
 
     id: str
     job_id: str
@@ -78,42 +81,63 @@ class CheckpointHead(Frozen):
 
 
 class Checkpoint(CheckpointHead):
-    """A whole checkpoint, as the broker takes it and the store keeps it."""
+    """A complete checkpoint, as the broker receives it and the store keeps it."""
 
     messages: tuple[Message, ...]
 
+    @classmethod
+    def initial(
+        cls, job_id: str, run_id: str, expert: ExpertId, step_number: int, delegated_by: DelegatedBy | None = None
+    ) -> "Checkpoint":
+        """Return the checkpoint from which a Run without a conversation starts."""
+        return cls(
+            id=start_id(run_id),
+            job_id=job_id,
+            run_id=run_id,
+            status=Status.INIT,
+            step_number=step_number,
+            messages=(),
+            expert=expert,
+            delegated_by=delegated_by,
+            usage=Usage(),
+        )
+
+    def continued_by(self, run_id: str, step_number: int, **changes: Any) -> "Checkpoint":
+        """Return the checkpoint from which another Run continues this conversation."""
+        return self.with_(id=start_id(run_id), run_id=run_id, step_number=step_number, **changes)
+
     @property
     def is_stopped(self) -> bool:
-        """Whether it is the last of its Run."""
+        """Whether this is the last checkpoint of its Run."""
         return self.status not in {Status.INIT, Status.PROCEEDING}
 
     @property
     def following(self) -> "Checkpoint":
-        """Where the next step begins: the same content under a new id (spec 3.2, `nextCheckpoint`)."""
+        """The checkpoint that the next step starts with: same content, new id (`nextCheckpoint`)."""
         number = self.step_number + 1
         return self.with_(id=step_id(self.run_id, number), step_number=number)
 
     @property
     def generations(self) -> int:
-        """How many model calls its Run had made, those that failed among them; 0 where metadata says nothing usable."""
-        kept = (self.metadata or {}).get(_GENERATIONS)
-        made = kept.get(self.run_id) if isinstance(kept, dict) else None
-        # A container says so.
-        return made if isinstance(made, int) and 0 <= made <= _MANY else 0
+        """The number of model calls of its Run, failed ones included; 0 if metadata has no usable number."""
+        counts = (self.metadata or {}).get(_GENERATIONS)
+        count = counts.get(self.run_id) if isinstance(counts, dict) else None
+        # The number comes from a container, so it may be anything.
+        return count if isinstance(count, int) and 0 <= count <= _MAX_GENERATIONS else 0
 
-    def with_generations(self, made: int) -> "Checkpoint":
-        """The checkpoint of a Run that has made so many model calls."""
-        return self.with_(metadata=(self.metadata or {}) | {_GENERATIONS: {self.run_id: made}})
+    def with_generations(self, count: int) -> "Checkpoint":
+        """The same checkpoint with `count` as the number of model calls of its Run."""
+        return self.with_(metadata=(self.metadata or {}) | {_GENERATIONS: {self.run_id: count}})
 
     @property
     def head(self) -> CheckpointHead:
-        """The same without the conversation."""
+        """The checkpoint without its conversation."""
         fields = CheckpointHead.__struct_fields__
         return CheckpointHead(**{name: getattr(self, name) for name in fields if name != "messages"})
 
 
 class Step(Frozen):
-    """One turn of the loop; times are Unix milliseconds."""
+    """One turn of the loop. Times are Unix milliseconds."""
 
     step_number: int
     input_messages: tuple[Message, ...] | None = None
@@ -125,8 +149,3 @@ class Step(Frozen):
     usage: Usage = Usage()
     started_at: int
     finished_at: int | None = None
-
-
-def step_id(run_id: str, number: int) -> str:
-    """The id of a Run's checkpoint of a step, but for the step it starts with."""
-    return identify(run_id, "step", number)

@@ -1,4 +1,7 @@
-"""Experts, and the grammar of their keys (spec 1.4, 1.7)."""
+"""Experts, and the grammar of their keys.
+
+See docs/reference/perstack.md#experts and docs/reference/perstack.md#expert-keys.
+"""
 
 import re
 from typing import Self
@@ -17,7 +20,7 @@ _LOCAL_NAME = re.compile(r"(?:@[a-z0-9][a-z0-9_-]*/)?[a-z0-9][a-z0-9_-]*", re.AS
 
 
 class ExpertKey(Frozen):
-    """A key taken apart: `@org/name@1.2.3` or `@org/name@tag`."""
+    """A parsed Expert key: `@org/name@1.2.3` or `@org/name@tag`."""
 
     key: str
     name: str
@@ -26,10 +29,10 @@ class ExpertKey(Frozen):
 
     @classmethod
     def parse(cls, key: str) -> Self:
-        """Take `key` apart.
+        """Parse `key`.
 
         Raises:
-            ValueError: it does not follow the grammar.
+            ValueError: `key` does not follow the grammar.
         """
         match = _KEY.fullmatch(key)
         if match is None:
@@ -39,12 +42,15 @@ class ExpertKey(Frozen):
 
 
 def is_local_name(name: str) -> bool:
-    """Whether `name` can be the table key of an Expert in perstack.toml: no dots, no version, no tag (spec 1.7)."""
+    """Whether `name` can be the table key of an Expert in perstack.toml: no dots, no version, no tag.
+
+    See docs/reference/perstack.md#expert-keys.
+    """
     return _LOCAL_NAME.fullmatch(name) is not None
 
 
 class ExpertId(Frozen):
-    """Which Expert, as checkpoints and delegations name it."""
+    """Identifies an Expert in checkpoints and delegations."""
 
     key: str
     name: str
@@ -52,7 +58,7 @@ class ExpertId(Frozen):
 
 
 class Expert(Frozen):
-    """One Expert as declared, defaults filled in."""
+    """One declared Expert, with defaults filled in."""
 
     key: str
     name: str
@@ -65,5 +71,5 @@ class Expert(Frozen):
 
     @property
     def identity(self) -> ExpertId:
-        """The three fields that checkpoints keep."""
+        """The three fields that checkpoints store."""
         return ExpertId(key=self.key, name=self.name, version=self.version)

@@ -1,4 +1,4 @@
-"""The shape that every value on the wire shares."""
+"""The base classes of every value on the wire."""
 
 import json
 from typing import Any, Generic, Self, TypeVar, dataclass_transform
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class _Always(Generic[T]):
-    """Makes a default. What is made is written; a plain default would be left out like what is absent."""
+    """A default factory. msgspec omits a plain default when it writes, but writes a value that a factory made."""
 
     def __init__(self, value: T) -> None:
         self._value = value
@@ -20,32 +20,38 @@ class _Always(Generic[T]):
         return self._value
 
 
+_Field = type(msgspec.field())
+
+
 class _Shape(msgspec.StructMeta):
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> "_Shape":
         for field in namespace.get("__annotations__", ()):
-            if namespace.get(field) is not None:
-                namespace[field] = msgspec.field(default_factory=_Always(namespace[field]))
+            # A `msgspec.field` gives a field another name on the wire, perhaps with a default.
+            declared = namespace.get(field)
+            default, key = (declared.default, declared.name) if isinstance(declared, _Field) else (declared, None)
+            if default is not None and default is not msgspec.NODEFAULT:
+                namespace[field] = msgspec.field(default_factory=_Always(default), name=key)
         return super().__new__(mcs, name, bases, namespace, kw_only=True, **options)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
 class Frozen(msgspec.Struct, metaclass=_Shape, frozen=True, omit_defaults=True, rename="camel"):
-    """A frozen value, camelCase on the wire as in Perstack, snake_case here.
+    """A frozen value: camelCase on the wire as in Perstack, snake_case in Python.
 
-    What is None is not written. Unknown keys are dropped (spec 4.4). Types are checked where a value is read, not
-    where one is made.
+    Fields that are None are not written. Unknown keys are dropped (docs/reference/perstack.md#checkpoints). Types are
+    checked when a value is read, not when it is created.
     """
 
     def with_(self, **changes: Any) -> Self:
-        """The same value with some fields replaced."""
+        """A copy with some fields replaced."""
         return msgspec.structs.replace(self, **changes)
 
     def to_plain(self) -> Any:
-        """The same as JSON's own types, without absent fields."""
+        """The value as plain JSON types, without absent fields."""
         return msgspec.json.decode(self.to_json())
 
     def to_json(self) -> bytes:
-        """One line of ASCII JSON without absent fields."""
+        """The value as one line of ASCII JSON, without absent fields."""
         return ascii_json(self)
 
 
@@ -54,24 +60,24 @@ def _tag(name: str) -> str:
 
 
 class Tagged(Frozen, tag_field="type", tag=_tag):
-    """A value whose `type` on the wire is the name of its class, the first letter small, where it does not say else."""
+    """A value with a `type` on the wire: the name of its class in lower camel case, unless the class sets another."""
 
     @property
     def type(self) -> str:
-        """Which of its family it is."""
+        """The `type` of this value on the wire."""
         return tag_of(type(self))
 
 
 def tag_of(kind: type[Frozen]) -> str:
-    """How values of a class are told apart from others of their family on the wire."""
+    """The `type` of a class on the wire."""
     return str(kind.__struct_config__.tag)
 
 
 def ascii_json(value: Any) -> bytes:
-    """Write a value, on one line. Halves of characters, which no text in UTF-8 can hold, become U+FFFD.
+    """Encode a value as one line of ASCII JSON. Unpaired surrogates, which UTF-8 cannot hold, become U+FFFD.
 
     Raises:
-        WireError: it holds what JSON cannot.
+        WireError: the value cannot be represented in JSON.
     """
     try:
         line = _encoded(value)
@@ -79,7 +85,7 @@ def ascii_json(value: Any) -> bytes:
             return line
         return json.dumps(msgspec.json.decode(line), separators=(",", ":")).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
-        message = f"this cannot be written as JSON: {error}"
+        message = f"cannot encode the value as JSON: {error}"
         raise WireError(message) from error
 
 
@@ -87,24 +93,24 @@ def _encoded(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return msgspec.json.encode(_mended(msgspec.to_builtins(value)))
+        return msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value)))
 
 
-def _mended(value: Any) -> Any:
+def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_mended(item) for item in value]
+        return [_without_surrogates(item) for item in value]
     return value
 
 
 def read_json(decoder: msgspec.json.Decoder[T], text: bytes | str) -> T:
-    """Read a value.
+    """Decode a value.
 
     Raises:
-        WireError: it is not of that shape; says where.
+        WireError: the text does not have that shape; the message contains the path.
     """
     try:
         return decoder.decode(text)

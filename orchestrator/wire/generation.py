@@ -1,6 +1,6 @@
-"""One call of the model, as a Sandbox asks for it and the broker answers.
+"""One model call: the request of a Sandbox and the reply of the broker.
 
-Model, provider, reasoning and timeout are not here: the host takes them from the job, never from a container.
+Model, provider, reasoning and timeout are not included: the host takes them from the job, never from a container.
 """
 
 import re
@@ -13,7 +13,7 @@ from orchestrator.wire.message import Message
 from orchestrator.wire.usage import Usage
 
 REQUEST_ID = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
-"""The id of a request: the step that it is made in, and its number."""
+"""The id of a request: `<step>/<generation>`. Generations count from 0 within the Run, as `number` does."""
 
 
 class ToolDefinition(Frozen):
@@ -25,10 +25,10 @@ class ToolDefinition(Frozen):
 
 
 class GenerationRequest(Frozen):
-    """What to send to the model.
+    """The input of one model call.
 
-    `id` is `<step>/<generation>` and the same in every attempt of the Run: the broker answers a repeated id
-    from its records. `number` counts the Run's generations from 0.
+    `id` is `<step>/<generation>` and the same in every attempt of the Run: the broker answers a repeated id from its
+    records. `number` counts the Run's generations from 0.
     """
 
     id: str
@@ -38,7 +38,7 @@ class GenerationRequest(Frozen):
 
 
 class FinishReason(StrEnum):
-    """Why the model stopped, in one vocabulary for all providers."""
+    """Why the model stopped; the same values for all providers."""
 
     STOP = "stop"
     TOOL_CALLS = "toolCalls"
@@ -48,14 +48,14 @@ class FinishReason(StrEnum):
 
 
 class Reasoning(Frozen):
-    """One block of reasoning; `signature` lets it be replayed to the provider that made it."""
+    """One block of reasoning; `signature` allows sending it back to the provider that made it."""
 
     text: str
     signature: str | None = None
 
 
 class RequestedCall(Frozen):
-    """A tool call as the model wrote it; its arguments parsed strictly."""
+    """A tool call as the model wrote it, with strictly parsed arguments."""
 
     id: str
     name: str
@@ -63,7 +63,7 @@ class RequestedCall(Frozen):
 
 
 class Reply(Frozen):
-    """A whole reply of the model. A stream that broke never becomes one."""
+    """A complete reply of the model. A broken stream never becomes a Reply."""
 
     text: str = ""
     reasoning: tuple[Reasoning, ...] = ()
@@ -73,7 +73,10 @@ class Reply(Frozen):
 
 
 class Failure(Frozen):
-    """A call of the model that failed. `status_code` is HTTP's; `retry_after_ms` is what the API asked for."""
+    """A failed model call.
+
+    `status_code` is the HTTP status; `retry_after_ms` is the delay in milliseconds that the API requested.
+    """
 
     name: str
     message: str
@@ -83,9 +86,9 @@ class Failure(Frozen):
 
 
 def calls_made(request_ids: Iterable[str]) -> int:
-    """How many model calls a Run made if these ids are some of theirs, the last among them.
+    """Return how many model calls a Run has made. `request_ids` may be incomplete, but must include the last one.
 
-    Calls that failed are numbered like the others, and are not in the records.
+    Failed calls are numbered as well, but are not in the records.
     """
     found = map(REQUEST_ID.fullmatch, request_ids)
     return max((int(match[2]) + 1 for match in found if match), default=0)

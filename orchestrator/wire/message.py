@@ -1,4 +1,7 @@
-"""Messages of a conversation, tool calls and their results (spec 4.2, 4.3)."""
+"""Messages of a conversation, tool calls and their results.
+
+See docs/reference/perstack.md#messages and docs/reference/perstack.md#tool-calls-and-results.
+"""
 
 from typing import Annotated, Any
 
@@ -7,7 +10,7 @@ from msgspec import Meta
 from orchestrator.wire.frozen import Frozen, Tagged
 
 NAME_CHARACTERS = 255
-"""The most that the name of a skill or tool, or the id of a call, may have."""
+"""The longest name of a skill or tool, and the longest id of a call, in characters."""
 
 
 class TextPart(Tagged):
@@ -66,7 +69,7 @@ class FileBinaryPart(Tagged):
 
 
 class ThinkingPart(Tagged):
-    """Reasoning of the model, with the signature that lets it be replayed."""
+    """Reasoning of the model, with the signature needed to send it back."""
 
     id: str
     thinking: str
@@ -74,7 +77,7 @@ class ThinkingPart(Tagged):
 
 
 class ToolCallPart(Tagged):
-    """The model asks for a tool."""
+    """The model calls a tool."""
 
     id: str
     tool_call_id: str
@@ -86,7 +89,7 @@ ResultPart = TextPart | ImageInlinePart | FileInlinePart
 
 
 class ToolResultPart(Tagged):
-    """What a tool answered."""
+    """The result of a tool call."""
 
     id: str
     tool_call_id: str
@@ -100,7 +103,7 @@ ExpertPart = TextPart | ToolCallPart | ThinkingPart
 
 
 class InstructionMessage(Tagged):
-    """The system prompt; always the first message, cached at the provider."""
+    """The system prompt; always the first message, cached by the provider."""
 
     id: str
     contents: tuple[TextPart, ...]
@@ -108,7 +111,7 @@ class InstructionMessage(Tagged):
 
 
 class UserMessage(Tagged):
-    """What the user, or the runtime in the user's place, says."""
+    """Text of the user, or of the runtime in the user's role."""
 
     id: str
     contents: tuple[UserPart, ...]
@@ -116,7 +119,7 @@ class UserMessage(Tagged):
 
 
 class ExpertMessage(Tagged):
-    """What the model says: thinking parts, then text, then tool calls."""
+    """The model's output: thinking parts, then text, then tool calls."""
 
     id: str
     contents: tuple[ExpertPart, ...]
@@ -135,7 +138,7 @@ Message = InstructionMessage | UserMessage | ExpertMessage | ToolMessage
 
 
 class ToolCall(Frozen):
-    """A call the model made; `skill_name` is the skill's key, or the delegate's name."""
+    """A tool call of the model; `skill_name` is the skill's key, or the delegate's name."""
 
     id: Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS)]
     skill_name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS)]
@@ -144,7 +147,7 @@ class ToolCall(Frozen):
 
 
 class ToolResult(Frozen):
-    """The answer to a ToolCall of the same id; `skill_name` is `delegate/<expert key>` for a delegate's answer."""
+    """The result of the ToolCall with the same id; `skill_name` is `delegate/<expert key>` for a delegate."""
 
     id: Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS)]
     skill_name: str

@@ -1,4 +1,7 @@
-"""Skills as declared in perstack.toml (spec 1.5), each carrying its name."""
+"""Skills as declared in perstack.toml (docs/reference/perstack.md#skill-tables).
+
+Each value carries its skill's name.
+"""
 
 from enum import StrEnum
 from typing import Any
@@ -27,11 +30,11 @@ BASE_TOOLS = (
     "clearTodo",
     "attemptCompletion",
 )
-"""Their names, in the order in which they are offered."""
+"""Names of the built-in tools, in the order in which they are offered."""
 
 
-class SkillWay(StrEnum):
-    """How skills are spoken to over the Model Context Protocol."""
+class SkillTransport(StrEnum):
+    """Transports of the Model Context Protocol."""
 
     STDIO = "stdio"
     HTTP = "http"
@@ -66,7 +69,7 @@ class SseSkill(Tagged, tag="mcpSseSkill"):
 
 
 class InteractiveTool(Frozen):
-    """A tool that the user answers; `input_schema` is its JSON Schema, parsed."""
+    """A tool whose calls the user answers; `input_schema` is its JSON Schema, parsed."""
 
     name: str
     description: str | None = None

@@ -1,4 +1,4 @@
-"""Tokens used."""
+"""Token counts."""
 
 from typing import Self
 
@@ -6,7 +6,10 @@ from orchestrator.wire.frozen import Frozen
 
 
 class Usage(Frozen):
-    """Token counts as Perstack writes them (spec 4.1); what a provider does not tell is 0."""
+    """Token counts as Perstack writes them (docs/reference/perstack.md#usage).
+
+    Counts that a provider does not report are 0.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0

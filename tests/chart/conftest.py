@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.admitted import VALUES
+from tests.support.admission_objects import VALUES
 from tests.support.tenant import Tenant, tenant
 
 

@@ -1,14 +1,14 @@
-"""What a coordinator may be, and what a submitter may create, to an API server with the chart's policies."""
+"""What a coordinator may be, and what a submitter may create, where the chart's policies are in force."""
 
 import json
 
 import pytest
 
-from orchestrator.backends.kubernetes_coordinator import job_secret
-from orchestrator.backends.kubernetes_setting import Owner
-from orchestrator.backends.naming import JOB, MANAGED_BY, coordinator_labels
-from orchestrator.wire.job_request import PROVIDER_PREFIX, SKILL_PREFIX
-from tests.support.admitted import (
+from orchestrator.backends.cluster_settings import Owner
+from orchestrator.cluster.coordinator_manifest import job_secret
+from orchestrator.cluster.job_request import PROVIDER_PREFIX, SKILL_PREFIX
+from orchestrator.sandbox.naming import JOB, MANAGED_BY, coordinator_labels
+from tests.support.admission_objects import (
     BOTH,
     RUNTIME,
     Change,
@@ -27,7 +27,7 @@ from tests.support.tenant import SUBMITTER, Tenant
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
 
-WHOLE = "mounts each volume whole and where the chart has it"
+WHOLE = "mounts each volume whole and at the chart's path"
 AS_GIVEN = "has the variables of the chart"
 COORDINATOR: dict[str, tuple[Change, str]] = {
     "the runtime's image": (put("containers.0.image", RUNTIME), "begins with perstack-orch: or perstack-orch@"),
@@ -50,7 +50,7 @@ COORDINATOR: dict[str, tuple[Change, str]] = {
         add("volumes.-1.projected.sources", {"secret": {"name": "provider"}}),
         "hold its token and the cluster's certificate",
     ),
-    "something else as a volume of its own": (
+    "something else as a separate volume": (
         put("volumes.2", {"name": "installation", "persistentVolumeClaim": {"claimName": "u1"}}),
         "what the chart gives it",
     ),
@@ -78,7 +78,7 @@ COORDINATOR: dict[str, tuple[Change, str]] = {
         "takes variables from no",
     ),
     **{
-        f"{name} of its own": (add("containers.0.env", {"name": name, "value": "/claim/ws"}), "no variables but those")
+        f"its own {name}": (add("containers.0.env", {"name": name, "value": "/claim/ws"}), "has only the variables")
         for name in ("PATH", "LD_PRELOAD", "PYTHONPATH", "HOME", "PERSTACK_STORAGE")
     },
 }
@@ -92,7 +92,7 @@ OF_A_SUBMITTER: dict[str, tuple[Change, str]] = {
         "takes variables from no",
     ),
     "any address for the provider's key": (put("containers.0.env.-2.value", "*"), AS_GIVEN),
-    "any header beside the provider's key": (put("containers.0.env.-1.value", "X-Team X-Forward-To"), AS_GIVEN),
+    "any header in addition to the provider's key": (put("containers.0.env.-1.value", "X-Team X-Forward-To"), AS_GIVEN),
     "other certificates": (put("containers.0.env.-3.value", "/job/ca.crt"), AS_GIVEN),
     "other settings of Sandboxes": (put("containers.0.env.1.value", "/job/pods.json"), AS_GIVEN),
     "a proxy of theirs": (add("containers.0.env", {"name": "HTTPS_PROXY", "value": "http://theirs.example"}), AS_GIVEN),
@@ -101,16 +101,16 @@ OF_A_SUBMITTER: dict[str, tuple[Change, str]] = {
 
 
 @cases(BOTH | COORDINATOR | OF_A_SUBMITTER)
-def test_no_coordinator_of_a_submitter_is(place: Tenant, change: Change, words: str) -> None:
-    """Its account is for one program, with one job's Secret."""
+def test_a_wrong_coordinator_of_a_submitter_is_refused(place: Tenant, change: Change, words: str) -> None:
+    """The API server refuses it, since its account is for one program with the Secret of one job."""
     job = completed(place)
     change(job["spec"]["template"]["spec"])
     assert words in place.refusal(job, SUBMITTER)
 
 
 @cases(BOTH | COORDINATOR)
-def test_no_pod_with_a_coordinator_s_account_is(place: Tenant, change: Change, words: str) -> None:
-    """Whoever makes it."""
+def test_a_wrong_pod_with_a_coordinator_s_account_is_refused(place: Tenant, change: Change, words: str) -> None:
+    """The API server refuses it, whichever account creates the Pod."""
     pod = pod_of(completed(place))
     change(pod["spec"])
     assert words in place.refusal(pod)
@@ -118,7 +118,7 @@ def test_no_pod_with_a_coordinator_s_account_is(place: Tenant, change: Change, w
 
 @pytest.mark.parametrize("kind", ["User", "Group", "ServiceAccount"])
 def test_a_submitter_creates_nothing_but_coordinators(place: Tenant, kind: str) -> None:
-    """Else any Secret of the namespace could be read by a Pod of their own; the others are not kept from anything."""
+    """Otherwise a Pod of a submitter could read any Secret of the namespace; other accounts may create any Job."""
     template = {
         "restartPolicy": "Never",
         "containers": [{"name": "main", "image": "busybox", "envFrom": [{"secretRef": {"name": "provider"}}]}],
@@ -137,7 +137,7 @@ def test_a_submitter_creates_nothing_but_coordinators(place: Tenant, kind: str) 
 
 @pytest.mark.parametrize("secret_name", ["second", "provider"])
 def test_a_submitter_may_name_the_keys_that_values_name(place: Tenant, secret_name: str) -> None:
-    """With --env-secret."""
+    """The names may come from --env-secret."""
     job = completed(place)
     given = [variables_of(secret_name, PROVIDER_PREFIX), variables_of("skills", SKILL_PREFIX)]
     put("containers.0.envFrom", given)(job["spec"]["template"]["spec"])
@@ -146,17 +146,17 @@ def test_a_submitter_may_name_the_keys_that_values_name(place: Tenant, secret_na
 
 @pytest.mark.parametrize("name", ["provider", "second", "skills", f"{FULLNAME}-daily"])
 def test_a_submitter_s_coordinator_is_not_called_like_what_it_must_not_read(place: Tenant, name: str) -> None:
-    """Its job's Secret is the one of its name: an operator's own, or that of a run of the chart."""
+    """A coordinator reads the Secret of its own name; this would be an operator's Secret, or that of a chart's run."""
     job = completed(place)
     job["metadata"]["name"] = name
     volumes = job["spec"]["template"]["spec"]["volumes"]
     next(volume for volume in volumes if volume["name"] == "job")["secret"]["secretName"] = name
-    assert "not called like a Secret of the operator's" in place.refusal(job, SUBMITTER)
+    assert "must not have the name of an operator's Secret" in place.refusal(job, SUBMITTER)
     assert place.refusal(job) == ""
 
 
 def test_a_schedule_s_job_has_the_schedule_s_secret_and_a_submitter_s_has_not(place: Tenant) -> None:
-    """A Job that a CronJob makes is named after it; a submitter who calls a Job so would read what is not theirs."""
+    """A CronJob names its Jobs after itself; a submitter who gave a Job such a name would read another's Secret."""
     job = completed(place)
     job["metadata"]["name"] = "nightly-29384710"
     volumes = job["spec"]["template"]["spec"]["volumes"]
@@ -167,7 +167,7 @@ def test_a_schedule_s_job_has_the_schedule_s_secret_and_a_submitter_s_has_not(pl
 
 
 def test_a_coordinator_that_is_replaced_after_an_upgrade_keeps_its_variables(place: Tenant) -> None:
-    """They are those of the chart that its job began with; which variables it has is judged all the same."""
+    """They are those of the chart version that started the job; the policy still checks which variables it has."""
     pod = pod_of(completed(place))
     put("containers.0.env.0.value", "perstack-orch-runtime:0.0.9")(pod["spec"])
     put("containers.0.envFrom", [{"secretRef": {"name": "provider"}}])(pod["spec"])
@@ -175,21 +175,24 @@ def test_a_coordinator_that_is_replaced_after_an_upgrade_keeps_its_variables(pla
 
 
 SECRET: dict[str, tuple[Change, str]] = {
-    "any account's token": (put("type", "kubernetes.io/service-account-token"), "makes Opaque Secrets"),
+    "any account's token": (put("type", "kubernetes.io/service-account-token"), "creates only Secrets of jobs"),
     "no label": (put("metadata.labels", {}), "labelled app.kubernetes.io/managed-by"),
     "another's label": (
         put("metadata.labels", {MANAGED_BY: "Helm", JOB: "j"}),
         "labelled app.kubernetes.io/managed-by",
     ),
-    "what all coordinators take": (put("metadata.name", "provider"), "does not say what is in envSecret"),
-    "what skills may be given": (put("metadata.name", "skills"), "does not say what is in envSecret, skillSecret"),
-    "what some coordinators take": (put("metadata.name", "second"), "does not say what is in envSecret"),
+    "what all coordinators take": (put("metadata.name", "provider"), "must not create a Secret that envSecret"),
+    "what skills may be given": (
+        put("metadata.name", "skills"),
+        "must not create a Secret that envSecret, skillSecret",
+    ),
+    "what some coordinators take": (put("metadata.name", "second"), "must not create a Secret that envSecret"),
 }
 
 
 @cases(SECRET)
-def test_no_secret_of_a_submitter_is(place: Tenant, change: Change, words: str) -> None:
-    """The cluster would put another account's token into it, or coordinators take variables from it."""
+def test_a_wrong_secret_of_a_submitter_is_refused(place: Tenant, change: Change, words: str) -> None:
+    """The cluster would put another account's token into it, or coordinators would take variables from it."""
     made = job_secret("j-c1", coordinator_labels("j", "u1"), {"request.json": b"{}"}, Owner("j-c1", "uid"))
     made["metadata"]["annotations"] = {"kubernetes.io/service-account.name": f"{FULLNAME}-coordinator"}
     assert place.refusal(made, SUBMITTER) == ""

@@ -1,14 +1,14 @@
-"""What a coordinator may write and delete besides Sandboxes, to an API server with the chart's policies."""
+"""What a coordinator may write and delete in addition to Sandboxes, where the chart's policies are in force."""
 
 import copy
 import json
 
 import pytest
 
-from orchestrator.backends import naming
-from orchestrator.backends.kubernetes_coordinator import reader_job
-from orchestrator.backends.kubernetes_manifest import network_policy
-from tests.support.admitted import (
+from orchestrator.backends.kubernetes.manifest import network_policy
+from orchestrator.cluster.coordinator_manifest import reader_job
+from orchestrator.sandbox import naming
+from tests.support.admission_objects import (
     OTHERS,
     Change,
     cases,
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
 
 
 def test_the_api_server_finds_no_mistake_in_the_expressions(place: Tenant) -> None:
-    """It checks their types against each kind; a wrong one would be refused only when somebody meets it."""
+    """The API server checks their types against each kind; otherwise a wrong one fails only in a later request."""
     policies = place.read("validatingadmissionpolicies", "--selector=app.kubernetes.io/part-of=perstack-orch")["items"]
     mine = [each for each in policies if f".{place.namespace}." in each["metadata"]["name"]]
     assert len(mine) == 10
@@ -37,8 +37,8 @@ def test_the_api_server_finds_no_mistake_in_the_expressions(place: Tenant) -> No
         assert found["status"].get("typeChecking", {}) == {}, name
 
 
-def test_what_the_code_makes_is_taken(place: Tenant) -> None:
-    """A Sandbox and its Pod, its network, and a coordinator and a reader of records with their Pods."""
+def test_what_the_code_makes_is_admitted(place: Tenant) -> None:
+    """The policies admit a Sandbox, its Pod and network, and a coordinator and a reader of records with their Pods."""
     job, submitted = sandbox(place), completed(place)
     template = json.loads(place.read("configmap", FULLNAME)["data"]["job.json"])
     template["metadata"]["ownerReferences"] = submitted["metadata"]["ownerReferences"]
@@ -53,7 +53,7 @@ def test_what_the_code_makes_is_taken(place: Tenant) -> None:
 
 
 def test_a_policy_is_about_its_own_namespace(place: Tenant) -> None:
-    """Accounts of the same name elsewhere are others'."""
+    """Accounts of the same name in another namespace are not affected."""
     pod = pod_of(sandbox(place))
     pod["metadata"]["namespace"] = "default"
     pod["spec"]["hostNetwork"] = True
@@ -62,7 +62,7 @@ def test_a_policy_is_about_its_own_namespace(place: Tenant) -> None:
 
 
 NETWORK: dict[str, tuple[Change, str]] = {
-    "everybody": (put("spec.podSelector", {}), "lets the Sandboxes of one job"),
+    "all Pods": (put("spec.podSelector", {}), "lets the Sandboxes of one job"),
     "all Sandboxes": (put("spec.podSelector.matchLabels", {naming.MANAGED_BY: "perstack-orch"}), "lets the Sandboxes"),
     "everywhere": (put("spec.egress", [{}]), "lets the Sandboxes"),
     "every port": (put("spec.egress.0.ports", []), "lets the Sandboxes"),
@@ -74,8 +74,8 @@ NETWORK: dict[str, tuple[Change, str]] = {
 
 
 @cases(OTHERS | NETWORK)
-def test_no_network_that_a_coordinator_makes_is(place: Tenant, change: Change, words: str) -> None:
-    """Policies add up, so it could open what the chart closes."""
+def test_a_wrong_network_of_a_coordinator_is_refused(place: Tenant, change: Change, words: str) -> None:
+    """Policies add up, so this one could open what the chart closes."""
     policy = network_policy(spec(), setting(place))
     change(policy)
     assert words in place.refusal(policy, place.coordinator)
@@ -101,8 +101,8 @@ def service() -> Manifest:
         "to others": (put("spec.selector", {"app": "web"}), "leads to coordinators"),
     }
 )
-def test_no_service_that_a_coordinator_makes_is(place: Tenant, change: Change, words: str) -> None:
-    """It is for Sandboxes, and leads to whoever makes it."""
+def test_a_wrong_service_of_a_coordinator_is_refused(place: Tenant, change: Change, words: str) -> None:
+    """A Service is for Sandboxes, and leads to the coordinator that creates it."""
     right = service()
     assert place.refusal(right, place.coordinator) == ""
     change(right)
@@ -110,7 +110,7 @@ def test_no_service_that_a_coordinator_makes_is(place: Tenant, change: Change, w
 
 
 def test_a_coordinator_deletes_sandboxes_and_nothing_else(place: Tenant) -> None:
-    """Neither another coordinator's Job nor one that has nothing to do with us."""
+    """It may delete neither another coordinator's Job nor a Job of another application."""
     ours, others = sandbox(place), sandbox(place)
     ours["spec"]["suspend"] = others["spec"]["suspend"] = True
     for each in (ours, others):

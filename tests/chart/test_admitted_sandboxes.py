@@ -1,9 +1,9 @@
-"""What a Sandbox may be, to an API server with the chart's policies: what is right is taken, each wrong is refused."""
+"""What a Sandbox may be where the chart's policies are in force: they admit what is right, and refuse each mistake."""
 
 import pytest
 
-from orchestrator.backends import naming
-from tests.support.admitted import (
+from orchestrator.sandbox import naming
+from tests.support.admission_objects import (
     BOTH,
     Change,
     add,
@@ -39,7 +39,7 @@ SANDBOX: dict[str, tuple[Change, str]] = {
     "variables from a secret": (add("containers.0.envFrom", {"secretRef": {"name": "provider"}}), "takes no variable"),
     "the claim's root": (mounted(), PARTS),
     "records": (mounted(subPath="records"), PARTS),
-    "everybody's state": (mounted(subPath="state"), PARTS),
+    "all users' state": (mounted(subPath="state"), PARTS),
     "something like its workspace": (mounted(subPath="ws2"), PARTS),
     "a path that is not known": (mounted(subPathExpr="$(NODE_IPS)"), PARTS),
 }
@@ -56,25 +56,25 @@ SANDBOX: dict[str, tuple[Change, str]] = {
     ],
     ids=["a digest", "a prefix that was added", "a runtime class", "packages", "a file of the workspace"],
 )
-def test_a_sandbox_that_is_otherwise_right(place: Tenant, change: Change) -> None:
-    """What an operator or a job may choose."""
+def test_another_right_sandbox_is_admitted(place: Tenant, change: Change) -> None:
+    """The policies admit what an operator or a job may choose."""
     job = sandbox(place)
     change(job["spec"]["template"]["spec"])
-    # That there is no such RuntimeClass is not ours to say.
+    # The API server may still refuse a RuntimeClass that does not exist.
     assert "ValidatingAdmissionPolicy" not in place.refusal(job, place.coordinator)
 
 
 @cases(BOTH | SANDBOX)
-def test_no_sandbox_of_a_coordinator_is(place: Tenant, change: Change, words: str) -> None:
-    """Its right to create Jobs goes as far as Sandboxes, and no further."""
+def test_a_wrong_sandbox_of_a_coordinator_is_refused(place: Tenant, change: Change, words: str) -> None:
+    """A coordinator's right to create Jobs covers Sandboxes only."""
     job = sandbox(place)
     change(job["spec"]["template"]["spec"])
     assert words in place.refusal(job, place.coordinator)
 
 
 @cases(BOTH | SANDBOX)
-def test_no_pod_with_a_sandbox_s_account_is(place: Tenant, change: Change, words: str) -> None:
-    """Whoever makes it: controllers make Pods in their own name."""
+def test_a_wrong_pod_with_a_sandbox_s_account_is_refused(place: Tenant, change: Change, words: str) -> None:
+    """The API server refuses it whichever account creates it: controllers create Pods under their own accounts."""
     pod = pod_of(sandbox(place))
     change(pod["spec"])
     assert words in place.refusal(pod)
@@ -82,14 +82,14 @@ def test_no_pod_with_a_sandbox_s_account_is(place: Tenant, change: Change, words
 
 @pytest.mark.parametrize("account", ["default", f"{FULLNAME}-other"])
 def test_a_coordinator_gives_sandboxes_no_other_account(place: Tenant, account: str) -> None:
-    """Whatever that account may do, a Sandbox may not."""
+    """A Sandbox must not get the rights of that account."""
     job = sandbox(place)
     job["spec"]["template"]["spec"]["serviceAccountName"] = account
     assert f"runs as the account {FULLNAME}-sandbox, which may do nothing" in place.refusal(job, place.coordinator)
 
 
 def test_a_sandbox_never_has_the_coordinator_s_account(place: Tenant) -> None:
-    """Two policies refuse it, and which one is told is the API server's choice."""
+    """Two policies refuse it, and the API server chooses which of them it reports."""
     job = sandbox(place)
     job["spec"]["template"]["spec"]["serviceAccountName"] = f"{FULLNAME}-coordinator"
     assert "denied request" in place.refusal(job, place.coordinator)
@@ -97,7 +97,7 @@ def test_a_sandbox_never_has_the_coordinator_s_account(place: Tenant) -> None:
 
 @pytest.mark.parametrize("label", [naming.MANAGED_BY, naming.JOB, naming.SANDBOX, naming.INSTANCE, naming.DEADLINE])
 def test_a_sandbox_has_all_labels(place: Tenant, label: str) -> None:
-    """Job and Pod: by these policies know it, and whoever removes what was left."""
+    """Job and Pod have them, since the policies and garbage collection recognize a Sandbox by its labels."""
     for where in (("metadata",), ("spec", "template", "metadata")):
         job = sandbox(place)
         found = job

@@ -1,18 +1,18 @@
-"""The coordinator's Job that the chart leaves for those who submit one."""
+"""The coordinator's Job that the chart leaves for submitters."""
 
 import pytest
 
+from orchestrator.cluster.job_request import BASE_URLS, HEADERS, PROVIDER_PREFIX, SKILL_PREFIX
 from orchestrator.providers.destinations import ANY
 from orchestrator.version import VERSION
-from orchestrator.wire.job_request import BASE_URLS, HEADERS, PROVIDER_PREFIX, SKILL_PREFIX
 from tests.support.chart import FULLNAME, merged, refusal, render, told
-from tests.support.rendered import ACCOUNT, DIGEST, HARDENED, NOT_ROOT, OURS, RUN, UNDISTURBED, USER, coordinator
+from tests.support.chart_rendering import ACCOUNT, DIGEST, HARDENED, NOT_ROOT, OURS, RUN, UNDISTURBED, USER, coordinator
 
 pytestmark = pytest.mark.helm
 
 
 def test_the_job_of_a_coordinator() -> None:
-    """Whole: what whoever submits a job fills in is empty, so the API server takes nothing that was forgotten."""
+    """The whole Job is as expected; fields of the submitter are empty, so the API server refuses a forgotten one."""
     container = {
         "name": "coordinator",
         "image": f"perstack-orch:{VERSION}",
@@ -98,12 +98,12 @@ def test_the_job_of_a_coordinator() -> None:
 
 
 def test_one_secret_is_not_both_the_provider_s_and_skills() -> None:
-    """Whoever submits would have the keys."""
-    assert "envSecret and skillSecret name one Secret" in refusal({"envSecret": "keys", "skillSecret": "keys"})
+    """Otherwise submitters would get the provider's keys."""
+    assert "envSecret and skillSecret name the same Secret" in refusal({"envSecret": "keys", "skillSecret": "keys"})
 
 
 def test_where_a_submitted_file_may_send_the_key_and_one_of_the_operator_s() -> None:
-    """Only to what is listed; a run of the chart has the operator's own perstack.toml, which may name any address."""
+    """A submitted file may name listed addresses only; a run of the chart has the operator's file and no limit."""
     listed = {"baseUrls": ["https://a.example/v1", "https://b.example"], "headers": ["X-Team"]}
     objects = render(merged({"provider": listed}, RUN))
     (run,) = [each["spec"]["template"]["spec"] for each in objects if each["kind"] == "Job"]
@@ -116,19 +116,19 @@ def test_where_a_submitted_file_may_send_the_key_and_one_of_the_operator_s() -> 
 
 @pytest.mark.parametrize("url", ["*", "gateway.example", "https://a b", "ftp://a.example"])
 def test_an_address_that_is_allowed_is_whole(url: str) -> None:
-    """Neither a pattern nor a host: it is compared with what a file says."""
+    """It is neither a pattern nor a host, because it is compared with an address in a perstack.toml."""
     assert "provider.baseUrls" in refusal({"provider": {"baseUrls": [url]}}).replace("/", ".")
 
 
 def test_a_claim_that_many_nodes_mount_needs_no_affinity() -> None:
-    """Pods of one user then run wherever there is room."""
+    """Pods of one user then run on any node with room."""
     objects = render({"workspaces": {"accessMode": "ReadWriteMany"}})
     assert "affinity" not in coordinator(objects)
     assert told(objects, "pods.json")["oneNode"] is False
 
 
 def test_images_by_registry_and_digest() -> None:
-    """The registry is of both; a digest goes before the tag."""
+    """The registry applies to both images; a digest takes precedence over the tag."""
     image = {
         "registry": "registry.example/team/",
         "pullPolicy": "Always",
@@ -147,7 +147,7 @@ def test_images_by_registry_and_digest() -> None:
 
 
 def test_where_and_how_coordinators_run() -> None:
-    """Each setting stands where Kubernetes has it; own labels and annotations do not replace ours."""
+    """Each setting is where Kubernetes expects it; additional labels and annotations do not replace ours."""
     placed = {
         "priorityClassName": "high",
         "nodeSelector": {"pool": "a"},

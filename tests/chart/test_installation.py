@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from msgspec.json import Decoder
 
-from orchestrator.backends.kubernetes_rights import COORDINATOR, SUBMITTER
-from orchestrator.backends.kubernetes_setting import PodSetting
+from orchestrator.backends.cluster_settings import PodSetting
+from orchestrator.backends.kubernetes.preflight import COORDINATOR, SUBMITTER
 from orchestrator.wire.frozen import read_json
 from tests.support.chart import CHART, FULLNAME, NAMESPACE, Manifest, helm, merged, one, refusal, render, told
-from tests.support.rendered import (
+from tests.support.chart_rendering import (
     DAILY,
     HARDENED,
     LABELS,
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.helm
 
 
 def test_what_is_installed() -> None:
-    """Nothing besides; no PodDisruptionBudget, which a Job cannot have, and no ClusterRole."""
+    """Nothing else is installed: no PodDisruptionBudget, which a Job cannot have, and no ClusterRole."""
     policies = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
     rules = ["coordinator-jobs", "coordinator-pods", "sandbox-jobs", "sandbox-pods", "submitted-secrets"]
     rules += [f"written-{kind}" for kind in ("jobs", "leases", "networkpolicies", "secrets", "services")]
@@ -44,7 +44,7 @@ def test_what_is_installed() -> None:
 
 
 def test_everything_is_labelled_and_in_the_namespace() -> None:
-    """Who looks for what belongs to a release finds it; tests are Helm's to remove."""
+    """A search for a release by label finds all its objects; Helm removes the tests itself."""
     objects = [each for each in render(merged(RUN, DAILY)) if each["kind"] != "Pod"]
     assert [each for each in objects if LABELS.items() - each["metadata"]["labels"].items()] == []
     of_the_cluster = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
@@ -52,7 +52,7 @@ def test_everything_is_labelled_and_in_the_namespace() -> None:
 
 
 def test_accounts_mount_no_token() -> None:
-    """And the Sandbox's is bound to nothing."""
+    """The Sandbox's account also has no rights."""
     objects = render(RUN)
     metadata = {"namespace": NAMESPACE, "labels": LABELS}
     assert [each for each in objects if each["kind"] == "ServiceAccount"] == [
@@ -70,7 +70,7 @@ def test_accounts_mount_no_token() -> None:
 
 @pytest.mark.parametrize(("who", "needed"), [("coordinator", COORDINATOR), ("submitter", SUBMITTER)])
 def test_each_may_do_what_its_code_uses(who: str, needed: dict[tuple[str, str], tuple[str, ...]]) -> None:
-    """What the code lists, which another test compares with what an API server was asked; no Secret is read."""
+    """The Roles grant what the code lists, which another test compares with the API server's log; no Secret is read."""
     rules = one(render(), "Role", f"{FULLNAME}-{who}")["rules"]
     granted = {(rule["apiGroups"][0], rule["resources"][0]): tuple(rule["verbs"]) for rule in rules}
     assert granted == needed
@@ -79,7 +79,7 @@ def test_each_may_do_what_its_code_uses(who: str, needed: dict[tuple[str, str], 
 
 
 def test_submitters_are_bound_as_they_are_named() -> None:
-    """Users, groups and accounts, to the submitter's Role alone."""
+    """Users, groups and service accounts have the submitter's Role alone."""
     subjects = [{"kind": "Group", "name": "agents-team", "apiGroup": "rbac.authorization.k8s.io"}]
     assert one(render({"submitters": subjects}), "RoleBinding", f"{FULLNAME}-submitter") == {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -91,7 +91,7 @@ def test_submitters_are_bound_as_they_are_named() -> None:
 
 
 def test_what_sandboxes_are_given() -> None:
-    """All that an operator can set for them arrives as the orchestrator reads it, under names that it knows."""
+    """The orchestrator reads every setting that an operator can make for them, under names that it knows."""
     sandbox = {
         "resourceClass": "large",
         "runtimeClassName": "gvisor",
@@ -127,7 +127,7 @@ def test_what_sandboxes_are_given() -> None:
 
 
 def test_what_sandboxes_are_given_by_default() -> None:
-    """An account that may do nothing, and the resources of the class `medium`."""
+    """They get an account without rights, and the resources of the class `medium`."""
     assert told(render(), "pods.json") == {
         "serviceAccountName": f"{FULLNAME}-sandbox",
         "memory": "2Gi",
@@ -141,7 +141,7 @@ def test_what_sandboxes_are_given_by_default() -> None:
 
 
 def test_a_user_s_claim() -> None:
-    """As the values say, known for a workspace by its label."""
+    """It is as the values define it, and its labels mark it as the claim of a workspace."""
     workspaces = {"accessMode": "ReadWriteMany", "storageClass": "nfs", "size": "3Gi", "annotations": {"backup": "yes"}}
     assert told(render({"workspaces": workspaces}), "claim.json") == {
         "apiVersion": "v1",
@@ -159,13 +159,13 @@ def test_a_user_s_claim() -> None:
 
 
 def test_openshift_chooses_users() -> None:
-    """No number in any Pod; everything else stays as restricted as it was."""
+    """No Pod has a number of a user; all other restrictions stay."""
     objects = render(merged(RUN, DAILY, {"openshift": True}))
     assert [pod["spec"]["securityContext"] for _, pod in pods_of(objects)] == [NOT_ROOT] * 5
 
 
 def test_a_queue_is_for_sandboxes_alone() -> None:
-    """A coordinator that held the quota would wait for Sandboxes that the quota holds up; and none is prewarmed."""
+    """A coordinator with the quota would wait for Sandboxes that the quota blocks; no Sandbox is prewarmed."""
     objects = render(merged(DAILY, {"sandbox": {"queueName": "agents"}}))
     assert [each for each in objects if "kueue" in json.dumps(each)] == []
     assert told(objects, "pods.json")["queueName"] == "agents"
@@ -174,7 +174,7 @@ def test_a_queue_is_for_sandboxes_alone() -> None:
 
 
 def test_every_pod_is_restricted() -> None:
-    """As Pod Security calls it, and beyond: whatever the chart makes, tests included."""
+    """Each Pod of the chart, tests included, meets Pod Security's level `restricted`, and more."""
     for name, pod in pods_of(render(merged(RUN, DAILY))):
         spec = pod["spec"]
         assert spec["automountServiceAccountToken"] is False, name
@@ -208,19 +208,19 @@ def test_every_pod_is_restricted() -> None:
     ],
 )
 def test_what_cannot_be_is_refused_by_name(values: Manifest, words: str) -> None:
-    """Before anything is installed."""
+    """The chart refuses them before anything is installed."""
     assert words in refusal(values)
 
 
 @pytest.mark.parametrize("values", [{}, merged(RUN, DAILY)], ids=["bare", "with runs"])
 def test_helm_lint_has_nothing_to_say(values: Manifest) -> None:
-    """Also with warnings as errors."""
+    """It reports nothing, also with warnings as errors."""
     done = helm("lint", "--strict", str(CHART), "--values=-", stdin=json.dumps(values))
     assert done.returncode == 0, done.stdout
 
 
 def test_policies_and_network_can_be_left_to_others() -> None:
-    """Where an operator may not write what belongs to the cluster, or has a network of their own."""
+    """An operator may lack rights for objects of the whole cluster, or have other network policies."""
     without = render({"networkPolicy": {"enabled": False}, "admissionPolicy": {"enabled": False}})
     kinds = {each["kind"] for each in without}
     assert kinds == {"ConfigMap", "ServiceAccount", "Role", "RoleBinding", "Pod"}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.chart import FULLNAME, NAMESPACE, RELEASE, Manifest, one, render
-from tests.support.rendered import LABELS, coordinator
+from tests.support.chart_rendering import LABELS, coordinator
 
 pytestmark = pytest.mark.helm
 
@@ -35,9 +35,9 @@ DNS = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53
 
 
 def test_who_reaches_what() -> None:
-    """Sandboxes and readers nothing; coordinators names, port 443, the API server and their own broker's ports.
+    """Sandboxes and readers reach nothing; coordinators reach name servers, port 443, the API server and brokers.
 
-    Nobody but Sandboxes and coordinators reaches a broker.
+    Only Sandboxes and coordinators reach a broker.
     """
     reader = {"matchLabels": {"app.kubernetes.io/managed-by": "perstack-orch", "perstack.ai/part": "reader"}}
     api = {"ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]}
@@ -54,7 +54,7 @@ def test_who_reaches_what() -> None:
 
 
 def test_openshift_s_names_are_on_another_port() -> None:
-    """Behind its Service, where policies look."""
+    """A policy sees the port behind the Service of the name servers."""
     egress = one(render({"openshift": True}), "NetworkPolicy", f"{FULLNAME}-coordinator")["spec"]["egress"]
     assert egress[1]["ports"] == [
         *DNS["ports"],
@@ -64,7 +64,7 @@ def test_openshift_s_names_are_on_another_port() -> None:
 
 
 def test_a_coordinator_s_way_out_can_be_made_narrower_and_wider() -> None:
-    """The API server's networks, a proxy's port, and whatever rules somebody writes."""
+    """An operator can set the API server's networks, a proxy's port, and additional rules."""
     own = {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"protocol": "TCP", "port": 11434}]}
     policy = {"apiServerCIDRs": ["192.0.2.1/32", "fd00::1/128"], "apiServerPorts": [6443], "extraEgress": [own]}
     values = {"networkPolicy": policy, "proxy": {"url": "http://proxy.example:3128", "noProxy": ["a", "b"]}}
@@ -89,6 +89,6 @@ def test_a_coordinator_s_way_out_can_be_made_narrower_and_wider() -> None:
 
 @pytest.mark.parametrize(("url", "port"), [("http://p", 80), ("https://p", 443), ("http://[fd00::1]:8080", 8080)])
 def test_the_port_of_a_proxy_is_found(url: str, port: int) -> None:
-    """Also where it is the usual one."""
+    """The port is found also if the URL leaves it out."""
     egress = one(render({"proxy": {"url": url}}), "NetworkPolicy", f"{FULLNAME}-coordinator")["spec"]["egress"]
     assert egress[-1] == {"ports": [{"protocol": "TCP", "port": port}]}

@@ -1,4 +1,4 @@
-"""Releases in a real cluster: `helm test`, and that upgrading and uninstalling leave nothing that runs."""
+"""Releases in a real cluster: what `helm test` reports, and that an upgrade or uninstall leaves nothing running."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import chart
-from tests.support.admitted import completed
+from tests.support.admission_objects import completed
 from tests.support.chart import FULLNAME, RELEASE, Manifest, helm, merged
 from tests.support.cluster import allow_dns
 from tests.support.tenant import Tenant, tenant
@@ -22,7 +22,7 @@ def place() -> Iterator[Tenant]:
 
 
 def outcome_of(place: Tenant, name: str) -> tuple[int, str]:
-    """Run one of the release's tests; give its exit code and what it said."""
+    """Run one of the release's tests; return its exit code and its output."""
     test = f"{FULLNAME}-test-{name}"
     done = helm("test", RELEASE, f"--namespace={place.namespace}", f"--filter=name={test}", "--timeout=90s")
     said = place.kubectl("logs", test).stdout
@@ -31,15 +31,15 @@ def outcome_of(place: Tenant, name: str) -> tuple[int, str]:
 
 
 def test_helm_test_passes(place: Tenant) -> None:
-    """In a cluster that keeps Sandboxes from the network, with no bindings but the chart's."""
+    """It passes in a cluster that keeps Sandboxes from the network, with no bindings but the chart's."""
     done = helm("test", RELEASE, f"--namespace={place.namespace}", "--timeout=90s")
     assert done.returncode == 0, done.stderr
     phases = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("Phase:")]
     assert phases == ["Succeeded", "Succeeded"]
 
 
-def test_helm_test_tells_of_an_open_network(place: Tenant) -> None:
-    """Another policy lets Sandboxes reach what they like."""
+def test_helm_test_reports_an_open_network(place: Tenant) -> None:
+    """Another policy opens the network of Sandboxes."""
     wide = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]}
     policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "wide"}, "spec": wide}
     place.make(policy)
@@ -52,8 +52,8 @@ def test_helm_test_tells_of_an_open_network(place: Tenant) -> None:
 
 
 @pytest.mark.parametrize("protocols", [("UDP",), ("TCP",), ("UDP", "TCP")])
-def test_helm_test_tells_of_names_that_are_resolved(place: Tenant, protocols: tuple[str, ...]) -> None:
-    """Where every job would be refused: another policy, as many namespaces have it, lets all Pods ask for names."""
+def test_helm_test_reports_names_that_are_resolved(place: Tenant, protocols: tuple[str, ...]) -> None:
+    """Another policy, common in namespaces, lets all Pods resolve names, so every job would be refused."""
     try:
         place.make(allow_dns(*protocols))
         code, said = outcome_of(place, "network")
@@ -68,8 +68,8 @@ def test_helm_test_tells_of_names_that_are_resolved(place: Tenant, protocols: tu
     ("verbs", "words"),
     [(["get"], "may get secrets"), (["*"], "may * secrets")],
 )
-def test_helm_test_tells_of_a_right_too_many(place: Tenant, verbs: list[str], words: str) -> None:
-    """Somebody bound the coordinator's account to more than the chart's Role."""
+def test_helm_test_reports_a_right_too_many(place: Tenant, verbs: list[str], words: str) -> None:
+    """An operator bound the coordinator's account to more than the chart's Role."""
     role: Manifest = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -89,8 +89,8 @@ def test_helm_test_tells_of_a_right_too_many(place: Tenant, verbs: list[str], wo
     assert f"the coordinator's account {words} in the namespace {place.namespace}" in said
 
 
-def test_helm_test_tells_of_a_right_too_few(place: Tenant) -> None:
-    """Somebody took a verb out of its Role."""
+def test_helm_test_reports_a_right_too_few(place: Tenant) -> None:
+    """An operator removed a verb from its Role."""
     role = place.read("role", f"{FULLNAME}-coordinator")
     (jobs,) = [rule for rule in role["rules"] if rule["resources"] == ["jobs"]]
     jobs["verbs"].remove("watch")
@@ -104,7 +104,7 @@ def test_helm_test_tells_of_a_right_too_few(place: Tenant) -> None:
 
 
 def test_the_notes_say_what_to_do_next(place: Tenant) -> None:
-    """The next commands, and what is not as safe as it could be."""
+    """They name the next commands, and what is not as safe as it could be."""
     notes = chart.upgrade(place.namespace, chart.images())
     assert f"helm test r --namespace {place.namespace}" in notes
     assert f'perstack-orch run --backend kubernetes --namespace {place.namespace} --user u1 EXPERT "QUERY"' in notes
@@ -114,8 +114,8 @@ def test_the_notes_say_what_to_do_next(place: Tenant) -> None:
     chart.upgrade(place.namespace, chart.images())
 
 
-def test_uninstalling_takes_every_job_along_and_leaves_users_files() -> None:
-    """A job that somebody submitted is owned by the release, whoever made it; claims are not."""
+def test_uninstalling_removes_every_job_and_leaves_users_files() -> None:
+    """The release owns a submitted job, whichever account created it; it does not own claims."""
     run = {"expertKey": "boss", "schedule": "0 6 * * *", "user": "u1"}
     with tenant(merged(chart.images(), {"config": "c", "runs": {"daily": run}})) as made:
         claims = {f"PersistentVolumeClaim {each['metadata']['name']}" for each in made.read("pvc")["items"]}
@@ -131,7 +131,7 @@ def test_uninstalling_takes_every_job_along_and_leaves_users_files() -> None:
 
 
 def test_installing_again_finds_users_claims() -> None:
-    """Also as a release of another name; and one that the command line made is left as it is."""
+    """A release of another name finds them too, and leaves a claim that the command line made as it is."""
     run = {"expertKey": "boss", "schedule": "0 6 * * *"}
     values = merged(chart.images(), {"config": "c", "runs": {"daily": run}})
     with tenant(values) as made:
@@ -144,7 +144,7 @@ def test_installing_again_finds_users_claims() -> None:
 
 
 def test_an_upgrade_replaces_a_run_that_changed_and_no_other() -> None:
-    """The Job of the old values is deleted with its Secret; one that is unchanged keeps its Job."""
+    """The Job of the old values is deleted with its Secret; an unchanged run keeps its Job."""
     runs = {name: {"expertKey": "boss", "query": "go", "user": name} for name in ("same", "other")}
     values = merged(chart.images(), {"config": "c", "runs": runs, "coordinator": {"nodeSelector": {"no": "node"}}})
     with tenant(values) as made:

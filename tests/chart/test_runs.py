@@ -5,13 +5,13 @@ import json
 import pytest
 from msgspec.json import Decoder
 
-from orchestrator.backends.naming import CLAIM, claim_labels
-from orchestrator.coordination.submission import claim_of
+from orchestrator.cluster.client import claim_of
+from orchestrator.cluster.job_request import BASE_URLS, JobRequest
 from orchestrator.providers.destinations import ANY
+from orchestrator.sandbox.naming import CLAIM, claim_labels
 from orchestrator.wire.frozen import read_json
-from orchestrator.wire.job_request import BASE_URLS, JobRequest
 from tests.support.chart import FULLNAME, NAMESPACE, Manifest, merged, one, render, told
-from tests.support.rendered import (
+from tests.support.chart_rendering import (
     DAILY,
     IDS,
     LABELS,
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.helm
 
 
 def test_a_run_without_a_schedule_is_a_job() -> None:
-    """The coordinator that the command line makes, its claim and Secret named; the Secret says what to do."""
+    """It is the coordinator that the command line makes, with its claim and Secret; the Secret holds the request."""
     objects = render(RUN)
     (job,) = [each for each in objects if each["kind"] == "Job"]
     name = job["metadata"]["name"]
@@ -33,7 +33,7 @@ def test_a_run_without_a_schedule_is_a_job() -> None:
     spec = json.loads(json.dumps(template).replace('"claimName": ""', '"claimName": "default"'))
     spec = json.loads(json.dumps(spec).replace('"secretName": ""', f'"secretName": "{name}"'))
     spec["template"]["metadata"]["labels"] = labels
-    # The operator wrote its config, so it may say where the provider is.
+    # The operator wrote its config, so it may set the provider's address.
     spec["template"]["spec"]["containers"][0]["env"].append({"name": BASE_URLS, "value": ANY})
     (term,) = spec["template"]["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert term["labelSelector"] == {"matchLabels": {"perstack.ai/claim": ""}}
@@ -52,7 +52,7 @@ def test_a_run_without_a_schedule_is_a_job() -> None:
 
 
 def test_a_run_with_a_schedule_is_a_cron_job() -> None:
-    """Its Jobs are ours to find by label; one does not overtake another, and what they leave is forgotten."""
+    """Its Jobs have our labels and a time after which they are deleted; the next one does not start while one runs."""
     objects = render(DAILY)
     name, claim = f"{FULLNAME}-daily", claim_of("u1")
     spec = one(objects, "CronJob", name)["spec"]
@@ -80,7 +80,7 @@ def test_a_run_with_a_schedule_is_a_cron_job() -> None:
 
 
 def test_a_run_s_request_has_all_that_it_was_given() -> None:
-    """As a coordinator reads it; variables are named in the request, and their values are beside it."""
+    """A coordinator can read it; the request names variables, and the Secret has their values in separate keys."""
     run = {
         "expertKey": "boss",
         "query": "go",
@@ -104,7 +104,7 @@ def test_a_run_s_request_has_all_that_it_was_given() -> None:
 
 
 def test_a_job_that_changes_is_another_job() -> None:
-    """Kubernetes lets nobody change one; one that stays the same is not run again."""
+    """Kubernetes does not allow a change of a Job; an unchanged one is not run again."""
 
     def name(*changes: Manifest) -> str:
         (job,) = [each for each in render(merged(RUN, *changes)) if each["kind"] == "Job"]
@@ -119,7 +119,7 @@ def test_a_job_that_changes_is_another_job() -> None:
 
 
 def test_claims_are_named_as_the_command_line_names_them() -> None:
-    """Else a user's scheduled run would not find their files."""
+    """Otherwise a user's scheduled run would not find their files."""
     runs = {f"r{number}": {"expertKey": "boss", "user": user} for number, user in enumerate(IDS)}
     objects = render({"config": "c", "runs": runs})
     claims = {each["metadata"]["name"]: each for each in objects if each["kind"] == "PersistentVolumeClaim"}

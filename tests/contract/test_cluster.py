@@ -1,4 +1,4 @@
-"""What tests on Kubernetes rely on: that the cluster does what a cluster in production does."""
+"""The properties of the test cluster that tests rely on, as in a cluster in production."""
 
 import asyncio
 import json
@@ -11,13 +11,13 @@ from tests.support import cluster
 from tests.support.cluster import Manifest, Namespace, pod, template
 
 pytestmark = pytest.mark.kubernetes
-made_here = pytest.mark.skipif(not cluster.is_ours(), reason="a named cluster has StorageClasses of its own")
+made_here = pytest.mark.skipif(not cluster.is_ours(), reason="a named cluster has its own StorageClasses")
 AUDIENCE = "perstack-broker"
 
 
 @pytest.fixture
 async def namespace() -> AsyncIterator[Namespace]:
-    """Give a namespace of the test's own."""
+    """Give a separate namespace to the test."""
     async with asyncio.timeout(3 * cluster.PATIENCE), cluster.namespace() as made:
         yield made
 
@@ -29,20 +29,20 @@ def claim(name: str, storage_class: str, mode: str) -> Manifest:
 
 
 async def reason(namespace: Namespace, kind: str, name: str, event: str) -> str:
-    """Wait for an event about an object, and give what it says."""
+    """Wait for an event about an object, and return its message."""
     about = f"--field-selector=involvedObject.kind={kind},involvedObject.name={name},reason={event}"
     message: str = (await namespace.until(lambda _: True, "events", about))["message"]
     return message
 
 
 async def test_a_restricted_pod_runs_and_its_log_is_read(namespace: Namespace) -> None:
-    """The runtime image runs under the strictest policy for Pods, and what it says arrives."""
+    """The runtime image runs under the strictest policy for Pods, and its output arrives."""
     await namespace.create(pod("speaker", "import os; print('from', os.getuid())"))
     assert await namespace.log_of("speaker") == "from 65532\n"
 
 
 async def test_an_unrestricted_pod_is_refused(namespace: Namespace) -> None:
-    """One that could become root does not get in."""
+    """A Pod that could become root is refused."""
     with pytest.raises(AssertionError, match=r'violates PodSecurity "restricted:latest": runAsNonRoot != true'):
         await namespace.create(pod("root", "", spec={"securityContext": {"runAsNonRoot": False}}))
 
@@ -57,7 +57,7 @@ threading.Thread(target=serve, args=(8081,)).start()
 serve(8080)
 """
 
-# Policies come into force after a Pod's first code, so each is tried until it is as wanted.
+# Policies take effect after a Pod's first code, so each attempt repeats until the result is as wanted.
 CLIENT = """
 import concurrent.futures, json, socket, time
 def attempt(host, port):
@@ -79,7 +79,7 @@ with concurrent.futures.ThreadPoolExecutor(32) as threads:
 
 
 async def targets(namespace: Namespace) -> dict[str, tuple[str, int]]:
-    """Name what a Pod may try to reach, in each family of addresses that Pods have here."""
+    """Name what a Pod may try to reach, in each address family of Pods here."""
     server = await namespace.until(cluster.runs, "pod", "server")
     node = await namespace.read("node", server["spec"]["nodeName"])
     api = await namespace.read("--namespace=default", "service", "kubernetes")
@@ -92,14 +92,14 @@ async def targets(namespace: Namespace) -> dict[str, tuple[str, int]]:
 
 
 def client(name: str, wanted: dict[str, str], addresses: dict[str, tuple[str, int]]) -> Manifest:
-    """Describe a Pod that tells how each address answers."""
+    """Describe a Pod that reports how each address answers."""
     hosts, ports = [host for host, _ in addresses.values()], [port for _, port in addresses.values()]
     program = f"HOSTS, PORTS, WANTED = {hosts}, {ports}, {list(wanted.values())}{CLIENT}"
     return pod(name, program, labels={"app": name})
 
 
 async def test_a_network_policy_is_enforced(namespace: Namespace) -> None:
-    """Without one a Pod reaches everything; with one the port that it names, and all else is silent."""
+    """Without a policy a Pod reaches everything; with one only the allowed port, and all else times out."""
     await namespace.create(pod("server", SERVER, labels={"app": "server"}))
     addresses = await targets(namespace)
     to = {"to": [{"podSelector": {"matchLabels": {"app": "server"}}}], "ports": [{"port": 8080}]}
@@ -115,13 +115,13 @@ async def test_a_network_policy_is_enforced(namespace: Namespace) -> None:
 
 
 def with_token(audience: str) -> Manifest:
-    """Describe a spec whose Pod has a token of its own for `audience`."""
+    """Describe a spec whose Pod has a token for `audience`."""
     token = {"serviceAccountToken": {"path": "token", "audience": audience, "expirationSeconds": 600}}
     return {"volumes": [{"name": "token", "projected": {"sources": [token]}}]}
 
 
-async def test_a_token_for_another_audience_says_who_its_pod_is_and_opens_nothing(namespace: Namespace) -> None:
-    """The API server refuses it; whoever may read the issuer's keys can verify that it is this Pod's."""
+async def test_a_token_for_another_audience_identifies_its_pod_and_opens_nothing(namespace: Namespace) -> None:
+    """The API server refuses it; with the issuer's keys its Pod can be verified."""
     await namespace.create(pod("bearer", "print(open('/token/token').read(), end='')", spec=with_token(AUDIENCE)))
     token = await namespace.log_of("bearer")
 
@@ -138,14 +138,14 @@ async def test_a_token_for_another_audience_says_who_its_pod_is_and_opens_nothin
     with pytest.raises(jwt.InvalidAudienceError):
         jwt.decode(token, key, algorithms=["RS256"], audience="another")
 
-    # The other way, for a coordinator that may create TokenReviews.
+    # The alternative, for a coordinator that may create TokenReviews.
     asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
     review = asked | {"spec": {"token": token, "audiences": [AUDIENCE]}}
     answer = json.loads(await namespace.kubectl("create", "--filename=-", "--output=json", stdin=json.dumps(review)))
     assert (answer["status"]["authenticated"], answer["status"]["audiences"]) == (True, [AUDIENCE])
 
 
-# A sub-path that is not there is made by the kubelet before the container starts.
+# A missing sub-path is made by the kubelet before the container starts.
 LOOKER = """
 import json, os
 def look(path):
@@ -175,7 +175,7 @@ OPEN, DENIED = "0:0 0777 written", "0:0 0755 Permission denied"
 async def test_who_may_write_to_a_volume(
     namespace: Namespace, storage_class: str, security: Manifest, expected: str
 ) -> None:
-    """One class is open to all, one to root only, one to the Pod's group; sub-paths are made like the root."""
+    """One class is writable by all, one by root only, one by the Pod's group; sub-paths are made like the root."""
     volume = {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}
     looker = pod("looker", LOOKER, spec={"volumes": [volume], "securityContext": security})
     looker["spec"]["containers"][0]["volumeMounts"] += [{"name": "v", "mountPath": "/sub", "subPath": "sub"}]
@@ -186,14 +186,14 @@ async def test_who_may_write_to_a_volume(
 @made_here
 @pytest.mark.parametrize("storage_class", ["hostpath", "root-only"])
 async def test_a_volume_for_many_nodes_is_bound(namespace: Namespace, storage_class: str) -> None:
-    """What the product asks for by default."""
+    """The product requests this by default."""
     await namespace.create(claim("c", storage_class, "ReadWriteMany"))
     await namespace.until(lambda found: found["status"].get("phase") == "Bound", "pvc", "c")
 
 
 @made_here
 async def test_a_volume_for_many_nodes_is_refused_where_there_is_none(namespace: Namespace) -> None:
-    """Most disks of a cloud are for one node at a time; the claim stays pending, and an event says why."""
+    """Most disks of a cloud are for one node at a time; the claim stays pending, and an event has the reason."""
     await namespace.create(
         claim("c", "one-node", "ReadWriteMany"),
         pod("user", "", spec={"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}),
@@ -203,8 +203,8 @@ async def test_a_volume_for_many_nodes_is_refused_where_there_is_none(namespace:
     assert (await namespace.read("pvc", "c"))["status"]["phase"] == "Pending"
 
 
-async def test_a_job_that_a_quota_stops_goes_on_when_it_is_lifted(namespace: Namespace) -> None:
-    """Its Pod is refused, the event names the quota, and nobody has to make the Job again."""
+async def test_a_job_that_a_quota_stops_continues_when_it_is_lifted(namespace: Namespace) -> None:
+    """The Pod is refused, the event names the quota, and the same Job continues once the quota is lifted."""
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
     await namespace.create(quota)
     await namespace.until(lambda found: "hard" in found["status"], "resourcequota", "full")

@@ -1,4 +1,4 @@
-"""What only the Docker backend does."""
+"""Behavior of the Docker backend only."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,29 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.backends import docker
-from orchestrator.backends.docker_address import engine_address
+from orchestrator.backends.docker import backend as docker
+from orchestrator.backends.docker.endpoint import find_endpoint
 from orchestrator.errors import BackendUnavailableError, ImageNotFoundError, SandboxLostError
-from orchestrator.sandbox import MIB, Limits, Reason, Sandbox
+from orchestrator.sandbox.api import DEFAULT_LIMITS, MIB, Reason, Sandbox
+from tests.support.backend_kinds import BackendKind, docker_place, has_control_groups
+from tests.support.engine_inspection import command_line, inspect
 from tests.support.engine_proxy import engine_proxy
-from tests.support.inspected import command_line, inspect
-from tests.support.places import Place, docker_place, has_control_groups
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.on_engines]
 PATIENCE = 60.0
 SLEEP = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); time.sleep(3600)"
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    """Give the engine, and look afterwards for containers left."""
+async def place(tmp_path: Path) -> AsyncIterator[BackendKind]:
+    """Give the engine, and check afterwards for containers left."""
     async with asyncio.timeout(PATIENCE), docker_place(tmp_path) as found:
         yield found
     assert found.left() == []
 
 
-async def test_named_files_are_read_only_or_hidden(place: Place) -> None:
-    """A read-only file can be read and not written; a hidden one is empty and stays as it is outside."""
+async def test_named_files_are_read_only_or_hidden(place: BackendKind) -> None:
+    """A read-only file can be read and not written; a hidden one is empty inside and unchanged outside."""
     spec = replace(place.spec(), read_only=(Path("perstack.toml"),), hidden=(Path(".env"),))
     for name in ("perstack.toml", ".env"):
         (spec.workspace / name).write_text("canary")
@@ -48,11 +48,13 @@ for act in (lambda: open('/workspace/perstack.toml', 'a'), lambda: os.unlink('/w
     assert (spec.workspace / ".env").read_text() == "canary"
 
 
-async def test_a_container_that_was_made_unheard_is_removed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine that makes a container and does not say so in time leaves none behind."""
+async def test_a_container_whose_creation_was_not_confirmed_is_removed(
+    place: BackendKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container whose creation the engine did not confirm in time is removed."""
     monkeypatch.setattr(docker, "ANSWER_SECONDS", 1.0)
     spec = place.spec()
-    async with engine_proxy(place.root, engine=engine_address(place.environ)) as proxy:
+    async with engine_proxy(place.root, engine=find_endpoint(place.environ).address) as proxy:
         behind = replace(place, environ=dict(place.environ) | {"DOCKER_HOST": proxy.address})
         async with behind.connect(SLEEP) as backend:
             proxy.withholds = True
@@ -64,9 +66,9 @@ async def test_a_container_that_was_made_unheard_is_removed(place: Place, monkey
     assert place.left() == []
 
 
-async def test_too_much_memory_is_told_as_such(place: Place) -> None:
-    """The kernel's kill is not mistaken for a crash."""
-    spec = place.spec(limits=Limits(memory=48 * MIB))
+async def test_too_much_memory_is_reported_as_such(place: BackendKind) -> None:
+    """The kernel's kill is reported as out of memory, not as a crash."""
+    spec = place.spec(limits=DEFAULT_LIMITS.with_(memory=48 * MIB))
     program = "x = bytearray(200 * 1024 * 1024); print(len(x))"
     async with place.connect(program) as backend, backend.launch(spec) as sandbox:
         ended = await sandbox.wait()
@@ -74,8 +76,8 @@ async def test_too_much_memory_is_told_as_such(place: Place) -> None:
     assert (ended.code, ended.reason) == ((137, Reason.OUT_OF_MEMORY) if bounded else (0, Reason.COMPLETED))
 
 
-async def test_ended_from_outside_it_is_lost(place: Place) -> None:
-    """A Sandbox that somebody else removed did not fail, and leaving it is no error."""
+async def test_ended_from_outside_it_is_lost(place: BackendKind) -> None:
+    """A Sandbox that another program removed is lost, and leaving the block is no error."""
     async with place.running(SLEEP) as sandbox, asyncio.TaskGroup() as tasks:
 
         async def reason() -> Reason:
@@ -89,18 +91,21 @@ async def test_ended_from_outside_it_is_lost(place: Place) -> None:
     assert told.result() is Reason.LOST
 
 
-async def test_an_absent_image_is_named(place: Place) -> None:
-    """Both the check and a launch say which image, and how to get it."""
+async def test_an_absent_image_is_named(place: BackendKind) -> None:
+    """Both the check and a launch name the image, and the remedy."""
     async with place.connect(image="perstack-orch-absent:1") as backend:
-        with pytest.raises(ImageNotFoundError, match="perstack-orch-absent:1 is not there: build it with `make image`"):
+        missing = (
+            "no image perstack-orch-absent:1 exists at the engine: pull or build it, or choose another with --image"
+        )
+        with pytest.raises(ImageNotFoundError, match=missing):
             await backend.check()
-        with pytest.raises(ImageNotFoundError, match="perstack-orch-absent:1 is not there"):
+        with pytest.raises(ImageNotFoundError, match=missing):
             async with backend.launch(place.spec(image="perstack-orch-absent:1")):
                 pass
 
 
-async def test_a_directory_the_engine_does_not_see_is_named(place: Place) -> None:
-    """As with engines in a virtual machine."""
+async def test_a_directory_the_engine_does_not_see_is_named(place: BackendKind) -> None:
+    """The message names the directory, as needed for engines in a virtual machine."""
     spec = replace(place.spec(), workspace=Path("/nowhere/workspace"))
     async with place.connect() as backend:
         with pytest.raises(BackendUnavailableError, match=r"does not see this machine's files.*/nowhere/workspace"):
@@ -108,8 +113,8 @@ async def test_a_directory_the_engine_does_not_see_is_named(place: Place) -> Non
                 pass
 
 
-async def test_a_hundred_and_twenty_followers_at_once(place: Place) -> None:
-    """The client library's limit of a hundred connections would stop here."""
+async def test_a_hundred_and_twenty_followers_at_once(place: BackendKind) -> None:
+    """More than a hundred connections at once work, the limit of the client library."""
 
     async def follow(sandbox: Sandbox) -> list[bytes]:
         return [line async for line in sandbox.lines()]
@@ -125,8 +130,8 @@ async def test_a_hundred_and_twenty_followers_at_once(place: Place) -> None:
     assert [task.result() for task in following] == [[]] * 120
 
 
-async def test_nobody_at_the_address(tmp_path: Path) -> None:
-    """A missing socket: the address and what to do."""
+async def test_an_address_without_an_engine_is_an_error(tmp_path: Path) -> None:
+    """If the socket is missing, the message has the address and the remedy."""
     async with docker.connect({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, "x:1") as backend:
         with pytest.raises(
             BackendUnavailableError, match=r"no Docker engine at unix://.*none\.sock: start it, or install"
@@ -134,8 +139,8 @@ async def test_nobody_at_the_address(tmp_path: Path) -> None:
             await backend.check()
 
 
-async def test_nobody_behind_the_socket(tmp_path: Path) -> None:
-    """A socket that a dead daemon left."""
+async def test_a_socket_without_an_engine_is_an_error(tmp_path: Path) -> None:
+    """A socket that a dead daemon left is reported with the remedy."""
     server = await asyncio.start_unix_server(lambda *_: None, tmp_path / "d.sock")
     server.close()
     await server.wait_closed()
@@ -144,16 +149,16 @@ async def test_nobody_behind_the_socket(tmp_path: Path) -> None:
             await backend.check()
 
 
-async def test_somebody_else_behind_the_socket(tmp_path: Path) -> None:
-    """What hangs up without a word is no engine."""
+async def test_a_socket_of_another_program_is_an_error(tmp_path: Path) -> None:
+    """A server that closes the connection without an answer is no engine."""
     server = await asyncio.start_unix_server(lambda _, writer: writer.close(), tmp_path / "d.sock")
     async with server, docker.connect({"DOCKER_HOST": f"unix://{tmp_path}/d.sock"}, "x:1") as backend:
         with pytest.raises(BackendUnavailableError, match="does not answer"):
             await backend.check()
 
 
-async def test_another_runtime_runs_it_where_asked(place: Place) -> None:
-    """By its name in the engine; one that the engine does not have is a sentence that lists those it has."""
+async def test_another_runtime_runs_it_if_requested(place: BackendKind) -> None:
+    """A runtime is selected by name; for an unknown one the message lists the engine's."""
     chosen = "io.containerd.runc.v2"
     async with place.connect(SLEEP) as backend:
         async with backend.launch(replace(place.spec(), runtime_class=chosen)) as sandbox:

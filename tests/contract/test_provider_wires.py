@@ -1,4 +1,4 @@
-"""Every provider over HTTP, against a real server that speaks its wire format, with what can go wrong on it."""
+"""Every provider over HTTP, against a real server with its wire format, and the failures that can occur there."""
 
 import asyncio
 import json
@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import pytest
 
 from orchestrator.providers import ModelRequest, Provider, ProviderSetting, open_provider
+from orchestrator.testing.leak_check import nothing_left
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall, ToolDefinition
 from orchestrator.wire.message import TextPart, UserMessage
 from orchestrator.wire.usage import Usage
 from tests.support import fake_google, fake_openai
 from tests.support.fake_http import Events, FakeHttp, Plain, fake_http
-from tests.support.tidy import nothing_left
 
 SECRET = "sk-canary-0123456789"
 USED = Usage(input_tokens=10, output_tokens=7, reasoning_tokens=3, total_tokens=117, cached_input_tokens=100)
@@ -32,46 +32,46 @@ REQUEST = ModelRequest(
 
 
 class Words(Protocol):
-    """What a wire format calls the things that happen."""
+    """The events of a wire format."""
 
     def text(self, *pieces: str) -> list[str]:
-        """A reply that is text."""
+        """Return a reply of text."""
 
     def reasoned(self, thought: str, text: str) -> list[str]:
-        """A reply after reasoning."""
+        """Return a reply after reasoning."""
 
     def calls(self, *calls: tuple[str, Mapping[str, Any]]) -> list[str]:
-        """A reply that calls tools."""
+        """Return a reply that calls tools."""
 
     def corrupt(self) -> list[str]:
-        """A reply whose tool call cannot be read."""
+        """Return a reply whose tool call cannot be read."""
 
     def finished(self, reason: FinishReason) -> list[str]:
-        """A reply that ends in this way."""
+        """Return a reply that ends for this reason."""
 
     def failing(self) -> list[str]:
-        """A reply amid which the API fails."""
+        """Return a reply that the API breaks off with an error."""
 
     def refusal(self, status: int, said: str, headers: Mapping[str, str]) -> Plain:
-        """An answer that is an error."""
+        """Return an answer that is an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCompletions:
-    """OpenAI's format; `reasoning` is the field that reasoning is in, where there is one."""
+    """OpenAI's format; `reasoning` is the field for reasoning, if it has one."""
 
     reasoning: str = "reasoning"
 
     def text(self, *pieces: str) -> list[str]:
-        """A reply that is text."""
+        """Return a reply of text."""
         return [*(fake_openai.chunk(content=piece) for piece in pieces), *fake_openai.stop("stop")]
 
     def reasoned(self, thought: str, text: str) -> list[str]:
-        """A reply after reasoning."""
+        """Return a reply after reasoning."""
         return [fake_openai.chunk(**{self.reasoning: piece, "content": None}) for piece in thought] + self.text(text)
 
     def calls(self, *calls: tuple[str, Mapping[str, Any]]) -> list[str]:
-        """Calls whose arguments arrive in turns, a few characters at a time."""
+        """Return calls whose arguments arrive in turns, a few characters at a time."""
         whole = [json.dumps(args) if args else "" for _, args in calls]
         first = [fake_openai.call(index, "", f"call_{index}", name) for index, (name, _) in enumerate(calls)]
         pieces = [
@@ -82,20 +82,20 @@ class ChatCompletions:
         return [*first, *pieces, *fake_openai.stop("tool_calls")]
 
     def corrupt(self) -> list[str]:
-        """Arguments that are cut."""
+        """Return a call with incomplete arguments."""
         return [fake_openai.call(0, '{"path": "a', "call_0", "read"), *fake_openai.stop("tool_calls")]
 
     def finished(self, reason: FinishReason) -> list[str]:
-        """A reply that ends in this way."""
+        """Return a reply that ends for this reason."""
         names = {FinishReason.LENGTH: "length", FinishReason.CONTENT_FILTER: "content_filter"}
         return [fake_openai.chunk(content="Once"), *fake_openai.stop(names[reason])]
 
     def failing(self) -> list[str]:
-        """A reply amid which the API fails."""
+        """Return a reply that the API breaks off with an error."""
         return [fake_openai.chunk(content="Once"), fake_openai.error_event("overloaded"), fake_openai.DONE]
 
     def refusal(self, status: int, said: str, headers: Mapping[str, str]) -> Plain:
-        """An answer that is an error."""
+        """Return an answer that is an error."""
         return fake_openai.error(status, "some_error", said, headers)
 
 
@@ -104,39 +104,39 @@ class Gemini:
     """Google's format."""
 
     def text(self, *pieces: str) -> list[str]:
-        """A reply that is text."""
+        """Return a reply of text."""
         return [*(fake_google.chunk(fake_google.text(piece)) for piece in pieces), *fake_google.stop("STOP")]
 
     def reasoned(self, thought: str, text: str) -> list[str]:
-        """A reply after reasoning."""
+        """Return a reply after reasoning."""
         return [fake_google.chunk(fake_google.thought(piece)) for piece in thought] + self.text(text)
 
     def calls(self, *calls: tuple[str, Mapping[str, Any]]) -> list[str]:
-        """Calls come whole and without ids."""
+        """Return calls, which arrive whole and without ids."""
         return [*(fake_google.chunk(fake_google.call(*call)) for call in calls), *fake_google.stop("STOP")]
 
     def corrupt(self) -> list[str]:
-        """The API says itself that the model wrote no JSON."""
+        """Return the API's own report that the model wrote invalid JSON."""
         return [*fake_google.stop("MALFORMED_FUNCTION_CALL", finishMessage="Malformed function call: read(")]
 
     def finished(self, reason: FinishReason) -> list[str]:
-        """A reply that ends in this way."""
+        """Return a reply that ends for this reason."""
         names = {FinishReason.LENGTH: "MAX_TOKENS", FinishReason.CONTENT_FILTER: "SAFETY"}
         return [fake_google.chunk(fake_google.text("Once")), *fake_google.stop(names[reason])]
 
     def failing(self) -> list[str]:
-        """A reply amid which the API fails."""
+        """Return a reply that the API breaks off with an error."""
         once = fake_google.chunk(fake_google.text("Once"))
         return [once, fake_google.error_event(503, "UNAVAILABLE", "overloaded")]
 
     def refusal(self, status: int, said: str, headers: Mapping[str, str]) -> Plain:
-        """An answer that is an error."""
+        """Return an answer that is an error."""
         return fake_google.error(status, "SOME_ERROR", said, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A provider, how it is set up, and how its requests look: target and the header with the key."""
+    """A provider with its settings, and the form of its requests: target and the header with the key."""
 
     name: str
     words: Words
@@ -149,7 +149,7 @@ class Wire:
 
     @asynccontextmanager
     async def open(self, *answers: Events | Plain) -> AsyncIterator[tuple[Provider, FakeHttp]]:
-        """The provider, connected to a server that gives these answers."""
+        """Give the provider, connected to a server with these answers."""
         async with nothing_left(), asyncio.timeout(20), fake_http(*answers) as api:
             env = {self.key: SECRET} if self.key else {}
             setting = ProviderSetting(self.name, {"baseUrl": api.url + self.path, **self.setting}, env, Path("/"))
@@ -203,7 +203,7 @@ Heard = list[tuple[str, str]]
 async def ask(
     wire: Wire, answer: Events | Plain | Sequence[str], request: ModelRequest = REQUEST
 ) -> tuple[Reply | Failure, Heard]:
-    """What the provider makes of an answer, and what it told meanwhile."""
+    """Return the provider's result for an answer, and the pieces streamed meanwhile."""
     heard: Heard = []
     answer = answer if isinstance(answer, Events | Plain) else Events(answer)
     async with wire.open(answer) as (provider, api):
@@ -213,7 +213,7 @@ async def ask(
 
 
 async def test_request_carries_key_and_question(wire: Wire) -> None:
-    """The key is where the API looks for it and nowhere else; the question is in the body."""
+    """The key is only where the API expects it; the question is in the body."""
     async with wire.open(Events(wire.words.text("Hi"))) as (provider, api):
         await provider.generate(REQUEST, lambda _kind, _piece: None)
     (received,) = api.received
@@ -225,7 +225,7 @@ async def test_request_carries_key_and_question(wire: Wire) -> None:
 
 
 async def test_environment_of_the_process_is_not_read(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the SDKs would look up has no say: no header, no key, no URL, no proxy of the process."""
+    """Variables that the SDKs would read have no effect: header, key, URL and proxy of the process."""
     evil = "evil-0123456789"
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "GOOGLE_API_KEY"):
         monkeypatch.setenv(name, evil)
@@ -245,14 +245,14 @@ async def test_environment_of_the_process_is_not_read(wire: Wire, monkeypatch: p
 
 
 async def test_text_is_streamed_and_counted(wire: Wire) -> None:
-    """Each piece is told as it comes; the whole is the reply; input excludes what was cached."""
+    """Each piece is streamed as it arrives; the reply is whole; input tokens exclude cached ones."""
     outcome, heard = await ask(wire, wire.words.text("Squats, ", "rows — ", "rest."))
     assert outcome == Reply(text="Squats, rows — rest.", usage=USED, finish_reason=FinishReason.STOP)
     assert heard == [("text", "Squats, "), ("text", "rows — "), ("text", "rest.")]
 
 
 async def test_reasoning_is_streamed_before_the_text(wire: Wire) -> None:
-    """Reasoning is told apart from text, where the API gives any."""
+    """Reasoning is separate from text, if the API sends any."""
     if not wire.reasons:
         return
     outcome, heard = await ask(wire, wire.words.reasoned("Hmm", "Yes."))
@@ -262,7 +262,7 @@ async def test_reasoning_is_streamed_before_the_text(wire: Wire) -> None:
 
 
 async def test_tool_calls_keep_order_and_arguments(wire: Wire) -> None:
-    """Calls split over chunks, and amid each other, come out whole and in order; arguments are no text."""
+    """Calls that are split over chunks and interleaved are whole and in order; arguments are no text."""
     calls: list[tuple[str, dict[str, Any]]] = [
         ("read", {"path": "ä/b", "deep": {"list": [1, None, 2.5, "}"]}}),
         ("list", {}),
@@ -283,22 +283,22 @@ async def test_tool_calls_keep_order_and_arguments(wire: Wire) -> None:
 
 
 async def test_ids_are_the_same_for_the_same_generation(wire: Wire) -> None:
-    """A repeated call gives equal ids."""
+    """Repeating a call gives equal ids."""
     first, _ = await ask(wire, wire.words.calls(("read", {"a": 1})))
     second, _ = await ask(wire, wire.words.calls(("read", {"a": 1})))
     assert first == second
 
 
 async def test_corrupt_tool_input_is_a_failure(wire: Wire) -> None:
-    """Arguments that cannot be read are not guessed at; another try may help."""
+    """Unreadable arguments are not guessed; a retry may help."""
     outcome, _ = await ask(wire, wire.words.corrupt())
     assert isinstance(outcome, Failure)
     assert (outcome.name, outcome.is_retryable) == ("InvalidToolInput", True)
 
 
 @pytest.mark.parametrize("reason", [FinishReason.LENGTH, FinishReason.CONTENT_FILTER])
-async def test_finish_reasons_are_told(wire: Wire, reason: FinishReason) -> None:
-    """Why the model stopped, in our words."""
+async def test_finish_reasons_are_reported(wire: Wire, reason: FinishReason) -> None:
+    """The reason why the model stopped is translated."""
     outcome, _ = await ask(wire, wire.words.finished(reason))
     assert outcome == Reply(text="Once", usage=USED, finish_reason=reason)
 
@@ -315,7 +315,7 @@ async def test_finish_reasons_are_told(wire: Wire, reason: FinishReason) -> None
     ],
 )
 async def test_a_refusal_is_a_failure(wire: Wire, status: int, name: str, *, retryable: bool) -> None:
-    """Status and words are the API's; our key is masked in them; the variable to check is named."""
+    """Status and text are the API's, with our key masked; the message names the variable to check."""
     outcome, heard = await ask(wire, wire.words.refusal(status, f"no, {SECRET}", {}))
     said = "no, ***" if wire.key else f"no, {SECRET}"
     hint = f"; check {wire.key}" if wire.key and status == 401 else ""
@@ -332,10 +332,10 @@ async def test_a_refusal_is_a_failure(wire: Wire, status: int, name: str, *, ret
         ({"retry-after": "soon"}, None),
     ],
 )
-async def test_a_rate_limit_says_when_to_come_back(
+async def test_a_rate_limit_has_the_time_of_the_retry(
     wire: Wire, headers: dict[str, str], milliseconds: int | None
 ) -> None:
-    """429 may be tried again, after what the header says."""
+    """A 429 may be retried after the header's time."""
     outcome, _ = await ask(wire, wire.words.refusal(429, "slower", headers))
     message = "the model's API answered 429: slower"
     assert outcome == Failure(
@@ -344,14 +344,14 @@ async def test_a_rate_limit_says_when_to_come_back(
 
 
 async def test_an_error_page_is_a_failure(wire: Wire) -> None:
-    """A gateway that answers in HTML is no reason to break."""
+    """An HTML answer of a gateway is a retryable failure."""
     outcome, _ = await ask(wire, Plain(502, "<html>bad gateway</html>", {"content-type": "text/html"}))
     assert isinstance(outcome, Failure)
     assert (outcome.status_code, outcome.is_retryable) == (502, True)
 
 
 async def test_an_error_amid_the_reply_is_a_failure(wire: Wire) -> None:
-    """What came before it is not taken for a reply."""
+    """A partial reply before the error is not used."""
     outcome, heard = await ask(wire, wire.words.failing())
     assert isinstance(outcome, Failure)
     assert outcome.is_retryable
@@ -360,7 +360,7 @@ async def test_an_error_amid_the_reply_is_a_failure(wire: Wire) -> None:
 
 
 async def test_a_cut_connection_is_a_failure(wire: Wire) -> None:
-    """A reply that was cut can be tried again, whatever had come."""
+    """A reply that was cut off may be retried, whatever had arrived."""
     outcome, heard = await ask(wire, Events(wire.words.text("Once", "upon")[:2], "cut"))
     assert isinstance(outcome, Failure)
     assert (outcome.name, outcome.is_retryable) == ("StreamBroken", True)
@@ -368,7 +368,7 @@ async def test_a_cut_connection_is_a_failure(wire: Wire) -> None:
 
 
 async def test_an_end_without_a_finish_reason_is_a_failure(wire: Wire) -> None:
-    """A stream that just ends is no reply."""
+    """A stream without a finish reason is no reply."""
     outcome, _ = await ask(wire, wire.words.text("Once", "upon")[:2])
     message = "the model's reply ended before it was complete"
     assert outcome == Failure(name="StreamBroken", message=message, is_retryable=True)
@@ -376,14 +376,14 @@ async def test_an_end_without_a_finish_reason_is_a_failure(wire: Wire) -> None:
 
 @pytest.mark.parametrize("junk", ["{", "[]", '"text"', '{"choices": [1], "candidates": [1]}'])
 async def test_what_is_not_the_format_is_a_failure(wire: Wire, junk: str) -> None:
-    """Junk in a stream breaks the call, never the orchestrator."""
+    """Invalid data in a stream fails the call and not the orchestrator."""
     outcome, _ = await ask(wire, [junk])
     assert isinstance(outcome, Failure)
     assert (outcome.name, outcome.is_retryable) == ("StreamBroken", True)
 
 
 async def test_silence_ends_with_the_timeout(wire: Wire) -> None:
-    """An API that says nothing more is given up."""
+    """An API that goes silent is given up after the timeout."""
     stalled = Events(wire.words.text("Once")[:1], "stall")
     outcome, _ = await ask(wire, stalled, replace(REQUEST, timeout=0.3))
     message = "the model's API was silent for 300 ms"
@@ -400,8 +400,8 @@ async def test_a_call_can_be_cancelled(wire: Wire) -> None:
                 )
 
 
-async def test_nobody_there_is_a_failure(wire: Wire) -> None:
-    """No connection can be tried again."""
+async def test_an_api_that_does_not_answer_is_a_failure(wire: Wire) -> None:
+    """A failed connection may be retried."""
     async with fake_http() as api:
         closed = api.url
     env = {wire.key: SECRET} if wire.key else {}

@@ -1,41 +1,16 @@
-"""What every provider keeps to: the same conversation over each, its API behind a real socket where it has one."""
+"""Our providers pass the contract suite that ships, their APIs behind real sockets where they have one."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from orchestrator.providers import ModelRequest, Provider, ProviderSetting, open_provider
-from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall, ToolDefinition
-from orchestrator.wire.message import TextPart, UserMessage
-from orchestrator.wire.usage import Usage
+from orchestrator.providers import Provider, ProviderSetting, open_provider
+from orchestrator.testing.fake_provider import FakeProvider
+from orchestrator.testing.provider_contract import ProviderContract, Scene
 from tests.support.fake_anthropic import block, error, start, stop, stream, text, tool_use
 from tests.support.fake_http import Events, Plain, fake_http
-from tests.support.tidy import nothing_left
-
-REQUEST = ModelRequest(
-    expert_key="coach",
-    generation=0,
-    model="m",
-    messages=(UserMessage(id="m", contents=(TextPart(id="p", text="Hello"),)),),
-    tools=(ToolDefinition(name="read", description="Reads.", input_schema={"type": "object"}),),
-    reasoning_tokens=2048,
-    timeout=5,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What the model does: text, reasoning, calls (name, arguments), or an error (name, status, retryable)."""
-
-    text: str = ""
-    reasoning: str = ""
-    calls: Sequence[tuple[str, dict[str, Any]]] = ()
-    error: tuple[str, int, bool] | None = None
 
 
 def _halves(whole: str) -> tuple[str, str]:
@@ -83,75 +58,25 @@ async def anthropic(scene: Scene, directory: Path) -> AsyncIterator[Provider]:
             yield provider
 
 
-Stage = Callable[[Scene, Path], AbstractAsyncContextManager[Provider]]
+@asynccontextmanager
+async def fake(scene: Scene, _: Path) -> AsyncIterator[Provider]:
+    """The provider in memory in this scene."""
+    yield FakeProvider([scene.outcome()])
 
 
-@pytest.fixture(params=[scripted, anthropic], ids=["scripted", "anthropic"])
-def stage(request: pytest.FixtureRequest) -> Stage:
-    """Every provider in turn."""
-    found: Stage = request.param
-    return found
+class TestScripted(ProviderContract):
+    """Replies from a file."""
+
+    open = staticmethod(scripted)
 
 
-async def _ask(stage: Stage, scene: Scene, directory: Path) -> tuple[Reply | Failure, dict[str, str]]:
-    heard = {"reasoning": "", "text": ""}
+class TestAnthropic(ProviderContract):
+    """Anthropic's API."""
 
-    def on_delta(kind: str, piece: str) -> None:
-        heard[kind] += piece
-
-    async with nothing_left(), stage(scene, directory) as provider:
-        outcome = await provider.generate(REQUEST, on_delta)
-    return outcome, heard
+    open = staticmethod(anthropic)
 
 
-async def test_text_is_streamed_and_whole(stage: Stage, tmp_path: Path) -> None:
-    """Pieces join to the text; tokens are counted; the model stopped by itself."""
-    said = "A plan for today: squats, rows, planks — and rest."
-    outcome, heard = await _ask(stage, Scene(text=said), tmp_path)
-    usage = Usage(input_tokens=10, output_tokens=7, total_tokens=17)
-    assert outcome == Reply(text=said, usage=usage, finish_reason=FinishReason.STOP)
-    assert heard == {"reasoning": "", "text": said}
+class TestFake(ProviderContract):
+    """Replies from memory."""
 
-
-async def test_reasoning_is_streamed_and_whole(stage: Stage, tmp_path: Path) -> None:
-    """Reasoning is told apart from text."""
-    outcome, heard = await _ask(stage, Scene(text="Yes.", reasoning="Let me think about it first."), tmp_path)
-    assert isinstance(outcome, Reply)
-    assert outcome.reasoning == (Reasoning(text="Let me think about it first."),)
-    assert heard == {"reasoning": "Let me think about it first.", "text": "Yes."}
-
-
-async def test_tool_calls_keep_order_and_arguments(stage: Stage, tmp_path: Path) -> None:
-    """Several calls of one reply, each with an id of its own; their arguments are no text."""
-    calls: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("read", {"path": "ä/b", "deep": {"list": [1, None, 2.5]}}),
-        ("read", {}),
-    )
-    outcome, heard = await _ask(stage, Scene(text="Reading.", calls=calls), tmp_path)
-    assert isinstance(outcome, Reply)
-    assert tuple((call.name, call.args) for call in outcome.tool_calls) == calls
-    assert len({call.id for call in outcome.tool_calls}) == 2
-    assert (outcome.text, outcome.finish_reason) == ("Reading.", FinishReason.TOOL_CALLS)
-    assert heard["text"] == "Reading."
-
-
-@pytest.mark.parametrize(
-    ("name", "status", "retryable"), [("RateLimitError", 429, True), ("AuthenticationError", 401, False)]
-)
-async def test_an_error_is_a_failure(stage: Stage, tmp_path: Path, name: str, status: int, *, retryable: bool) -> None:
-    """An API that refuses is a value that says whether another try may help."""
-    outcome, heard = await _ask(stage, Scene(error=(name, status, retryable)), tmp_path)
-    assert isinstance(outcome, Failure)
-    assert (outcome.name, outcome.status_code, outcome.is_retryable) == (name, status, retryable)
-    assert "no" in outcome.message
-    assert heard == {"reasoning": "", "text": ""}
-
-
-async def test_one_call_gives_the_same_calls_again(stage: Stage, tmp_path: Path) -> None:
-    """Ids of tool calls are told by the model and never made up at random."""
-    scene = Scene(calls=(("read", {}),))
-    first, _ = await _ask(stage, scene, tmp_path)
-    second, _ = await _ask(stage, scene, tmp_path)
-    assert first == second
-    assert isinstance(first, Reply)
-    assert first.tool_calls == (RequestedCall(id=first.tool_calls[0].id, name="read", args={}),)
+    open = staticmethod(fake)

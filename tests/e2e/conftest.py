@@ -1,4 +1,4 @@
-"""End to end: the command as a person types it, on every backend, leaving nothing behind."""
+"""End to end: the command as a user types it, on every backend, leaving nothing behind."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support import engine, production
-from tests.support.left_behind import left_behind
+from tests.support.leftovers import left_behind
 from tests.support.project import Project
-from tests.support.submitted import SUBMITTED, made_project
+from tests.support.submitted_project import SUBMITTED, made_project
 
 _SOON = 15
 """Seconds."""
@@ -43,15 +43,15 @@ def project(tmp_path: Path, backend: str) -> Callable[[str, Mapping[str, Sequenc
 
 @pytest.fixture
 def laptop(tmp_path: Path) -> production.Make:
-    """Make a project on the laptop of somebody who may submit jobs to a cluster."""
+    """Make a project on the laptop of a user who may submit jobs to a cluster."""
     return lambda toml, replies: production.Submitter.at(tmp_path / "project", toml, replies)
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a container, a process, a socket or a state directory of a job of its own.
+    """Fail a test that leaves a container, a process, a socket or a state directory of its own job.
 
-    A cluster is not asked after each that looks at what one job of its module left: it takes longer than they do.
+    A cluster is not checked after each test that only looks at its module's job: the check takes longer than the test.
     """
     yield
     has_own = any(tmp_path.iterdir())
@@ -59,4 +59,4 @@ def nothing_left_behind(tmp_path: Path, request: pytest.FixtureRequest) -> Itera
     deadline = time.monotonic() + _SOON
     while left := left_behind(tmp_path, engine_answers=answers, in_cluster=in_cluster):
         assert time.monotonic() < deadline, left
-        time.sleep(0.2)
+        time.sleep(0.05)

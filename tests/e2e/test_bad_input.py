@@ -20,7 +20,7 @@ async def test_no_config(tmp_path: Path, backend: str) -> None:
 
 
 async def test_bad_toml_names_file_and_line(project: Make) -> None:
-    """A syntax error is told with its place."""
+    """A syntax error has its place."""
     refused(await project("[experts.one\n", {}).run("one", "go"), 2, "perstack.toml", "line")
 
 
@@ -30,15 +30,16 @@ async def test_every_problem_is_listed_with_its_path(project: Make) -> None:
     refused(await made.run("one", "go"), 2, "experts.one.version", "experts.one.instruction", "experts.One")
 
 
-async def test_b3_unknown_expert_and_delegate(project: Make) -> None:
-    """Both are named before anything starts."""
+@pytest.mark.behaviour("B3")
+async def test_an_unknown_expert_or_delegate_is_named(project: Make) -> None:
+    """The error comes before anything starts."""
     refused(await project(ONE, DONE).run("two", "go"), 2, "two", "one")
     made = project(ONE + 'delegates = ["absent"]\n', DONE)
     refused(await made.run("one", "go"), 2, "absent", "experts.one.delegates")
 
 
 async def test_strict_turns_warnings_into_errors(project: Make) -> None:
-    """An unknown key is a warning, and an error where that is asked for."""
+    """An unknown key is a warning, and an error with `--strict`."""
     made = project(ONE + 'colour = "red"\n', DONE)
     assert "experts.one.colour" in (await made.run("one", "go")).stderr
     refused(await made.run("one", "go", "--strict"), 2, "experts.one.colour")
@@ -50,8 +51,9 @@ async def test_missing_required_env(project: Make) -> None:
     refused(await project(ONE + skill, DONE).run("one", "go"), 2, "EXA_KEY", "web", "one")
 
 
-async def test_a7_a_key_that_is_not_set(tmp_path: Path, backend: str) -> None:
-    """The provider's variable is named."""
+@pytest.mark.behaviour("A7")
+async def test_a_provider_without_its_key_is_refused(tmp_path: Path, backend: str) -> None:
+    """The error names the variable."""
     tmp_path.joinpath("perstack.toml").write_text(ONE)
     result = await Project(tmp_path, backend).run("one", "go")
     assert result.code == 2, result.stderr
@@ -59,7 +61,7 @@ async def test_a7_a_key_that_is_not_set(tmp_path: Path, backend: str) -> None:
 
 
 async def test_a_store_in_the_workspace(project: Make) -> None:
-    """Records stay out of every Expert's reach; only without isolation that means nothing."""
+    """Records stay out of every Expert's reach; without isolation this has no meaning."""
     made = project(ONE, DONE)
     made.workspace.mkdir()
     os.chown(made.workspace, 65532, 65532)
@@ -87,7 +89,7 @@ async def test_a_workspace_of_root_needs_run_as(project: Make) -> None:
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"])
 async def test_a_workspace_that_cannot_be_written(project: Make) -> None:
-    """Found before anything starts."""
+    """The error comes before anything starts."""
     made = project(ONE, DONE)
     made.workspace.mkdir()
     os.chown(made.workspace, 65532, 65532)
@@ -95,9 +97,10 @@ async def test_a_workspace_that_cannot_be_written(project: Make) -> None:
     refused(await made.run("one", "go"), 2, "not writable")
 
 
+@pytest.mark.behaviour("G1")
 @pytest.mark.parametrize("backend", ["docker"])
-async def test_g1_an_engine_that_does_not_answer(project: Make) -> None:
-    """The address that was tried and the remedy are named; nothing falls back."""
+async def test_an_engine_that_does_not_answer_is_an_error(project: Make) -> None:
+    """The error names the address and the remedy, and no other backend is used instead."""
     result = await project(ONE, DONE).run("one", "go", env={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
     refused(result, 3, "/nowhere/docker.sock")
 
@@ -106,9 +109,10 @@ async def test_g1_an_engine_that_does_not_answer(project: Make) -> None:
 @pytest.mark.parametrize("backend", ["docker"])
 async def test_an_image_that_is_not_there(project: Make) -> None:
     """The image and how to get it are named."""
-    refused(await project(ONE, DONE).run("one", "go", "--image", "absent:1"), 3, "absent:1", "make image")
+    refused(await project(ONE, DONE).run("one", "go", "--image", "absent:1"), 3, "absent:1", "pull or build it")
 
 
+@pytest.mark.behaviour("C4")
 @pytest.mark.parametrize(
     ("failure", "code", "said"),
     [
@@ -116,10 +120,10 @@ async def test_an_image_that_is_not_there(project: Make) -> None:
         ({"name": "Overloaded", "message": "try later", "statusCode": 529, "isRetryable": True}, 1, "Max retries (1)"),
     ],
 )
-async def test_c4_model_errors_end_the_run_with_their_reason(
+async def test_model_errors_end_the_run_with_their_reason(
     project: Make, failure: dict[str, Any], code: int, said: str
 ) -> None:
-    """What cannot be retried ends at once, what can ends when retries are used up; both say why."""
+    """One that cannot be retried ends it at once, another when retries are used up; both give the reason."""
     made = project(ONE, {"one": [{"error": failure}] * 3})
     result = await made.run("one", "go", "--max-retries", "1")
     assert result.code == code
@@ -128,8 +132,9 @@ async def test_c4_model_errors_end_the_run_with_their_reason(
     assert result.types[-1] == "stopRunByError"
 
 
-async def test_b13_the_step_limit_has_its_own_exit_code(project: Make) -> None:
-    """Stopped at the limit is neither success nor failure."""
+@pytest.mark.behaviour("B13")
+async def test_the_step_limit_has_its_own_exit_code(project: Make) -> None:
+    """A job that stopped at the limit neither succeeded nor failed."""
     look = use(("listDirectory", {"path": "."}))
     result = await project(ONE, {"one": [look] * 3}).run("one", "go", "--max-steps", "2")
     assert result.code == 4
@@ -137,7 +142,7 @@ async def test_b13_the_step_limit_has_its_own_exit_code(project: Make) -> None:
 
 
 async def test_an_mcp_server_that_does_not_start(project: Make) -> None:
-    """The Run ends with the skill's name, its command, and what it said last."""
+    """The Run ends with the skill's name, its command, and its last output."""
     skill = SKILL + 'command = "/bin/sh"\nargs = ["-c", "echo no luck >&2; exit 3"]\n'
     result = await project(ONE + skill, DONE).run("one", "go")
     assert result.code == 1
@@ -162,13 +167,15 @@ async def test_a_signal_stops_and_removes_everything(project: Make, number: sign
     assert '"cancelled"' in (made.store / "jobs" / "cut" / "job.json").read_text()
 
 
-async def test_b14_a_job_id_cannot_leave_the_store(project: Make) -> None:
+@pytest.mark.behaviour("B14")
+async def test_a_job_id_cannot_leave_the_store(project: Make) -> None:
     """Ids that are paths are refused."""
     refused(await project(ONE, DONE).run("one", "go", "--job-id", "../x"), 2, "--job-id")
 
 
-async def test_g17_a_query_that_looks_like_an_option_is_a_query(project: Make) -> None:
-    """After --, words are words."""
+@pytest.mark.behaviour("G17")
+async def test_a_query_that_looks_like_an_option_is_a_query(project: Make) -> None:
+    """After `--` all arguments are words."""
     result = await project(ONE, DONE).run("one", "--env-path=/etc/passwd")
     assert result.code == 0, result.stderr
     assert b"--env-path=/etc/passwd" in result.stdout

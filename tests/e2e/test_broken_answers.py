@@ -1,6 +1,8 @@
 """Answers of a model's API that break off or give away the key, through the whole command."""
 
-from orchestrator.wire.state_event import CompleteRun, Retry
+import pytest
+
+from orchestrator.wire.event import CompleteRun, Retry
 from tests.support.fake_anthropic import error, start, stop, stream, text
 from tests.support.fake_http import Events, Plain, fake_http
 from tests.support.project import ONE, Make, Project, Result
@@ -19,8 +21,9 @@ async def _run(made: Project, *answers: Events | Plain) -> tuple[Result, int]:
     return result, asked
 
 
-async def test_c4_a_stream_that_breaks_is_asked_for_again(project: Make) -> None:
-    """Half an answer is no answer; the next whole one is."""
+@pytest.mark.behaviour("C4")
+async def test_a_stream_that_breaks_is_requested_again(project: Make) -> None:
+    """Half an answer counts as none; the next complete one is used."""
     broken = stream([start(), *text(0, "all is")[:-1]], then="cut")
     result, asked = await _run(project(ONE, {}), broken, ANSWER)
     assert result.code == 0, result.stderr

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.backends.kubernetes_state import has_ended
-from orchestrator.coordination.submission import claim_of, unnamed_job_id
+from orchestrator.backends.kubernetes.pod_state import has_ended
+from orchestrator.cluster.client import claim_of, unnamed_job_id
 from tests.support import chart, cluster
 from tests.support.chart import FULLNAME, RELEASE, helm, merged
 from tests.support.cluster import Manifest, Namespace
-from tests.support.in_cluster import WORKING, command
+from tests.support.cluster_jobs import WORKING, command
 from tests.support.project import ONE, Project, ended, say, use
 from tests.support.tenant import Tenant, tenant
 
@@ -46,11 +46,11 @@ def workspace(made: Tenant, user: str) -> Path:
 
 
 class Laptop(Project):
-    """A project from which jobs are submitted to a namespace by somebody who may do everything there."""
+    """A project from which a user with all rights submits jobs to a namespace."""
 
     @property
     def in_cluster(self) -> bool:
-        """Not as others mean it: nothing of the cluster's is here."""
+        """False: unlike other projects on Kubernetes, this one has nothing of the cluster on this machine."""
         return False
 
     @property
@@ -69,7 +69,7 @@ async def submitted(made: Tenant, laptop: Project, *options: str) -> asyncio.sub
 
 
 async def test_runs_of_the_chart_are_those_of_the_command(tmp_path: Path) -> None:
-    """A Job, a CronJob and the command tell the same; users' files are on their claims, which all three find."""
+    """A Job, a CronJob and the command have the same events; users' files are on their claims, which all three find."""
     laptop = Laptop.make(tmp_path / "project", "kubernetes", "", {})
     for name in ("perstack.toml", "replies.json"):
         (laptop.directory / name).write_text((FITNESS / name).read_text())
@@ -90,7 +90,7 @@ async def test_runs_of_the_chart_are_those_of_the_command(tmp_path: Path) -> Non
 
 
 async def test_a_run_of_the_chart_is_cancelled_like_any_other(tmp_path: Path) -> None:
-    """By the id that its events tell; what ended, `prune` leaves to Helm."""
+    """The id is in its events; `prune` leaves what ended to Helm."""
     laptop = Laptop.make(tmp_path / "project", "kubernetes", "", {})
     runs = {name: {"expertKey": "one", "query": "go", "user": user} for name, user in (("one", "u1"), ("other", "u2"))}
     config = f'[provider]\nproviderName = "scripted"\n{ONE}'
@@ -104,6 +104,9 @@ async def test_a_run_of_the_chart_is_cancelled_like_any_other(tmp_path: Path) ->
         await Namespace(made.namespace).until(cluster.runs, "pods", sandboxes)
         where = ("--namespace", made.namespace, "--user", "u1")
         watching = await laptop.start("watch", *where, job_id)
+        # A `watch` that begins after the job was cancelled would have nothing to follow.
+        assert watching.stdout is not None
+        assert await watching.stdout.readline() != b""
         cancelled = await laptop.command("cancel", *where, job_id)
         assert cancelled.code == 0, cancelled.stderr
         assert (await ended(watching)).code == 4
@@ -115,7 +118,7 @@ async def test_a_run_of_the_chart_is_cancelled_like_any_other(tmp_path: Path) ->
 
 
 async def test_an_upgrade_lets_jobs_finish(tmp_path: Path) -> None:
-    """What they were made from is theirs; only later ones are otherwise."""
+    """They keep the settings they were made from; only later ones have the new settings."""
     laptop = Laptop.make(tmp_path / "project", "kubernetes", ONE, SLOW)
     with tenant(chart.images()) as made:
         process = await submitted(made, laptop, "one", "go")
@@ -126,7 +129,7 @@ async def test_an_upgrade_lets_jobs_finish(tmp_path: Path) -> None:
 
 
 async def test_uninstalling_ends_jobs_that_are_at_work(tmp_path: Path) -> None:
-    """Coordinator, Sandbox, Secret, Service, Lease and policy go with the release, and whoever follows is told so."""
+    """Coordinator, Sandbox, Secret, Service, Lease and policy go with the release, and the command reports it."""
     laptop = Laptop.make(tmp_path / "project", "kubernetes", ONE, SLOW)
     with tenant(chart.images()) as made:
         process = await submitted(made, laptop, "--user", "u1", "--start-timeout", "15", "one", "go")

@@ -1,6 +1,6 @@
 """The cluster itself is disturbed while a job runs: components restart, a node goes, policies are no longer enforced.
 
-Nobody else may use it meanwhile, so these come last.
+No other test may use it meanwhile, so these come last.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import cluster
-from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of
+from tests.support.cluster_jobs import WORKING, command, disturbed, objects, pods_of
 from tests.support.project import ONE, SECONDS, Make, ask, say, use
 
 pytestmark = [
@@ -23,7 +23,7 @@ REPLIES = {"one": [use(command(WORKING)), say("all done")]}
 
 @pytest.fixture(autouse=True)
 def repaired() -> Iterator[None]:
-    """Put everything back."""
+    """Put the cluster back in order."""
     yield
     cluster.control("kubelet")
     cluster.control("netpol", "on")
@@ -31,7 +31,7 @@ def repaired() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("component", ["apiserver", "kubelet", "controllers", "containerd"])
-async def test_a_component_restarts_and_nobody_notices(project: Make, component: str) -> None:
+async def test_a_restarted_component_does_not_change_a_job(project: Make, component: str) -> None:
     """The Sandbox works on, its log or its watch is opened again: one attempt, every event once, work done once."""
     made = project(ONE, REPLIES)
     story = await disturbed(made, "callTools", lambda _: asyncio.to_thread(cluster.control, "restart", component))
@@ -41,7 +41,7 @@ async def test_a_component_restarts_and_nobody_notices(project: Make, component:
 
 
 async def test_an_api_server_that_is_away_during_a_hop_is_waited_for(project: Make) -> None:
-    """A Sandbox is to be launched meanwhile: that takes longer, and nobody notices anything else."""
+    """A launch of a Sandbox meanwhile takes longer, and has no other effect."""
     toml = f'{ONE}delegates = ["two"]\n[experts.two]\ninstruction = "Help."\n'
     hop = [use(command("import time; time.sleep(2)")), use(ask("two", "help")), say("all done")]
     made = project(toml, {"one": hop, "two": [say("helped")]})
@@ -57,14 +57,14 @@ async def test_an_api_server_that_is_away_during_a_hop_is_waited_for(project: Ma
 
 
 async def test_a_node_that_is_silent_is_not_waited_for(project: Make) -> None:
-    """Its kubelet is gone: events come from the spool, the job ends well, and what could not be removed is told."""
+    """Its kubelet is gone: events come from the spool, the job ends well, and a note names what is left."""
     made = project(ONE, REPLIES)
     story = await disturbed(
         made, "callTools", lambda _: asyncio.to_thread(cluster.control, "kill", "kubelet"), "--verbose"
     )
     assert story.result.code == 0, story.result.stderr
     assert (story.attempts, story.events[-1]["text"]) == ({1}, "all done")
-    # As long as its Pod may run, its policy stays; once the node is back, anybody's prune takes it away.
+    # While its Pod may run, its policy stays; once the node is back, any prune removes it.
     await asyncio.to_thread(cluster.control)
     async with asyncio.timeout(SECONDS):
         while await pods_of(made):  # noqa: ASYNC110 - the node is just coming back
@@ -72,8 +72,8 @@ async def test_a_node_that_is_silent_is_not_waited_for(project: Make) -> None:
     assert (await made.command("prune", "--backend", made.backend)).code == 0
 
 
-async def test_a_node_that_is_gone_is_said_and_its_runs_begin_anew_when_a_person_says_so(project: Make) -> None:
-    """Its Pod is to go and does not: nobody knows whether it still works, so it is told what to do, and waited."""
+async def test_a_node_that_is_gone_is_reported_and_the_user_can_confirm_it(project: Make) -> None:
+    """Its Pod must end and does not, and may still work: the command prints what to do, and waits."""
     name, arguments = command("import os, time; os.path.exists('begun') or open('begun', 'w') and time.sleep(600)")
     made = project(ONE, {"one": [use((name, arguments | {"timeout": 600_000})), say("all done")]})
 
@@ -81,9 +81,9 @@ async def test_a_node_that_is_gone_is_said_and_its_runs_begin_anew_when_a_person
         await asyncio.to_thread(cluster.control, "kill", "kubelet")
         (pod,) = await pods_of(made)
         await objects().kubectl("delete", "pod", pod, "--wait=false")
-        while b"its node node-1 does not say" not in (said := await told.readline()):
+        while b"its node node-1 has not confirmed it" not in (said := await told.readline()):
             assert said, "it ended"
-        # It is done as it is said.
+        # The test runs the command of the message.
         remedy = said.decode().partition("`kubectl ")[2].partition("`")[0]
         await objects().kubectl(*remedy.split())
         await asyncio.to_thread(cluster.control)
@@ -97,7 +97,7 @@ LOUD = "print('x' * 60000)"
 
 
 async def test_a_log_that_rotates_loses_nothing(project: Make) -> None:
-    """At 64 KiB a log is cut and only its last part can be read: what is missing is read from the spool."""
+    """At 64 KiB a log is cut and only its last part can be read: the rest is read from the spool."""
     cluster.control("kubelet", "small-logs")
     loud = [use(command(LOUD)) for _ in range(30)]
     made = project(ONE, {"one": [*loud, use(command(WORKING)), *loud, say("all done")]})
@@ -112,7 +112,7 @@ async def test_a_log_that_rotates_loses_nothing(project: Make) -> None:
 
 
 async def test_without_policies_no_sandbox_gets_its_run(project: Make) -> None:
-    """It says what it reached, in each family of addresses; accepted, the job is done and it is said."""
+    """The error names what it reached, in each family of addresses; if it is accepted, the job is done with a note."""
     cluster.control("netpol", "off")
     made = project(ONE, {"one": [say("done")]})
     refused = await made.run("one", "go")

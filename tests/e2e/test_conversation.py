@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.processes import command_lines
 from tests.support.project import ASKING, COMMAND, FROM_HERE, ONE, PYTHON, TEAM, Make, Project, ask, say, use
-from tests.support.typist import Typist, typist
+from tests.support.pty_user import Typist, typist
 
 OURS = re.compile(rb"\x1b\[(?:A|J|\?2004[hl])")
 """What the command itself and its line editor write to a terminal."""
@@ -38,7 +38,7 @@ def _status(made: Project, job_id: str) -> str:
     return str(json.loads((made.store / "jobs" / job_id / "job.json").read_text())["status"])
 
 
-def test_a_question_is_answered_and_the_conversation_goes_on(project: Make) -> None:
+def test_a_question_is_answered_and_the_conversation_continues(project: Make) -> None:
     """The question is shown, the answer taken, a follow-up works, an empty line ends with the last turn's code."""
     made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("then go"), say("and more")]})
     with _sitting(made, "--job-id", "talk", "one", "begin") as person:
@@ -52,19 +52,19 @@ def test_a_question_is_answered_and_the_conversation_goes_on(project: Make) -> N
         person.see("what next.* > ")
         person.type("\n")
         backend = "" if made.backend == "docker" else f"--backend {made.backend} "
-        person.see(f"go on with it: perstack-orch start {backend}--continue-job talk one\r\n")
+        person.see(f"continue it: perstack-orch start {backend}--continue-job talk one\r\n")
         assert person.end() == 0
     assert _status(made, "talk") == "completed"
     assert "Traceback" not in person.text
 
 
-def test_who_and_what_are_asked_for(project: Make) -> None:
-    """Without EXPERT they are listed and chosen by number; without QUERY it is asked; Ctrl-D ends."""
+def test_missing_expert_and_query_are_prompted_for(project: Make) -> None:
+    """Without EXPERT the Experts are listed and chosen by number; without QUERY a prompt follows; Ctrl-D ends."""
     made = project(TEAM, {"left": [say("left done")]})
     with _sitting(made) as person:
         person.see(r"1\. boss\r\n2\. left\r\n3\. right\r\n")
         person.type("2\n")
-        person.see("what is left to do")
+        person.see(r"task for left\?")
         person.type("work\n")
         person.see("left: left done")
         person.see("what next.* > ")
@@ -81,7 +81,7 @@ def test_the_tree_of_runs_is_live(project: Make) -> None:
         "right": [use(("listDirectory", {"path": "."})) | usage, say("right half") | usage | {"delayMs": 1_500}],
     }
     with _sitting(project(TEAM, replies), "--job-id", "tree", "boss", "go") as person:
-        person.see(r"└ right · step 3 · asking the model · 12 tokens · 0:0\d · tree-\w{6}-s\d")
+        person.see(r"└ right · step 3 · calling the model · 12 tokens · 0:0\d · tree-\w{6}-s\d")
         person.see("boss: both")
         person.see(r"boss · step 5 · completed · 24 tokens · 0:0\d · tree-\w{6}-s\d\r\n")
         person.see(r"└ left · step \d · completed · 12 tokens")
@@ -132,12 +132,12 @@ def test_nothing_from_a_container_steers_the_terminal(project: Make) -> None:
 
 @pytest.mark.parametrize("backend", ["process"])
 def test_run_keeps_a_line_live_and_ends_in_result_and_receipt(project: Make) -> None:
-    """With its events in a file, a person sees who works on what, then the answer and what it took, and no more."""
+    """With its events in a file, a user sees which Run works on what, then the answer and what it took, and no more."""
     replies = {"boss": [use(ask("left", "l")), say("all done")], "left": [say("half") | {"delayMs": 1_000}]}
     made = project(TEAM, replies)
     command = shlex.join([*COMMAND, "run", "--backend", made.backend, "boss", "go"]) + " > events.jsonl"
     with typist(("/bin/sh", "-c", command), made.directory, _env()) as person:
-        person.see(r"\r\x1b\[Kboss > left · step 2 · asking the model · 0 tokens · 0:0\d")
+        person.see(r"\r\x1b\[Kboss > left · step 2 · calling the model · 0 tokens · 0:0\d")
         person.see(r"\r\x1b\[Kboss: all done\r\n\r\n3 processes · 0 keys inside · 0 hosts · 0 tokens · \d+\.\d s\r\n")
         person.see(r"  hop to left: \d+ ms\r\n  hop to boss: \d+ ms\r\n(?:\r\x1b\[K)?$")
         assert person.end() == 0
@@ -146,7 +146,7 @@ def test_run_keeps_a_line_live_and_ends_in_result_and_receipt(project: Make) -> 
 
 @pytest.mark.parametrize("backend", ["process"])
 def test_run_shows_the_question_and_how_to_answer_it(project: Make) -> None:
-    """At a terminal the question is shown, and the command that was written answers it when it is copied.
+    """At a terminal the question is shown, and the printed command answers it when it is copied.
 
     Where events are written to the same terminal there is no live line among them.
     """
@@ -164,8 +164,8 @@ def test_run_shows_the_question_and_how_to_answer_it(project: Make) -> None:
 
 
 @pytest.mark.parametrize("backend", ["process"])
-def test_who_stops_a_job_is_told_how_to_finish_it(project: Make) -> None:
-    """After Ctrl-C the command that was written finishes the job, wherever its records are."""
+def test_stopping_a_job_prints_how_to_finish_it(project: Make) -> None:
+    """After Ctrl-C the printed command finishes the job, wherever its records are."""
     made = project(ONE, {"one": [say("slow") | {"delayMs": 3_000}]})
     options = ("--backend", made.backend, "--storage", "my records")
     with typist((*COMMAND, "run", *options, "--job-id", "j", "one", "go"), made.directory, _env()) as person:
@@ -189,8 +189,8 @@ def test_over_pipes_it_is_plain(project: Make) -> None:
     )
 
 
-def test_an_open_question_left_alone_is_exit_4_and_can_be_taken_up(project: Make) -> None:
-    """Who does not answer gets run's code; --continue shows the question again."""
+def test_an_open_question_left_alone_is_exit_4_and_can_be_resumed(project: Make) -> None:
+    """A user who does not answer gets run's code; --continue shows the question again."""
     made = project(ASKING, {"one": [use(("confirm", {"q": "ready?"})), say("then go")]})
     assert _piped(made, "", "--job-id", "talk", "one", "begin").returncode == 4
     again = _piped(made, "yes\n", "--continue-job", "talk", "one")
@@ -199,11 +199,11 @@ def test_an_open_question_left_alone_is_exit_4_and_can_be_taken_up(project: Make
 
 
 def test_at_the_step_limit_more_steps_are_offered(project: Make) -> None:
-    """A yes goes on with as many again."""
+    """After a yes the job continues with as many again."""
     made = project(ONE, {"one": [use(("listDirectory", {"path": "."})), say("got it")]})
     result = _piped(made, "y\n", "--max-steps", "1", "one", "go")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "one stopped at the limit of 1 step\ngo on for 1 more? [y/N, or new words] >\n> y\n" in result.stdout
+    assert "one stopped at the limit of 1 step\ncontinue for 1 more? [y/N, or a new query] >\n> y\n" in result.stdout
 
 
 def test_after_an_error_other_words_are_tried(project: Make) -> None:
@@ -212,12 +212,12 @@ def test_after_an_error_other_words_are_tried(project: Make) -> None:
     made = project(ONE, {"one": [away, away]})
     result = _piped(made, "again\n", "one", "go")
     assert result.returncode == 1, result.stdout + result.stderr
-    told = "one stopped by an error: the model is away\ntry again with other words (an empty line ends) >\n"
+    told = "one stopped with an error: the model is away\nnew query? (an empty line ends) >\n"
     assert result.stdout.count(told) == 2
 
 
 def _reaching(backend: str) -> dict[str, Any]:
-    """A reply that has a command ask for a host that does not exist."""
+    """A reply whose command requests a host that does not exist."""
     call = "import urllib.request as r; r.urlopen('https://host.invalid', timeout=20)"
     return use(
         (
@@ -234,8 +234,8 @@ def _reaching(backend: str) -> dict[str, Any]:
     )
 
 
-def test_a_host_that_nobody_declared_is_asked_about_once(project: Make, backend: str) -> None:
-    """Before it is reached, of a tool that declared none; after a yes it is no longer refused as undeclared."""
+def test_an_undeclared_host_causes_one_question(project: Make, backend: str) -> None:
+    """A tool that declared none causes the question before it reaches the host; after a yes it is not refused again."""
     tried = _reaching(backend)
     made = project(ONE, {"one": [tried, tried, say("tried twice"), tried, say("tried again")]})
     asked = "@perstack/base of one wants to reach host.invalid: allow? [y/N] >\n> {}\n"
@@ -253,8 +253,8 @@ def test_a_host_that_nobody_declared_is_asked_about_once(project: Make, backend:
 
 
 @pytest.mark.parametrize("backend", ["process"])
-def test_a_host_is_asked_about_in_the_middle_of_the_live_tree(project: Make, backend: str) -> None:
-    """The tree stands still until the question is answered, and goes on below the answer."""
+def test_the_question_about_a_host_interrupts_the_live_tree(project: Make, backend: str) -> None:
+    """The tree stands still until the question is answered, and continues below the answer."""
     made = project(ONE, {"one": [_reaching(backend), say("tried")]})
     with _sitting(made, "one", "go") as person:
         person.see("wants to reach host.invalid: allow.* >")
@@ -268,12 +268,12 @@ def test_a_host_is_asked_about_in_the_middle_of_the_live_tree(project: Make, bac
 
 @pytest.mark.parametrize("backend", ["process"])
 def test_ctrl_c_stops_the_turn_and_another_the_conversation(project: Make) -> None:
-    """After the first the job can be gone on with from the prompt; at the prompt the next one quits with 130."""
+    """After the first the job can be continued from the prompt; at the prompt the next one quits with 130."""
     made = project(ONE, {"one": [say("slow") | {"delayMs": 3_000}, say("then")]})
     with _sitting(made, "--job-id", "talk", "one", "go") as person:
-        person.see("asking the model")
+        person.see("calling the model")
         person.type("\x03")
-        person.see("go on with.* > ")
+        person.see("continue with.* > ")
         assert _status(made, "talk") == "cancelled"
         person.type("more\n")
         person.see("one: slow")
@@ -284,7 +284,7 @@ def test_ctrl_c_stops_the_turn_and_another_the_conversation(project: Make) -> No
 
 @pytest.mark.parametrize(("command", "sign"), [("run", '"type":"callTools"'), ("start", "calling exec")])
 def test_a_terminal_that_goes_away_takes_the_job_along(project: Make, backend: str, command: str, sign: str) -> None:
-    """Nobody is left who could stop it: the Sandbox is removed, its tools with it, and the job can be resumed."""
+    """No user is left who could stop it: the Sandbox is removed, its tools with it, and the job can be resumed."""
     sleep = {"command": "sleep", "args": ["4711"], "env": {}, "cwd": ".", "stdout": True, "stderr": True}
     made = project(ONE, {"one": [use(("exec", sleep)), say("done")]})
     arguments = (*COMMAND, command, "--backend", backend, "--job-id", "gone", "one", "go")
@@ -297,10 +297,10 @@ def test_a_terminal_that_goes_away_takes_the_job_along(project: Make, backend: s
 
 @pytest.mark.parametrize("backend", ["process"])
 def test_ctrl_c_twice_quits(project: Make) -> None:
-    """The second while the first still stops the turn, or right after."""
+    """The second comes while the first still stops the turn, or right after."""
     made = project(ONE, {"one": [say("slow") | {"delayMs": 60_000}]})
     with _sitting(made, "--job-id", "talk", "one", "go") as person:
-        person.see("asking the model")
+        person.see("calling the model")
         person.type("\x03")
         person.see("stopping")
         person.type("\x03")

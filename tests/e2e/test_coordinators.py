@@ -9,10 +9,10 @@ from contextlib import suppress
 
 import pytest
 
-from orchestrator.backends.kubernetes_state import has_ended
+from orchestrator.backends.kubernetes.pod_state import has_ended
 from tests.support import cluster
 from tests.support.cluster import Manifest
-from tests.support.in_cluster import SLOW
+from tests.support.cluster_jobs import SLOW
 from tests.support.production import (
     RUN,
     Make,
@@ -32,18 +32,18 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
 
 
 async def stop(pod: Manifest) -> None:
-    """As a person does it: it may say goodbye."""
+    """End it as a user does: it can shut down in order."""
     await objects().kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
 
 
 async def kill(pod: Manifest) -> None:
-    """As the kernel does it where memory runs out: its Lease stays, and its node says that it has ended."""
+    """End it as the kernel does without memory: its Lease stays, and its node reports that it has ended."""
     (process,) = processes_of(pod)
     os.kill(process, signal.SIGKILL)
 
 
 async def lose(pod: Manifest) -> None:
-    """As is done to one whose node hangs: nobody says any more that it has ended, so its Lease has to run out."""
+    """End it as with a hung node: no process reports that it has ended, so its Lease must run out."""
     (process,) = processes_of(pod)
     os.kill(process, signal.SIGSTOP)
     await objects().kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0")
@@ -52,19 +52,19 @@ async def lose(pod: Manifest) -> None:
 
 
 OUR_NODE_S = (lose, kill) if cluster.is_ours() else ()
-"""Only there is the node this machine, where a process can be met."""
+"""Only there this machine is the node, so that its processes can be found."""
 
 
 async def rob(pod: Manifest) -> None:
-    """As another does it who takes the job up: its name is in the Lease, which has to run out in turn."""
+    """Take the job as another coordinator does: its name is in the Lease, which then must run out."""
     job = pod["metadata"]["labels"]["perstack.ai/job"]
     (lease,) = (await objects().read("leases", f"--selector=perstack.ai/job={job}"))["items"]
-    stranger = json.dumps({"spec": {"holderIdentity": "nobody/none"}})
+    stranger = json.dumps({"spec": {"holderIdentity": "stranger/none"}})
     await objects().kubectl("patch", "lease", lease["metadata"]["name"], "--type=merge", f"--patch={stranger}")
 
 
 async def replaced(made: Submitter, end: Callable[[Manifest], Awaitable[None]]) -> Result:
-    """Run a job whose coordinator is ended; see that all is told and done once: its Sandbox worked on meanwhile."""
+    """Run a job whose coordinator is ended; check that each event and call is there once: its Sandbox worked on."""
     job = f"coordinator-{end.__name__}"
     process = await made.start(*RUN, "--user", job, "--job-id", job, "one", "go")
     shown = await read_until(process, "callTools")
@@ -80,18 +80,18 @@ async def replaced(made: Submitter, end: Callable[[Manifest], Awaitable[None]]) 
 
 
 async def test_coordinators_that_are_gone_are_replaced(laptop: Make) -> None:
-    """However they go, another goes on; for the jobs of two of them once their Lease has run out."""
+    """However they end, another one continues; for the jobs of two of them, once their Lease has run out."""
     made = laptop(ONE, SLOW)
     async with asyncio.TaskGroup() as group:
         said = {end: group.create_task(replaced(made, end)) for end in (stop, rob, *OUR_NODE_S)}
-    assert "another coordinator may have taken the job up" in said[rob].result().stderr
+    assert "another coordinator may have taken over the job" in said[rob].result().stderr
     for end in (rob, *OUR_NODE_S[:1]):
         assert "has this job: waiting for it to end" in said[end].result().stderr, end
 
 
 @pytest.mark.skipif(not cluster.is_ours(), reason="the node of a cluster that was named is another machine")
 async def test_a_job_is_cancelled_between_two_pods_of_its_coordinator(laptop: Make) -> None:
-    """Nobody of ours ends its Sandboxes then; once `cancel` says so, the cluster has."""
+    """No process of ours ends its Sandboxes then; once `cancel` reports success, the cluster has."""
     made, where = laptop(ONE, SLOW), ("--user", "between")
     process = await made.start(*RUN, *where, "--job-id", "between", "one", "go")
     await read_until(process, "callTools")
@@ -108,7 +108,7 @@ async def test_a_job_is_cancelled_between_two_pods_of_its_coordinator(laptop: Ma
 
 
 async def test_a_coordinator_that_cannot_start_again_is_given_up(laptop: Make) -> None:
-    """Its Secret is gone: who follows it is told in the cluster's words, and how to end it, which works."""
+    """Its Secret is gone: the command prints the cluster's own message and how to end the job, which works."""
     made, where = laptop(ONE, SLOW), ("--user", "poor")
     process = await made.start(*RUN, *where, "--job-id", "poor", "one", "go")
     await read_until(process, "callTools")
@@ -124,10 +124,10 @@ async def test_a_coordinator_that_cannot_start_again_is_given_up(laptop: Make) -
     assert given_up.code == 3, given_up.stderr
     *_, last = given_up.stderr.splitlines()
     assert "the coordinator waits: FailedMount: " in last
-    assert f'secret "{name}" not found; after 1 s nobody waits for it any more; its Job is still there' in last
+    assert f'secret "{name}" not found; gave up after 1 s; the Job still exists, remove it with' in last
     process.send_signal(signal.SIGINT)
     assert (await ended(process)).code == 130
-    _, _, remedy = last.rpartition("until perstack-orch ")
+    _, _, remedy = last.rpartition("remove it with perstack-orch ")
     cancelled = await made.command(*remedy.split())
     assert cancelled.code == 0, cancelled.stderr
     await nothing_left_but(of=("perstack.ai/job=poor",))

@@ -1,15 +1,21 @@
-"""Whole jobs: coordinators and delegates, each Run in a Sandbox of its own."""
+"""Whole jobs: coordinators and delegates, each Run in a separate Sandbox."""
 
 import json
 
 import pytest
 
-from orchestrator import tree
-from orchestrator.wire import link
+from orchestrator.jobs import run_tree
+from orchestrator.wire import frames
 from orchestrator.wire.checkpoint import Status
+from orchestrator.wire.event import (
+    CompleteRun,
+    FinishAllToolCalls,
+    InitializeRuntime,
+    StartRun,
+    StopRunByDelegate,
+    StopRunByError,
+)
 from orchestrator.wire.message import TextPart, ToolResult
-from orchestrator.wire.platform_event import InitializeRuntime
-from orchestrator.wire.state_event import CompleteRun, FinishAllToolCalls, StartRun, StopRunByDelegate, StopRunByError
 from tests.support.embedded import running
 from tests.support.project import Make, Result, ask, say, use
 
@@ -36,9 +42,10 @@ def _results(result: Result) -> list[tuple[str, str]]:
     return list(zip([answer.skill_name for answer in answers], texts, strict=True))
 
 
+@pytest.mark.behaviour("D3")
 @pytest.mark.everywhere
-async def test_d3_a_chain_of_delegates_comes_back_link_by_link(project: Make) -> None:
-    """Boss asks right, right asks deep; each resumes when its own delegate is done."""
+async def test_a_chain_of_delegates_comes_back_link_by_link(project: Make) -> None:
+    """Each Expert resumes when its own delegate is done."""
     result = await project(
         TEAM,
         {
@@ -65,10 +72,11 @@ async def test_d3_a_chain_of_delegates_comes_back_link_by_link(project: Make) ->
     assert [event.position for event in result.events] == list(range(1, len(result.events) + 1))
 
 
+@pytest.mark.behaviour("D5")
 @pytest.mark.everywhere
 @pytest.mark.in_production
-async def test_d5_delegates_of_one_reply_run_at_once_beside_a_tool(project: Make) -> None:
-    """A tool and two delegates in one reply: the tool's result first, the delegates' in call order, usage summed."""
+async def test_delegates_of_one_reply_and_a_tool_run_at_once(project: Make) -> None:
+    """The tool's result comes first, the delegates' follow in call order, and usage is summed."""
     usage = {"inputTokens": 10, "outputTokens": 1}
     result = await project(
         TEAM,
@@ -93,9 +101,10 @@ async def test_d5_delegates_of_one_reply_run_at_once_beside_a_tool(project: Make
     assert starts["left"] < ends["right"] or starts["right"] < ends["left"]
 
 
+@pytest.mark.behaviour("D13")
 @pytest.mark.everywhere
-async def test_d13_a_failing_delegate_is_an_error_result(project: Make) -> None:
-    """A delegate whose model refuses it ends in error; the coordinator reads why and completes."""
+async def test_a_failing_delegate_is_an_error_result(project: Make) -> None:
+    """Its coordinator gets the reason and completes."""
     refusal = {"error": {"name": "AuthenticationError", "message": "the key is not valid", "statusCode": 401}}
     result = await project(
         TEAM,
@@ -110,8 +119,9 @@ async def test_d13_a_failing_delegate_is_an_error_result(project: Make) -> None:
     ]
 
 
-async def test_d13_a_delegate_at_its_step_limit_is_an_error_result(project: Make) -> None:
-    """Steps count on through the job; a delegate that reaches the limit tells its coordinator."""
+@pytest.mark.behaviour("D13")
+async def test_a_delegate_at_its_step_limit_is_an_error_result(project: Make) -> None:
+    """Steps count on through the job, and its coordinator gets the reason."""
     look = use(("listDirectory", {"path": "."}))
     result = await project(
         TEAM, {"boss": [use(ask("left", "l")), say("enough")], "left": [look, look, look, look]}
@@ -135,8 +145,8 @@ async def test_delegation_deeper_than_allowed_is_an_error_result(project: Make) 
 async def test_delegates_beyond_the_job_s_limit_are_error_results(
     project: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How many Runs a job has is bounded, or by depth and fan-out there could be more than anybody can pay."""
-    monkeypatch.setattr(tree, "MAX_RUNS", 2)
+    """The number of Runs in a job is limited; with depth and fan-out alone, costs could grow without bound."""
+    monkeypatch.setattr(run_tree, "MAX_RUNS", 2)
     both = use(ask("left", "l"), ask("right", "r"))
     made = project(TEAM, {"boss": [both, both, say("done")], "left": [say("left half")], "right": [say("right half")]})
     async with running(made, "boss") as events:
@@ -152,8 +162,8 @@ async def test_delegates_beyond_the_job_s_limit_are_error_results(
 async def test_a_conversation_too_long_to_hand_over_is_that_run_s_error(
     project: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the platform's: the job ends as with any Run that failed, and its events tell why."""
-    monkeypatch.setattr(link, "FRAME_BYTES", 16 * 1024)
+    """It is no error of the platform: the job ends as with any Run that failed, and its events have the reason."""
+    monkeypatch.setattr(frames, "FRAME_BYTES", 16 * 1024)
     long = [say("x" * 9_000)]
     made = project(TEAM, {"boss": [use(ask("left", "l"), ask("right", "r"))], "left": long, "right": long})
     async with running(made, "boss") as events:
@@ -163,15 +173,16 @@ async def test_a_conversation_too_long_to_hand_over_is_that_run_s_error(
     assert "the Run cannot be handed over: a frame of" in (events.outcome.error or "")
 
 
-async def test_d1_a_call_without_a_query_is_answered_and_the_run_goes_on(project: Make) -> None:
-    """A delegate call that makes no sense gets an error result instead of ending the job."""
+@pytest.mark.behaviour("D1")
+async def test_a_delegate_call_without_a_query_is_an_error_result(project: Make) -> None:
+    """The Run continues."""
     result = await project(TEAM, {"boss": [use(("left", {})), say("then not")]}).run("boss", "go")
     assert result.code == 0, result.stderr
     assert result.of(StopRunByDelegate) == []
 
 
 async def test_what_the_coordinator_stopped_with_stands_in_the_store(project: Make) -> None:
-    """Checkpoints, settings, events and the job itself are on disk as the spec lays them out, without secrets."""
+    """The job's records are on disk as docs/reference/perstack.md#files-on-disk describes, without secrets."""
     made = project(TEAM, {"boss": [use(ask("left", "l")), say("done")], "left": [say("left half")]})
     result = await made.run("boss", "go", "--job-id", "job-1")
     assert result.code == 0, result.stderr

@@ -4,15 +4,18 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
+from orchestrator.wire.event import ResolveToolResults
 from orchestrator.wire.message import TextPart
-from orchestrator.wire.state_event import ResolveToolResults
 from tests.support.project import Project, say, use
 
 TOOLS = Path(__file__).parents[1] / "support" / "mcp_servers" / "tools.py"
 
 
-async def test_e8_a_server_that_dies_in_a_call(tmp_path: Path) -> None:
-    """The call's result says which skill and tool failed and what it wrote last; the Expert goes on."""
+@pytest.mark.behaviour("E8")
+async def test_a_server_that_dies_in_a_call_is_an_error_result(tmp_path: Path) -> None:
+    """The result names skill and tool and has the server's last output; the Expert continues."""
     # A skill reads nothing of this machine but the workspace and the programs.
     workspace = tmp_path / "project" / "workspace"
     workspace.mkdir(parents=True)

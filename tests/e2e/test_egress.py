@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.wire.platform_event import ProxyAccess
-from orchestrator.wire.state_event import ResolveToolResults
+from orchestrator.wire.event import ProxyAccess, ResolveToolResults
 from tests.support import cluster, production
 from tests.support.attacks import IN_PRODUCTION
 from tests.support.cluster import Manifest
-from tests.support.internet import Internet, beside_this_machine, internet
+from tests.support.internet import Internet, internet, served_to_this_machine
 from tests.support.project import PYTHON, Make, Project, say, use
 
-pytestmark = [pytest.mark.internet]
+pytestmark = [pytest.mark.internet, pytest.mark.on_engines]
 
 TOML = """
 [experts.one]
@@ -88,30 +87,32 @@ def _inside(made: Project, name: str) -> str:
 
 
 async def client(made: Project, *options: str, host: str, asked: str, how: str = "tls") -> tuple[int, str, str]:
-    """Run the client as `exec`, or a skill, would; give exit code, what it wrote, and what was told about it."""
+    """Run the client as `exec`, or a skill, would; return exit code, output, and the events about it."""
     command = (PYTHON[made.backend], _inside(made, "client.py"), host, asked, how)
     result = await made.command("shell", "--backend", made.backend, *options, "one", "--", *command)
     return result.code, result.stdout.decode().strip(), result.stderr
 
 
+@pytest.mark.behaviour("G10")
 @pytest.mark.parametrize(
     ("options", "host"), [((), "api.public.test"), (("--skill", "kit"), "deep.other.test")], ids=["exec", "skill"]
 )
-async def test_g10_a_declared_host_is_reached(
+async def test_a_declared_host_is_reached(
     made: Project, outside: Internet, options: tuple[str, ...], host: str
 ) -> None:
-    """By name, over TLS to its end, though nothing inside can resolve a name or has a route."""
+    """The connection is TLS to its end, though nothing inside can resolve a name or has a route."""
     code, said, told = await client(made, *options, host=host, asked=host)
     assert (code, said) == (0, "outside"), told
-    assert f"to {host}:443 was let through" in told
+    assert f"to {host}:443 was allowed" in told
     assert outside.asked()[-1] == host
 
 
+@pytest.mark.behaviour("G10")
 @pytest.mark.parametrize("options", [(), ("--skill", "kit")], ids=["exec", "skill"])
-async def test_g10_what_only_another_declared_is_not_reached(
+async def test_a_host_of_another_skill_is_not_reached(
     made: Project, outside: Internet, options: tuple[str, ...]
 ) -> None:
-    """Each has its own hosts: what `exec` may reach a skill may not, nor the other way."""
+    """`exec` does not reach a skill's hosts, nor a skill those of `exec`."""
     before = outside.asked()
     host = "deep.other.test" if not options else "api.public.test"
     code, _, told = await client(made, *options, host=host, asked=host)
@@ -144,8 +145,9 @@ async def test_what_was_refused_works_where_it_is_allowed(made: Project) -> None
     assert (code, said) == (0, "outside"), told
 
 
-async def test_g8_a_run_has_its_accesses_on_record(made: Project) -> None:
-    """Who, where, allowed or why not: an event of its own for each."""
+@pytest.mark.behaviour("G8")
+async def test_each_access_is_an_event(made: Project) -> None:
+    """It has the skill, the host, and whether it was allowed or why not."""
     await _on_record(made, "api.public.test", "www.public.test")
 
 
@@ -175,12 +177,13 @@ async def _on_record(made: Project, declared: str, other: str) -> None:
     assert [remedy in (each.reason or "") for each in accesses] == [False, True, True]
 
 
+@pytest.mark.behaviour("G8", "G10")
 @pytest.mark.parametrize("backend", [IN_PRODUCTION])
-async def test_g8_g10_a_coordinator_in_the_cluster_lets_out_what_is_declared(project: Make, tmp_path: Path) -> None:
-    """By the link over TLS and the coordinator's own policy and resolver, and nothing else; each access is told."""
+async def test_a_coordinator_in_the_cluster_lets_out_what_is_declared(project: Make, tmp_path: Path) -> None:
+    """Declared hosts are reached through the coordinator and no others are; each access is an event."""
     names = {name: f"{name}.{production.tenant()}.svc.cluster.local" for name in ("api", "www")}
     made = project(TOML, {})
-    with beside_this_machine(tmp_path, *names.values()) as outside:
+    with served_to_this_machine(tmp_path, *names.values()) as outside:
         furnish(made, outside)
         cluster.create_in(production.tenant(), *(each for name in names for each in _name_for(name, outside.address)))
         await _on_record(made, names["api"], names["www"])
@@ -188,7 +191,7 @@ async def test_g8_g10_a_coordinator_in_the_cluster_lets_out_what_is_declared(pro
 
 
 def _name_for(name: str, address: str) -> tuple[Manifest, Manifest]:
-    """Describe what has the cluster's name servers know an address by a name: a Service without Pods."""
+    """Describe a Service without Pods, so that the cluster's name servers resolve a name to an address."""
     metadata = {"name": name, "labels": {"kubernetes.io/service-name": name}}
     ports = [{"name": "", "port": 443, "protocol": "TCP"}]
     service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata}

@@ -1,4 +1,4 @@
-"""The library as a program of somebody else uses it: the documented example, and leaving a job early."""
+"""The library in an embedding program: the documented example, and leaving a job early."""
 
 import asyncio
 import json
@@ -34,20 +34,20 @@ def _stored(project: Project) -> set[bytes]:
 
 
 def _second_call(recorded: Recorded, seen: list[bytes]) -> bool:
-    """Take note of an event; whether it tells of the second model call, which the script makes wait."""
+    """Record an event; return whether it is the second model call's, which the script makes wait."""
     seen.append(recorded.line)
     return sum(b'"type":"startGeneration"' in line for line in seen) == 2
 
 
 async def _iterate(project: Project, began: asyncio.Event) -> None:
-    """Run the job to its end, and tell of its first event."""
+    """Run the job to its end, and write its first event."""
     async with running(project) as events:
         async for _ in events:
             began.set()
 
 
 async def test_a_job_to_its_end(project: Make) -> None:
-    """All events are seen in order, stored as seen, and the outcome stands after them."""
+    """All events are seen in order, stored as seen, and the outcome is there after them."""
     made = project(ONE, {"one": [LOOK, say("done")]})
     async with running(made) as events:
         seen = [recorded async for recorded in events]
@@ -59,7 +59,7 @@ async def test_a_job_to_its_end(project: Make) -> None:
 
 
 async def test_leaving_the_block_in_the_middle_of_a_model_call_stops_the_job(project: Make) -> None:
-    """Nothing runs once the block is left (the fixture looks), and all that was seen is on record."""
+    """Nothing runs once the block is left (the fixture checks it), and all that was seen is in the records."""
     made = project(ONE, {"one": [LOOK, LATE]})
     seen: list[bytes] = []
     async with running(made) as events:
@@ -72,7 +72,7 @@ async def test_leaving_the_block_in_the_middle_of_a_model_call_stops_the_job(pro
 
 
 async def test_raising_in_the_block_stops_the_job_and_comes_out_as_it_is(project: Make) -> None:
-    """The program's own error is not wrapped in a group, and nothing runs on behind it."""
+    """The program's own error is not wrapped in a group, and nothing continues in the background."""
     made = project(ONE, {"one": [LOOK, LATE]})
     seen: list[bytes] = []
 
@@ -88,7 +88,7 @@ async def test_raising_in_the_block_stops_the_job_and_comes_out_as_it_is(project
     assert set(seen) <= _stored(made)
 
 
-async def test_cancelling_whoever_iterates_stops_the_job(project: Make) -> None:
+async def test_cancelling_the_iterating_task_stops_the_job(project: Make) -> None:
     """A timeout around the block is enough to end a job."""
     made = project(ONE, {"one": [LATE]})
     began = asyncio.Event()
@@ -109,8 +109,8 @@ async def test_leaving_before_the_first_event(project: Make) -> None:
     assert _status(made) == "cancelled"
 
 
-async def test_leaving_stops_the_job_though_that_cannot_be_written_down(project: Make) -> None:
-    """What the store says comes out, and nothing runs on behind it."""
+async def test_leaving_stops_the_job_even_if_that_cannot_be_recorded(project: Make) -> None:
+    """The store's error is raised, and nothing continues in the background."""
     made = project(ONE, {"one": [LATE]})
     before = asyncio.all_tasks()
 
@@ -122,13 +122,13 @@ async def test_leaving_stops_the_job_though_that_cannot_be_written_down(project:
                 job.touch()
                 break
 
-    with pytest.raises(StoreError, match="embedded is not a directory, as the store needs"):
+    with pytest.raises(StoreError, match="embedded must be a directory, but is not"):
         await work()
     assert asyncio.all_tasks() == before
 
 
-async def test_however_often_whoever_leaves_is_cancelled_the_job_is_stopped(project: Make) -> None:
-    """Nobody is let go before nothing runs any more."""
+async def test_repeated_cancellation_still_stops_the_job(project: Make) -> None:
+    """The block is not left while anything still runs."""
     made = project(ONE, {"one": [LATE]})
     before = asyncio.all_tasks()
     began = asyncio.Event()
@@ -156,7 +156,7 @@ async def _program(directory: Path, *arguments: str) -> Result:
 
 
 async def test_the_documented_example(tmp_path: Path, backend: str) -> None:
-    """It runs as its text says, and ends with the Expert's answer."""
+    """It runs as its text describes, and ends with the Expert's answer."""
     result = await _program(tmp_path, str(ROOT / "examples" / "embedding" / "run.py"), backend)
     assert (result.code, result.stderr) == (0, "")
     assert "pro-trainer completeRun" in result.stdout.decode()
@@ -166,7 +166,7 @@ async def test_the_documented_example(tmp_path: Path, backend: str) -> None:
 
 @pytest.mark.docker
 async def test_the_page_itself(tmp_path: Path) -> None:
-    """The program on the page runs as it stands there, beside a perstack.toml."""
+    """The program on the page runs unchanged, next to a perstack.toml."""
     page = (ROOT / "docs" / "embedding.md").read_text()
     program = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert program is not None

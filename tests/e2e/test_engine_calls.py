@@ -1,4 +1,4 @@
-"""What a Run asks of the engine."""
+"""What a Run requests from the engine."""
 
 from collections import Counter
 from pathlib import Path
@@ -22,7 +22,8 @@ async def test_a_run_writes_to_the_engine_six_times_at_most(project: Make, tmp_p
         made = project(TEAM, REPLIES)
         result = await made.run("boss", "go", "--prewarm", "off", env={"DOCKER_HOST": engine.address})
     assert result.code == 0, result.stderr
-    writes = [asked for asked in engine.asked if not asked.startswith("GET ")]
+    # The first job on a machine also tries how the engine sees the directory of the workspace.
+    writes = [asked for asked in engine.asked if not asked.startswith("GET ") and "perstack-probe-" not in asked]
     assert len(writes) <= MOST * RUNS, writes
     once = Counter(asked for asked in writes if "/wait" not in asked)
     assert (len(once), set(once.values())) == (3 * RUNS, {1}), once

@@ -1,4 +1,4 @@
-"""Engines that cannot run Sandboxes, or leave them alone: restarted, frozen, cut off, out of order."""
+"""Engines that cannot run Sandboxes, or fail while they run: restarted, frozen, cut off, out of order."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from orchestrator.wire.state_event import CompleteRun
+from orchestrator.wire.event import CompleteRun
 from tests.support import engine
 from tests.support.chaos_proxy import Chaos, chaos_proxy
 from tests.support.engine_proxy import engine_proxy
@@ -20,19 +20,28 @@ from tests.support.second_engine import SecondEngine, second_engine
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"])
 async def test_an_engine_that_shares_no_sockets(project: Make, tmp_path: Path) -> None:
-    """A Sandbox that cannot reach its broker ends the job with its name and what the engine must be able to do."""
+    """The first Sandbox finds it out within a second, and the next is linked by a stream; later jobs begin with those.
+
+    A user who demands sockets gets the reason and the remedy.
+    """
     made = project(ONE, {"one": [say("done")]})
     async with engine_proxy(tmp_path, shares=False) as apart:
-        result = await made.run("one", "go", "--job-id", "apart", env={"DOCKER_HOST": apart.address})
-    assert any("name=apart-" in target for target in apart.changed)
-    assert result.code == 3, result.stderr
-    assert result.stdout == b""
-    assert "Traceback" not in result.stderr
-    told = [line for line in result.stderr.splitlines() if "apart-" in line]
-    assert len(told) == 1, result.stderr
-    assert "reach" in told[0]
-    assert "broker" in told[0]
-    assert "share its file system and unix sockets" in told[0]
+        env = {"DOCKER_HOST": apart.address, "XDG_STATE_HOME": str(tmp_path / "state")}
+        result = await made.run("one", "go", "--job-id", "apart", env=env)
+        refused = len(apart.changed)
+        again = await made.run("one", "go", "--job-id", "again", env=env)
+        assert len(apart.changed) == refused
+        demanded = await made.run("one", "go", "--job-id", "demanded", "--link", "socket", env=env)
+    assert refused >= 1
+    for each in (result, again):
+        assert each.code == 0, each.stderr
+        _is_whole(each)
+    assert (demanded.code, demanded.stdout) == (3, b""), demanded.stderr
+    assert "Traceback" not in demanded.stderr
+    told = [line for line in demanded.stderr.splitlines() if "demanded-" in line]
+    assert len(told) == 1, demanded.stderr
+    assert "ended before it reached its broker (exit code 68: the broker's socket does not answer" in told[0]
+    assert "use --link stream if the engine does not share unix sockets" in told[0]
 
 
 WORK = {
@@ -66,7 +75,7 @@ def _is_whole(result: Result) -> None:
 async def test_an_engine_that_is_restarted_under_its_sandboxes(
     project: Make, second: SecondEngine, how: signal.Signals
 ) -> None:
-    """It takes them with it; their Runs begin new attempts, and the jobs are done as if nothing had been."""
+    """It ends its Sandboxes; their Runs begin new attempts, and the jobs are done as without the restart."""
     made = project(TEAM, WORK)
     env = {"DOCKER_HOST": second.address}
     process = await made.start("run", "--backend", "docker", "boss", "go", env=env)
@@ -87,7 +96,7 @@ async def test_an_engine_that_is_restarted_under_its_sandboxes(
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("backend", ["docker"])
 async def test_an_engine_that_falls_silent(project: Make, second: SecondEngine) -> None:
-    """Connections stay open and nothing comes: a Run's own way out does not lead through the engine, so it goes on."""
+    """Connections stay open and silent; a Run's own link does not lead through the engine, so the Run continues."""
     made = project(ONE, {"one": [use(("listDirectory", {"path": "."})), say("done") | {"delayMs": 500}]})
     process = await made.start("run", "--backend", "docker", "one", "go", env={"DOCKER_HOST": second.address})
     assert process.stdout is not None
@@ -110,7 +119,7 @@ async def test_an_engine_that_falls_silent(project: Make, second: SecondEngine) 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("backend", ["docker"])
 async def test_an_image_that_goes_away(project: Make, second: SecondEngine) -> None:
-    """While a job runs: the next Sandbox cannot start, which is said, and when it is back the job goes on."""
+    """While a job runs the next Sandbox cannot start, which is an error; when the image is back the job continues."""
     image = "perstack-orch-test-gone:1"
     second.docker("tag", engine.runtime_image(), image)
     made = project(
@@ -127,7 +136,7 @@ async def test_an_image_that_goes_away(project: Make, second: SecondEngine) -> N
         rest, stderr = await process.communicate()
     before = Result(process.returncode or 0, line + rest, stderr.decode())
     assert before.code == 3, before.stderr
-    assert f"the image {image} is not there" in before.stderr
+    assert f"no image {image} exists" in before.stderr
     second.docker("tag", engine.runtime_image(), image)
     after = await made.command("resume", *options, "j", env=env)
     assert after.code == 0, after.stderr
@@ -138,7 +147,7 @@ async def test_an_image_that_goes_away(project: Make, second: SecondEngine) -> N
 @pytest.mark.parametrize("backend", ["docker"])
 @pytest.mark.parametrize("what", ["cut", "freeze"])
 async def test_logs_that_break_off(project: Make, tmp_path: Path, what: str) -> None:
-    """Wherever the stream of a Sandbox's output is cut, or falls silent: each event once, in order."""
+    """The stream of a Sandbox's output is cut or stalls at any point: each event arrives once, in order."""
     made = project(TEAM, WORK)
     chance = random.Random(what)  # noqa: S311 - where to cut
     async with chaos_proxy(tmp_path) as proxy:
@@ -154,7 +163,7 @@ async def test_logs_that_break_off(project: Make, tmp_path: Path, what: str) -> 
 @pytest.mark.parametrize("backend", ["docker"])
 @pytest.mark.parametrize("target", ["/wait", "/start", "/containers/create"])
 async def test_an_engine_that_answers_with_errors(project: Make, tmp_path: Path, target: str) -> None:
-    """What is only asked is asked again; what cannot be started is said with the engine's own words, exit 3."""
+    """A read is sent again; a start that fails is an error with the engine's own words, exit 3."""
     made = project(ONE, {"one": [say("done")]})
     async with chaos_proxy(tmp_path) as proxy:
         proxy.chaos = Chaos(lambda asked: target in asked, fail=3)

@@ -1,4 +1,4 @@
-"""Every example, on every backend, with its scripted model: what happens is what its expected.json says."""
+"""Every example, on every backend, with its scripted model: what happens is what its expected.json lists."""
 
 import asyncio
 import json
@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from orchestrator.config import load
-from orchestrator.wire.event import TerminalEvent
+from orchestrator.wire.event import StartRun, TerminalEvent
 from orchestrator.wire.skill import StdioSkill
-from orchestrator.wire.state_event import StartRun
 from tests.support.project import PYTHON, SECONDS, Project, Result
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/perstack.toml"))
-STAND_INS = ROOT / "tests" / "support" / "stand_ins"
+STAND_INS = ROOT / "tests" / "support" / "stub_packages"
 PACKAGE = re.compile(r'command = "npx"\npackageName = "([^"]+)"')
 
 Control = list[list[str]]
@@ -56,10 +55,10 @@ def _control(result: Result) -> Control:
 
 
 def _compare(happened: Control, expected: list[Any]) -> None:
-    """Compare in order; where Experts work `beside` one another, only the order within each of these lists counts."""
+    """Compare in order; where Experts run in parallel (`beside`), only the order within each of these lists counts."""
     rest = list(happened)
     for item in expected:
-        lanes: list[Control] = item["beside"] if isinstance(item, dict) else [[item]]
+        lanes: list[Control] = item["beside"] if isinstance(item, dict) else [[item]]  # words: a key of the file
         count = sum(map(len, lanes))
         together, rest = rest[:count], rest[count:]
         for lane in lanes:
@@ -70,8 +69,8 @@ def _compare(happened: Control, expected: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-async def test_an_example_does_what_it_says(example: Path, tmp_path: Path, backend: str) -> None:
-    """Its Runs begin and end in the order expected, with the exit code and the files expected, and no key in sight."""
+async def test_an_example_does_what_it_describes(example: Path, tmp_path: Path, backend: str) -> None:
+    """Its Runs begin and end in the order expected, with the expected exit code and files, and no key is visible."""
     expected = json.loads((example / "expected.json").read_text())
     project, env = _project(example, tmp_path / "project", backend), _env(example)
     result = await project.run(expected["expert"], expected["query"], env=env)
@@ -86,7 +85,7 @@ async def test_an_example_does_what_it_says(example: Path, tmp_path: Path, backe
 @pytest.mark.parametrize("backend", ["process"])
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 async def test_an_example_s_replies_are_the_record_of_its_job(example: Path, tmp_path: Path, backend: str) -> None:
-    """Answered to its end and recorded, it gives the very file that it ran from; dev/record-examples does the same."""
+    """A job that is answered to its end and recorded gives the file that it ran from, as dev/record-examples does."""
     expected = json.loads((example / "expected.json").read_text())
     project, env = _project(example, tmp_path / "project", backend), _env(example)
     result = await project.run(expected["expert"], expected["query"], "--job-id", "j", env=env)
@@ -119,7 +118,7 @@ def test_an_example_is_clean_and_listed(example: Path) -> None:
 
 
 def test_the_news_example_calls_its_skill_with_its_key(tmp_path: Path) -> None:
-    """The toml that is shipped names the package of npm; what the tests replace is that alone."""
+    """The shipped toml names the package of npm; the tests replace only that."""
     shipped = load(ROOT / "examples" / "news" / "perstack.toml").expert("news-researcher").skills
     replaced = load(_project(ROOT / "examples" / "news", tmp_path / "project", "docker").directory / "perstack.toml")
     ours = replaced.expert("news-researcher").skills
@@ -131,6 +130,6 @@ def test_the_news_example_calls_its_skill_with_its_key(tmp_path: Path) -> None:
 
 
 def test_nothing_else_is_among_the_examples() -> None:
-    """What has no perstack.toml is the embedding program, which has tests of its own."""
+    """The one without a perstack.toml is the embedding program, which has its own tests."""
     others = {path.name for path in (ROOT / "examples").iterdir() if path.is_dir()} - {path.name for path in EXAMPLES}
     assert others == {"embedding"}

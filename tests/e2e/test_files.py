@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator.wire.event import ResolveToolResults
 from orchestrator.wire.message import TextPart
-from orchestrator.wire.state_event import ResolveToolResults
 from tests.support.project import ONE, Make, Result, ask, say, use
 
 WRITERS = ("a", "b", "c", "d")
 EDITS = 12
-OTHER = "a line that nobody edits\n" * 20_000
+OTHER = "a line that no Run edits\n" * 20_000
 """Half a megabyte, so that a change takes a moment."""
 
 TEAM = f"[experts.boss]\ninstruction = 'Lead.'\ndelegates = {json.dumps(WRITERS)}\n" + "".join(
@@ -63,10 +63,10 @@ def _answers(result: Result, tool: str) -> list[str]:
 @pytest.mark.everywhere
 @pytest.mark.in_production
 async def test_edits_of_one_file_by_delegates_at_once_are_all_in_it(project: Make) -> None:
-    """Each edit that was answered as done is there, and so is every line that nobody edited."""
+    """Each edit that was answered as done is there, and so is every other line."""
     script = {name: [use(_meet("ready", WRITERS, name)), _edits(name), say("done")] for name in WRITERS}
     write = use(("writeTextFile", {"path": "f", "text": _lines("open", WRITERS) + OTHER}))
-    count = "grep -c ': done$' f; grep -cFx 'a line that nobody edits' f; wc -l < f"
+    count = "grep -c ': done$' f; grep -cFx 'a line that no Run edits' f; wc -l < f"
     look = {"command": "sh", "args": ["-c", count], "env": {}, "cwd": ".", "stdout": True, "stderr": True}
     boss = [write, use(*(ask(name, "go") for name in WRITERS)), use(("exec", look)), say("done")]
     result = await project(TEAM, {"boss": boss, **script}).run("boss", "go")
@@ -79,7 +79,7 @@ async def test_edits_of_one_file_by_delegates_at_once_are_all_in_it(project: Mak
 
 
 async def test_edits_of_one_file_by_two_jobs_at_once_are_all_in_it(project: Make) -> None:
-    """Two orchestrators, each with a store of its own, on one workspace."""
+    """Two orchestrators, each with its own store, work on one workspace."""
     made = project(ONE.replace("one", "a") + ONE.replace("one", "b"), {})
     made.script({name: [use(_meet("ready", "ab", name)), _edits(name), say("done")] for name in "ab"})
     made.workspace.mkdir(exist_ok=True)
@@ -108,7 +108,7 @@ def _small_disk(directory: Path) -> Iterator[None]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system for all to see")
 async def test_what_a_full_disk_has_no_room_for_leaves_the_old_content(project: Make) -> None:
-    """Each way to change a file says so; a change that fits is made."""
+    """Each way to change a file reports the full disk; a change that fits is made."""
     old, more = "old\n" * 1000, "x" * 2_000_000
     calls = [
         ("writeTextFile", {"path": "f", "text": more}),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.wire.state_event import CompleteRun
+from orchestrator.wire.event import CompleteRun
 from tests.support import engine
 from tests.support.project import Project, ended
-from tests.support.submitted import project_at
+from tests.support.submitted_project import project_at
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fitness"
 QUERY = "Start today's session"
@@ -19,7 +19,7 @@ ENV = {"ANTHROPIC_API_KEY": "canary-key-5f1d", "FITNESS_NOTE": "canary-note-77aa
 
 @pytest.fixture
 def fitness(tmp_path: Path, backend: str) -> Project:
-    """A copy of the example in a directory of its own."""
+    """A copy of the example in a separate directory."""
     directory = tmp_path / "fitness"
     directory.mkdir()
     for name in ("perstack.toml", "replies.json"):
@@ -27,10 +27,11 @@ def fitness(tmp_path: Path, backend: str) -> Project:
     return project_at(directory, backend)
 
 
+@pytest.mark.behaviour("B5")
 @pytest.mark.everywhere
 @pytest.mark.in_production
-async def test_b5_the_example_runs_and_keeps_its_log(fitness: Project) -> None:
-    """Three Runs, seven model calls, a result, and the log in the workspace, owned by the workspace's owner."""
+async def test_the_example_runs_and_keeps_its_log(fitness: Project) -> None:
+    """There are three Runs, seven model calls, a result, and a log that the workspace's owner owns."""
     result = await fitness.run("fitness-assistant", QUERY)
     assert result.code == 0, result.stderr
     assert result.control == [
@@ -50,7 +51,7 @@ async def test_b5_the_example_runs_and_keeps_its_log(fitness: Project) -> None:
     assert kept.st_uid != 0 or fitness.backend == "process"
 
 
-async def test_a_second_run_goes_on_in_the_same_workspace(fitness: Project) -> None:
+async def test_a_second_run_continues_in_the_same_workspace(fitness: Project) -> None:
     """Running it again finds yesterday's log and another job in the store."""
     for _ in range(2):
         result = await fitness.run("fitness-assistant", QUERY)
@@ -58,10 +59,11 @@ async def test_a_second_run_goes_on_in_the_same_workspace(fitness: Project) -> N
     assert len(list((fitness.store / "jobs").iterdir())) == 2
 
 
+@pytest.mark.behaviour("G18")
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"])
-async def test_g18_one_container_a_run_without_network_key_or_query(fitness: Project) -> None:
-    """From outside: three containers, no network, and neither key nor variable nor query in any of them."""
+async def test_each_run_has_a_container_without_network_key_or_query(fitness: Project) -> None:
+    """Seen from outside, no container has a network, and no key, variable or query is in any of them."""
     toml = fitness.directory / "perstack.toml"
     toml.write_text(toml.read_text())
     stop = asyncio.Event()

@@ -3,15 +3,17 @@
 import asyncio
 import json
 import os
-import tempfile
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from orchestrator.wire.state_event import CompleteRun
+from orchestrator.wire.event import CompleteRun
 from tests.support.project import COMMAND, ONE, SECONDS, Project, Result, say, use
+from tests.support.traces import outside_directory
 
+ROOT = Path(__file__).parents[2]
 TEXT = "x" * 30_000
 REPLIES = {"one": [*(use(("writeTextFile", {"path": "x", "text": TEXT})) for _ in range(12)), say("done")]}
 
@@ -19,16 +21,23 @@ REPLIES = {"one": [*(use(("writeTextFile", {"path": "x", "text": TEXT})) for _ i
 @pytest.fixture
 def made() -> Iterator[Project]:
     """A project outside /tmp, over which one of the tests mounts something."""
-    with tempfile.TemporaryDirectory(prefix="perstack-test-", dir="/var/tmp") as directory:
-        yield Project.make(Path(directory) / "project", "process", ONE, REPLIES)
+    with outside_directory() as directory:
+        yield Project.make(directory / "project", "process", ONE, REPLIES)
 
 
 async def _run(made: Project, mount: str, limit: str, *arguments: str) -> Result:
-    """Run the command where `mount` is a small file system of its own; its content is kept for the next time."""
-    kept = f"{made.directory}/../kept"
+    """Run the command where `mount` is a small, separate file system; its content is kept for the next time.
+
+    The command itself stays in its place, also where the mount hides the checkout or the interpreter.
+    """
+    kept, before = f"{made.directory}/../kept", f"{made.directory}/../before"
+    hidden = [path for path in {str(ROOT), sys.prefix, sys.base_prefix} if Path(path).is_relative_to(mount)]
+    shown = "".join(f' && mkdir -p "{path}" && mount --rbind "{before}{path}" "{path}"' for path in hidden)
+    taken_away = "".join(f'; umount --lazy "{path}"' for path in reversed(hidden))
     script = (
-        f'mkdir -p "{kept}" "{mount}" && mount -t tmpfs -o {limit} tmpfs "{mount}"'
-        f' && cp -a "{kept}/." "{mount}" && "$@"; code=$?; cp -a "{mount}/." "{kept}"; exit $code'
+        f'mkdir -p "{kept}" "{before}" "{mount}" && mount --rbind / "{before}"'
+        f' && mount -t tmpfs -o {limit} tmpfs "{mount}"{shown}'
+        f' && cp -a "{kept}/." "{mount}" && "$@"; code=$?{taken_away}; cp -a "{mount}/." "{kept}"; exit $code'
     )
     unshare = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)))
     process = await asyncio.create_subprocess_exec(
@@ -41,7 +50,7 @@ async def _run(made: Project, mount: str, limit: str, *arguments: str) -> Result
 
 
 async def test_no_room_for_the_spool(made: Project) -> None:
-    """The Run ends with what is full and what to do; all that was told before is there."""
+    """The Run ends with an error that names the full disk and the remedy; all earlier events are there."""
     result = await _run(made, "/tmp", "size=400k", "run", "--backend", "process", "--job-id", "j", "one", "go")
     assert result.code == 1, result.stderr
     assert "the disk that holds the event spool is full; free space" in result.stderr
@@ -53,7 +62,7 @@ async def test_no_room_for_the_spool(made: Project) -> None:
 
 
 async def test_no_room_for_the_records(made: Project) -> None:
-    """The command says which file and what to do, exit 3; with room the job goes on, nothing lost and nothing twice."""
+    """The error names the file and the remedy, exit 3; with room the job continues, no event is lost or repeated."""
     store = str(made.store)
     full = await _run(made, store, "size=600k", "run", "--backend", "process", "--job-id", "j", "one", "go")
     assert full.code == 3, full.stderr
@@ -70,7 +79,7 @@ async def test_no_room_for_the_records(made: Project) -> None:
 
 @pytest.mark.parametrize("files", [24, 30, 36])
 async def test_no_room_for_the_record_of_how_it_ended_either(made: Project, files: int) -> None:
-    """A disk that stays full, so that nothing can be written any more: the same sentence, and nobody waits for more."""
+    """On a disk that stays full nothing can be written: the same error, and the command does not wait for more."""
     store = str(made.store)
     full = await _run(made, store, f"nr_inodes={files}", "run", "--backend", "process", "--job-id", "j", "one", "go")
     assert full.code == 3, full.stderr

@@ -5,9 +5,13 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 from orchestrator.store import Store
-from orchestrator.wire.granted import Bounds, Granted, Reach
+from orchestrator.wire.grant_record import GrantRecord, ResourceLimits, SkillAccess
 from tests.support.project import PYTHON, Make, ask, say, use
+
+pytestmark = pytest.mark.on_engines
 
 TOOLS = Path(__file__).parents[1] / "support" / "mcp_servers" / "tools.py"
 TEAM = """
@@ -31,8 +35,10 @@ allowedDomains = ["files.example.org"]
 ENV = {"WEB_KEY": "canary-web", "OWN_NOTE": "canary-note"}
 
 
-async def test_g15_each_run_is_given_its_own_and_it_is_recorded(project: Make) -> None:
-    """A delegate gets its own variables, hosts and delegates, nothing of its coordinator's; names are kept."""
+@pytest.mark.mounted
+@pytest.mark.behaviour("G15")
+async def test_each_run_gets_its_own_grants_on_record(project: Make) -> None:
+    """A delegate gets its own variables, hosts and delegates and nothing of its coordinator's; names are recorded."""
     made = project(TEAM, {"boss": [use(ask("helper", "help")), say("done")], "helper": [say("helped")]})
     toml = made.directory / "perstack.toml"
     script = "/workspace/tools.py" if made.backend == "docker" else str(made.workspace / "tools.py")
@@ -46,21 +52,22 @@ async def test_g15_each_run_is_given_its_own_and_it_is_recorded(project: Make) -
     result = await made.run("boss", "go", "--job-id", "j", *options, env=ENV)
     records = Store(made.store).read("j")
     assert records is not None, result.stderr
+    assert result.code == 0, result.stderr
     given = {setting.expert_key: setting.granted for setting in records.settings()}
     boss, helper = given["boss"], given["helper"]
     assert boss is not None
-    assert boss == Granted(
-        exec=Reach(env=("OWN_NOTE",)),
-        skills={"web": Reach(env=("OWN_NOTE", "WEB_KEY"), hosts=("api.example.com", "*.example.net"))},
+    assert boss == GrantRecord(
+        exec=SkillAccess(env=("OWN_NOTE",)),
+        skills={"web": SkillAccess(env=("OWN_NOTE", "WEB_KEY"), hosts=("api.example.com", "*.example.net"))},
         delegates=("helper",),
         image=boss.image,
         user=boss.user,
         hidden=(".env",),
-        bounds=Bounds(memory=2 * 1024**3, tmp=512 * 1024**2, cpus=2.0, pids=256, files=4096),
+        limits=ResourceLimits(memory=2 * 1024**3, tmp=512 * 1024**2, cpus=2.0, pids=256, files=4096),
         run_seconds=60,
     )
     assert helper == boss.with_(
-        exec=Reach(), skills={"far": Reach(hosts=("mcp.example.org", "files.example.org"))}, delegates=()
+        exec=SkillAccess(), skills={"far": SkillAccess(hosts=("mcp.example.org", "files.example.org"))}, delegates=()
     )
     assert "canary" not in _settings(made.store)
     assert "2 keys inside (OWN_NOTE, WEB_KEY)" in result.stderr
@@ -71,7 +78,7 @@ def _settings(store: Path) -> str:
 
 
 async def test_log_shows_what_was_granted(project: Make) -> None:
-    """Below each Run, where it is asked for; and always in the JSON."""
+    """It is below each Run if requested, and always in the JSON."""
     made = project('[experts.one]\ninstruction = "Do."\n', {"one": [say("done")]})
     assert (await made.run("one", "go", "--env", "OWN_NOTE", env=ENV)).code == 0
     shown = (await made.command("log", "--runs", "--verbose")).stdout.decode()

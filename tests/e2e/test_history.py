@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backends.naming import sandbox_name
-from orchestrator.wire.event import Event
-from orchestrator.wire.state_event import CallTools, CompleteRun, Retry, StartRun
+from orchestrator.sandbox.naming import sandbox_name
+from orchestrator.wire.event import CallTools, CompleteRun, Event, Retry, StartRun
 from tests.support import engine
 from tests.support.project import COMMAND, ONE, Project, Result, ask, ended, say, use
 
@@ -46,7 +45,7 @@ REPLIES = {
 
 
 def _runs(result: Result) -> Counter[tuple[Any, ...]]:
-    """Every Run as its Expert and the sequence of its events, with what each tool call asked for."""
+    """Every Run as its Expert and the sequence of its events, with the arguments of each tool call."""
     runs: dict[str, list[Any]] = {}
     for event in result.events:
         runs.setdefault(event.run_id, []).append(_outline(event))
@@ -89,7 +88,7 @@ async def test_a_recorded_job_replays_the_same(tmp_path: Path, backend: str) -> 
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"])
 async def test_a_job_that_lost_a_container_replays_the_same(tmp_path: Path, backend: str) -> None:
-    """What the first attempt finished and the second went on with is recorded once, failures included."""
+    """What the first attempt finished and the second continued is recorded once, failures included."""
     replies = {"one": [BUSY, use(LOOK), use(LOOK, text="again"), say("done") | {"delayMs": 2_000}]}
     made = Project.make(tmp_path / "first", backend, ONE, replies)
     process = await made.start("run", "--job-id", "job-1", "one", "go")
@@ -132,8 +131,8 @@ async def test_the_log_shows_what_ran(tmp_path: Path, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["process"])
-async def test_who_reads_no_more_ends_the_command_quietly(tmp_path: Path, backend: str) -> None:
-    """As in `| head`: the code is a shell's for that, and not that of an Expert's error."""
+async def test_a_reader_that_stops_reading_ends_the_command_quietly(tmp_path: Path, backend: str) -> None:
+    """As in `| head`: the exit code is a shell's for that, and not that of an Expert's error."""
     made = Project.make(tmp_path / "first", backend, ONE, {"one": [say("done")]})
     assert (await made.run("one", "go")).code == 0
     for arguments in (("log",), ("log", "--json"), ("explain", "--backend", backend, "one")):
@@ -148,7 +147,7 @@ async def test_who_reads_no_more_ends_the_command_quietly(tmp_path: Path, backen
 
 
 @pytest.mark.parametrize("backend", ["process"])
-async def test_what_the_reader_has_no_letters_for_is_still_shown(tmp_path: Path, backend: str) -> None:
+async def test_characters_that_the_terminal_cannot_show_are_replaced(tmp_path: Path, backend: str) -> None:
     """A terminal of another encoding gets a question mark for what it does not know, and no error."""
     made = Project.make(tmp_path / "first", backend, ONE, {"one": [say("left \u2192 right")]})
     result = await made.command("start", "--backend", backend, "one", "go", env={"PYTHONIOENCODING": "latin-1"})

@@ -1,4 +1,4 @@
-"""Containers that do not behave: a named outcome, bounded memory in the orchestrator, and other jobs untouched."""
+"""Containers that misbehave: a named outcome, bounded memory in the orchestrator, and other jobs untouched."""
 
 import asyncio
 import json
@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
+from orchestrator.wire.event import ProxyAccess
 from orchestrator.wire.line import encode
-from orchestrator.wire.platform_event import ProxyAccess
-from tests.support.by_hand import ATTACHED
 from tests.support.project import SECONDS
+from tests.support.raw_protocol_client import ATTACHED
 
 pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parents[2]
 MEGABYTES = 400
-"""More than an orchestrator of two jobs needs, and far less than what is thrown at it."""
+"""More than an orchestrator of two jobs needs, and far less than what the containers write."""
 
 THEN = "\nimport runpy; runpy.run_module('orchestrator.runtime', run_name='__main__')"
-"""Goes on as the runtime does."""
+"""Continues as the runtime does."""
 
-BESIDE = """
+IN_PARALLEL = """
 import os, threading, time
 SPOOL = "/run/perstack/events.jsonl"
 def meanwhile(act):
@@ -32,7 +32,7 @@ def meanwhile(act):
         act()
     threading.Thread(target=wait, daemon=True).start()
 """
-"""What follows is done beside the runtime, once it has told its first event."""
+"""The code after it runs in parallel with the runtime, after its first event."""
 
 HAND = (
     ATTACHED
@@ -47,14 +47,14 @@ def tell(line):
     sys.stdout.flush()
 """
 )
-"""Has its Run, and speaks the protocol by hand."""
+"""Has its Run, and uses the protocol without the runtime."""
 
 FIRST = """
 SPOOL = "/run/perstack/events.jsonl"
 tell(event(type="initializeRuntime", seq=1, runtimeVersion="1", expertName="one", experts=[], model="m", maxRetries=1,
      timeout=1))
 """
-"""Tells its first event."""
+"""Writes its first event."""
 
 GOOD = [
     "initializeRuntime",
@@ -75,7 +75,7 @@ FORGED = ProxyAccess(
 
 
 async def _told(directory: Path, program: str, run_seconds: float = 60.0) -> dict[str, Any]:
-    """Run a job of such Sandboxes beside one that behaves; give what became of the first."""
+    """Run a job of such Sandboxes in parallel with one that behaves; return the result of the first."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.hostile_host", str(directory), str(run_seconds),
         cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -91,6 +91,7 @@ async def _told(directory: Path, program: str, run_seconds: float = 60.0) -> dic
     return dict(told["hostile"])
 
 
+@pytest.mark.behaviour("G9", "G16")
 @pytest.mark.parametrize(
     "program",
     [
@@ -101,12 +102,12 @@ async def _told(directory: Path, program: str, run_seconds: float = 60.0) -> dic
         'import os; os.write(1, b\'null\\n42\\n"x"\\n{"type":"completeRun"}\\n{"type":"\\\\ud800"}\\n\')' + THEN,
         f"import os; os.write(1, {encode(FORGED)!r} * 1000)" + THEN,
         "import os; os.close(1); os.open('/dev/null', os.O_WRONLY)" + THEN,
-        BESIDE + "meanwhile(lambda: [os.write(1, b'z' * 1000) for _ in range(20000)])" + THEN,
+        IN_PARALLEL + "meanwhile(lambda: [os.write(1, b'z' * 1000) for _ in range(20000)])" + THEN,
     ],
-    ids=["endless", "100 MB", "no text", "deep", "no events", "of another job", "silent", "beside"],
+    ids=["endless", "100 MB", "no text", "deep", "no events", "of another job", "silent", "in parallel"],
 )
-async def test_g9_g16_noise_costs_nothing(tmp_path: Path, program: str) -> None:
-    """Whatever is on stdout besides events, or if nothing is: the job is done, its events whole and in order."""
+async def test_noise_on_stdout_costs_nothing(tmp_path: Path, program: str) -> None:
+    """The job completes, and its events are complete and in order, whatever else is on stdout."""
     told = await _told(tmp_path / "project", program)
     assert (told["status"], told["types"]) == ("completed", GOOD), told
 
@@ -128,7 +129,7 @@ async def test_numbers_that_are_not_next_are_no_events(tmp_path: Path, number: i
     ],
 )
 async def test_a_spool_that_was_tampered_with_ends_the_run(tmp_path: Path, act: str, message: str) -> None:
-    """The error names it: a Sandbox that falsifies its own story is not believed."""
+    """The error names the spool: what a Sandbox falsified is not believed."""
     told = await _told(tmp_path / "project", f"{HAND}{FIRST}time.sleep(1.5)\n{act}\ntime.sleep(1.5)\nsys.exit(3)")
     assert told["types"] == ["initializeRuntime", "stopRunByError"]
     assert message in told["error"]
@@ -136,27 +137,27 @@ async def test_a_spool_that_was_tampered_with_ends_the_run(tmp_path: Path, act: 
 
 @pytest.mark.parametrize("put", ["os.symlink('/etc/passwd', SPOOL)", "os.mkfifo(SPOOL)", "os.mkdir(SPOOL)", "None"])
 async def test_what_takes_the_spool_s_place_is_not_read(tmp_path: Path, put: str) -> None:
-    """The host reads the file that it opened before the Sandbox was there; stdout still tells the rest."""
-    program = BESIDE + f"meanwhile(lambda: (os.unlink(SPOOL), {put}))" + THEN
+    """The host reads the file that it opened before the Sandbox was there; stdout still has the rest."""
+    program = IN_PARALLEL + f"meanwhile(lambda: (os.unlink(SPOOL), {put}))" + THEN
     told = await _told(tmp_path / "project", program)
     assert (told["status"], told["types"]) == ("completed", GOOD), told
 
 
 async def test_a_memory_bomb_is_named(tmp_path: Path) -> None:
-    """The kernel's kill is told from other ends."""
-    told = await _told(tmp_path / "project", BESIDE + "meanwhile(lambda: b'x' * (1 << 30))" + THEN)
+    """The kernel's kill is distinguished from other ends."""
+    told = await _told(tmp_path / "project", IN_PARALLEL + "meanwhile(lambda: b'x' * (1 << 30))" + THEN)
     assert (told["status"], told["error"]) == ("stoppedByError", "the Sandbox ran out of memory (exit code 137)")
 
 
 async def test_a_process_bomb_stays_inside(tmp_path: Path) -> None:
     """Its own limit stops it: its job is done or fails, and the other's is done."""
     bomb = "[os.fork() for _ in range(40)] and time.sleep(3)"
-    told = await _told(tmp_path / "project", BESIDE + f"meanwhile(lambda: {bomb})" + THEN, run_seconds=20)
+    told = await _told(tmp_path / "project", IN_PARALLEL + f"meanwhile(lambda: {bomb})" + THEN, run_seconds=20)
     assert told["status"] in {"completed", "stoppedByError"}, told
 
 
-async def test_who_ignores_the_end_is_killed(tmp_path: Path) -> None:
-    """Past its limit a Run is over though its Sandbox takes no notice; the Sandbox is gone when the job is."""
+async def test_a_sandbox_that_ignores_the_end_is_killed(tmp_path: Path) -> None:
+    """Past its limit a Run is over even if its Sandbox ignores that; the Sandbox is gone when the job is."""
     program = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + ATTACHED + "time.sleep(3600)"
     told = await _told(tmp_path / "project", program, run_seconds=2)
     assert (told["types"], told["error"]) == (["stopRunByError"], "the Run reached its limit of 2 s")
@@ -173,7 +174,7 @@ async def test_who_ignores_the_end_is_killed(tmp_path: Path) -> None:
     ids=["too large", "no frame", "another Run's checkpoint", "another's call"],
 )
 async def test_a_link_that_breaks_the_agreement_ends_the_run(tmp_path: Path, call: str, message: str) -> None:
-    """One sentence says which rule it broke."""
+    """One sentence names the rule that it broke."""
     told = await _told(tmp_path / "project", HAND + f"{call}\ntime.sleep(0.5)\nsys.exit(3)")
     assert (told["types"], told["status"]) == (["stopRunByError"], "stoppedByError")
     assert message in told["error"]

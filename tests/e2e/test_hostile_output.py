@@ -1,4 +1,4 @@
-"""Images that write what they like to stdout, of which nothing reaches the events, or end as they like."""
+"""Images that write junk to stdout, of which nothing reaches the events, or that end in unusual ways."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from tests.support import hostile_image
 from tests.support.attacks import IN_PRODUCTION
 from tests.support.project import ONE, Make, Project, say, use
-from tests.support.submitted import SUBMITTED
+from tests.support.submitted_project import SUBMITTED
 
 REPLIES = {"one": [use(("writeTextFile", {"path": "x", "text": "y"})), say("done")]}
 
@@ -21,10 +21,11 @@ os._exit(9)
 """
 
 
+@pytest.mark.behaviour("G9", "G16")
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker", IN_PRODUCTION])
-async def test_g9_g16_junk_before_the_events(project: Make, tmp_path: Path, backend: str) -> None:
-    """The events are those of a Sandbox that behaves, each once; no byte of the junk is in stdout or in the records."""
+async def test_junk_before_the_events_is_dropped(project: Make, tmp_path: Path, backend: str) -> None:
+    """The events are those of a well-behaved Sandbox; no byte of the junk is in stdout or in the records."""
     usual = await Project.make(tmp_path / "usual", "docker", ONE, REPLIES).run("one", "go")
     made = project(ONE, REPLIES)
     image = hostile_image.on_the_node() if backend == SUBMITTED else hostile_image.in_the_engine()
@@ -42,9 +43,9 @@ async def test_g9_g16_junk_before_the_events(project: Make, tmp_path: Path, back
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"])
 async def test_what_fails_after_its_last_event_is_noted(project: Make) -> None:
-    """The Run is as its last event says, and the log has how the Sandbox ended."""
+    """The Run's result is that of its last event, and the log has how the Sandbox ended."""
     image = hostile_image.built("fails", _FAILS)
     result = await project(ONE, REPLIES).run("one", "go", "--image", image)
     assert (result.code, result.types[-1]) == (0, "completeRun"), result.stderr
-    (told,) = [line for line in result.stderr.splitlines() if "had done its Run and then failed" in line]
+    (told,) = [line for line in result.stderr.splitlines() if "completed its Run and then failed" in line]
     assert "(error, exit code 9): all was done, and then this" in told

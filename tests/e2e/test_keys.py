@@ -1,4 +1,4 @@
-"""Values and keys through a coordinator: from a laptop and the cluster to whom they are for, and to nobody else."""
+"""Values and keys go through a coordinator from a laptop and the cluster to their readers, and to no other process."""
 
 import base64
 import json
@@ -8,8 +8,7 @@ import pytest
 
 from tests.support.canaries import told_by
 from tests.support.cluster import Manifest
-from tests.support.in_cluster import command, present, seen
-from tests.support.keyed import FROM_FILE, experts, inline, write_env
+from tests.support.cluster_jobs import command, present, seen
 from tests.support.production import (
     ENV_SECRET,
     RUN,
@@ -23,6 +22,7 @@ from tests.support.production import (
     volume_of,
 )
 from tests.support.project import PYTHON, Project, ask, ended, say, use
+from tests.support.project_with_keys import FROM_FILE, experts, inline, write_env
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
 
@@ -39,13 +39,13 @@ KINDS = ("jobs", "pods", "events", "configmaps", "services", "leases", "networkp
 SHOW = command("import os\nfor name, value in os.environ.items(): print(f'{name}={value}')")
 WAIT = command("import os, time\nwhile not os.path.exists('looked'): time.sleep(0.05)")
 REPLIES = {
-    "one": [use(("environ", {})), use(SHOW), use(WAIT), use(ask("two", "go on")), say("done")],
+    "one": [use(("environ", {})), use(SHOW), use(WAIT), use(ask("two", "go ahead")), say("done")],
     "two": [use(SHOW), say("done too")],
 }
 
 
 async def holders() -> dict[str, list[str]]:
-    """Name the Secrets of the namespace that have one of the values, and which; other jobs' may have the same."""
+    """List the Secrets of the namespace that have one of the values, and which; other jobs' may have the same."""
     found = (await objects().read("secrets"))["items"]
     contents = {
         each["metadata"]["name"]: b"\n".join(map(base64.b64decode, each.get("data", {}).values()))
@@ -56,7 +56,7 @@ async def holders() -> dict[str, list[str]]:
 
 
 async def logs() -> str:
-    """Give all that the job's Pods have said."""
+    """Return all output of the job's Pods."""
     found = (await objects().read("pods", "--selector=perstack.ai/job=keyed"))["items"]
     return "".join([await objects().kubectl("logs", pod["metadata"]["name"]) for pod in found if _has_begun(pod)])
 
@@ -71,14 +71,15 @@ def files(root: Path) -> bytes:
 
 
 def keyed(laptop: Make) -> Project:
-    """Write the Experts of `tests.support.keyed`."""
+    """Write the Experts of `tests.support.project_with_keys`."""
     made = laptop(experts(PYTHON["kubernetes"], *inline()), REPLIES)
     write_env(made.directory)
     return made
 
 
-async def test_g18_a_key_is_in_its_job_s_secret_and_nowhere_else(laptop: Make) -> None:
-    """Whom it is for is told that there is one; no object, log or file says which; with the job the Secret goes."""
+@pytest.mark.behaviour("G18")
+async def test_a_key_is_in_its_jobs_secret_and_nowhere_else(laptop: Make) -> None:
+    """No object, log or file has it, and the Secret is deleted with the job."""
     made, where = keyed(laptop), ("--user", "keyed")
     named = [
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}

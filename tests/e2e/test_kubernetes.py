@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.wire.platform_event import DockerContainerStatus
-from orchestrator.wire.state_event import CompleteRun, StopRunByError
+from orchestrator.wire.event import CompleteRun, DockerContainerStatus, StopRunByError
 from tests.support import cluster
 from tests.support.cluster import Manifest, allow_dns
-from tests.support.in_cluster import WORKING, command, disturbed, objects, pods_of, present, seen
+from tests.support.cluster_jobs import WORKING, command, disturbed, objects, pods_of, present, seen
 from tests.support.production import processes_of, read_until
 from tests.support.project import ONE, SECONDS, TEAM, Make, Project, ask, ended, say, use
 
@@ -28,8 +27,9 @@ packageName = "mcp-server-time"
 ERRANDS = "--selector=perstack.ai/errand"
 
 
-async def test_g18_a_job_each_and_nothing_about_its_run_in_any_object(project: Make) -> None:
-    """Three Jobs are given a Run; no object in any state names the Expert, its query, a key, or a variable."""
+@pytest.mark.behaviour("G18")
+async def test_each_run_has_a_job_and_no_object_describes_the_run(project: Make) -> None:
+    """No object in any state names the Expert, its query, a key or a variable."""
     made = project(TEAM, {"boss": [use(ask("left", "canary of a call")), say("done")], "left": [say("left")]})
     kinds = ("jobs", "pods", "networkpolicies", "secrets", "configmaps", "events")
     async with asyncio.timeout(120), seen(*kinds) as states:
@@ -48,7 +48,7 @@ async def test_g18_a_job_each_and_nothing_about_its_run_in_any_object(project: M
 
 
 async def test_what_is_left_of_an_errand_is_not_taken_for_the_next(project: Make) -> None:
-    """The Pod of an install is still there, as where a cluster has much to delete, when the shell's is waited for."""
+    """The Pod of an install is still there, as in a cluster with much to delete, when the shell waits for its own."""
     made = project(TIMEKEEPER, {})
     shell = await made.start("shell", "--backend", made.backend, "one", "--", "true")
     pod = await objects().until(cluster.runs, "pods", ERRANDS)
@@ -65,7 +65,7 @@ async def test_what_is_left_of_an_errand_is_not_taken_for_the_next(project: Make
 
 @pytest.mark.parametrize(("prewarm", "expected"), [("auto", 4), ("off", 1)])
 async def test_as_many_jobs_are_warm_as_may_be_needed(project: Make, prewarm: str, expected: int) -> None:
-    """While a coordinator waits for its model: one for each delegate and one to go on in; none stays."""
+    """While a coordinator waits for its model, there is one for each delegate and one to continue in; none stays."""
     made = project(TEAM, {"boss": [say("done") | {"delayMs": 3_000}]})
     async with seen("jobs") as states:
         result = await made.run("boss", "go", "--prewarm", prewarm)
@@ -78,7 +78,7 @@ async def test_as_many_jobs_are_warm_as_may_be_needed(project: Make, prewarm: st
 
 @pytest.mark.skipif(not cluster.is_ours(), reason="the processes of a cluster that was named are not here")
 async def test_what_a_killed_orchestrator_was_removing_keeps_no_policy(project: Make) -> None:
-    """Its Pods still end, and nobody comes back for their policy: who clears up waits for them."""
+    """Its Pods still end, and no process returns for their policy: the next cleanup waits for them."""
     made = project(ONE, {"one": [use(command(WORKING)), say("done")]})
     process = await made.start("run", "--backend", "kubernetes", "--job-id", "j", "one", "go")
     await read_until(process, "callTools")
@@ -95,7 +95,7 @@ async def test_what_a_killed_orchestrator_was_removing_keeps_no_policy(project: 
 
 
 async def evict(made: Project) -> None:
-    """As a drain of its node does it."""
+    """Take it as a drain of its node does."""
     (name,) = await pods_of(made)
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
     path = f"/api/v1/namespaces/{objects().name}/pods/{name}/eviction"
@@ -103,33 +103,33 @@ async def evict(made: Project) -> None:
 
 
 async def delete_pod(made: Project) -> None:
-    """As a person does it."""
+    """Take it as a user does."""
     await objects().kubectl("delete", "pod", *await pods_of(made), "--wait=false")
 
 
 async def force_delete_pod(made: Project) -> None:
-    """As is done to a node that is gone: nobody says how it ended."""
+    """Take it as happens on a node that is gone: no process reports how it ended."""
     await objects().kubectl("delete", "pod", *await pods_of(made), "--force", "--grace-period=0")
 
 
 async def delete_job(made: Project) -> None:
-    """The cluster takes its Pod away after it."""
+    """The cluster deletes its Pod afterwards."""
     await objects().kubectl("delete", "job", f"--selector=perstack.ai/instance={made.instance}", "--wait=false")
 
 
 @pytest.mark.parametrize("take", [evict, delete_pod, force_delete_pod, delete_job])
-async def test_a_run_whose_sandbox_is_taken_begins_anew(
+async def test_a_run_whose_sandbox_is_deleted_starts_again(
     project: Make, take: Callable[[Project], Awaitable[None]]
 ) -> None:
-    """While a tool works: another attempt from the last checkpoint, and not an event is missing."""
+    """While a tool works: another attempt starts from the last checkpoint, and no event is missing."""
     made = project(ONE, {"one": [use(command(WORKING)), use(("listDirectory", {"path": "."})), say("all done")]})
     story = await disturbed(made, "callTools", lambda _: take(made))
     assert story.result.code == 0, story.result.stderr
     assert (story.attempts, story.events[-1]["text"]) == ({1, 2}, "all done")
 
 
-async def test_a_job_that_a_quota_stops_goes_on_once_it_is_lifted(project: Make) -> None:
-    """It says in the cluster's words what it waits for."""
+async def test_a_job_that_a_quota_stops_continues_once_it_is_lifted(project: Make) -> None:
+    """It prints what it waits for, in the cluster's words."""
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
     made = project(ONE, {"one": [say("done")]})
     async with present(quota):
@@ -144,7 +144,7 @@ async def test_a_job_that_a_quota_stops_goes_on_once_it_is_lifted(project: Make)
 
 
 async def test_a_job_that_no_node_can_hold_ends(project: Make, tmp_path: Path) -> None:
-    """After the time that it was given, in the scheduler's words."""
+    """It ends after the given time, with the scheduler's reason."""
     (tmp_path / "large.json").write_text('{"cpu": "999", "cpuRequest": "999"}')
     made = project(ONE, {"one": [say("never")]})
     result = await made.run("one", "go", "--start-timeout", "3", "--pod-setting", str(tmp_path / "large.json"))
@@ -152,15 +152,15 @@ async def test_a_job_that_no_node_can_hold_ends(project: Make, tmp_path: Path) -
     assert "did not start within 3 s: Unschedulable: " in result.stderr.splitlines()[-1]
 
 
-async def test_a_tool_that_takes_too_much_memory_is_told_and_the_run_goes_on(project: Make) -> None:
-    """The kernel ends the tool; that the kubelet then says OOMKilled of a Pod that ended well changes nothing."""
+async def test_a_tool_that_takes_too_much_memory_gets_an_error_and_the_run_continues(project: Make) -> None:
+    """The kernel ends the tool; that the kubelet then reports OOMKilled for a Pod that ended well changes nothing."""
     hungry = command("x = b'x' * (1 << 30)")
     result = await project(ONE, {"one": [use(hungry), say("without")]}).run("one", "go")
     assert (result.code, [event.text for event in result.of(CompleteRun)]) == (0, ["without"]), result.stderr
 
 
 async def test_an_image_that_is_not_there_ends_the_job(project: Make) -> None:
-    """In the cluster's own words, which a person has heard before."""
+    """The error has the cluster's own words, which the user has seen before."""
     made = project(ONE, {"one": [say("never")]})
     result = await made.run("one", "go", "--image", "127.0.0.1:1/nothing:1", "--start-timeout", "5")
     assert (result.code, result.stdout) == (3, b"")
@@ -170,16 +170,16 @@ async def test_an_image_that_is_not_there_ends_the_job(project: Make) -> None:
     assert "127.0.0.1:1/nothing:1" in last
 
 
-def widening(selector: Manifest) -> Manifest:
+def wider_policy(selector: Manifest) -> Manifest:
     """Describe a policy that lets Pods reach everything."""
     spec = {"podSelector": selector, "policyTypes": ["Egress"], "egress": [{}]}
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "wide"}, "spec": spec}
 
 
 async def test_a_policy_that_widens_is_refused_and_can_be_accepted(project: Make) -> None:
-    """Policies add up: another one that selects Sandboxes opens their network; it is named, and said if accepted."""
+    """Policies add up: another one opens the network of Sandboxes; the error names it, and if accepted, a note does."""
     made = project(ONE, {"one": [say("done")]})
-    async with present(widening({})):
+    async with present(wider_policy({})):
         refused = await made.run("one", "go")
         accepted = await made.run("one", "go", "--allow-unenforced-network")
     assert (refused.code, refused.stdout) == (3, b"")
@@ -190,7 +190,7 @@ async def test_a_policy_that_widens_is_refused_and_can_be_accepted(project: Make
 
 
 async def test_a_policy_that_opens_names_is_refused(project: Make) -> None:
-    """As many namespaces have one for all Pods: it is named, and what it opens."""
+    """Many namespaces have such a policy for all Pods: the error names it, and what it opens."""
     made = project(ONE, {"one": [say("done")]})
     async with present(allow_dns()):
         refused = await made.run("one", "go")
@@ -200,8 +200,8 @@ async def test_a_policy_that_opens_names_is_refused(project: Make) -> None:
 
 
 async def test_a_policy_about_others_is_none_of_ours(project: Make) -> None:
-    """What selects other Pods may allow what it likes."""
-    async with present(widening({"matchLabels": {"app": "web"}})):
+    """A policy that selects other Pods may allow anything."""
+    async with present(wider_policy({"matchLabels": {"app": "web"}})):
         result = await project(ONE, {"one": [say("done")]}).run("one", "go")
     assert result.code == 0, result.stderr
 
@@ -223,13 +223,13 @@ while time.monotonic() < until:
 
 
 @pytest.mark.attacking
-async def test_whoever_gets_out_later_is_cut_off(project: Make) -> None:
-    """The policy goes while the Expert works; its first connection to where no Sandbox may be ends its Run."""
+async def test_a_sandbox_that_gets_out_later_is_cut_off(project: Make) -> None:
+    """The policy is deleted while the Expert works; its first connection to a forbidden address ends its Run."""
     made = project(ONE, {"one": [use(command(OUT)), say("never")]})
 
     async def open_the_network(_: asyncio.StreamReader) -> None:
         async with asyncio.timeout(20):
-            while not (made.workspace / "asking").exists():  # noqa: ASYNC110 - a file tells nobody
+            while not (made.workspace / "asking").exists():  # noqa: ASYNC110 - nothing reports it
                 await asyncio.sleep(0.1)
         await objects().kubectl("delete", "networkpolicies", "--all")
 
@@ -248,8 +248,9 @@ async def test_nothing_of_a_job_is_left_but_its_workspace(project: Make) -> None
     assert sorted(str(path.relative_to(root)) for path in root.rglob("*")) == ["state", "ws", "ws/x"]
 
 
-async def test_b1_what_it_must_know_is_asked_for(project: Make) -> None:
-    """Exit 2 and one sentence that names the option."""
+@pytest.mark.behaviour("B1")
+async def test_a_missing_setting_of_the_cluster_is_named(project: Make) -> None:
+    """The command exits with 2 and one sentence that names the option."""
     made = project(ONE, {"one": [say("never")]})
     for arguments, words in (
         (("--workspace", "w"), "in a cluster the workspace is on the claim"),
@@ -257,7 +258,7 @@ async def test_b1_what_it_must_know_is_asked_for(project: Make) -> None:
         (("--broker-address", "example.com"), "give an IP address"),
         (("--broker-port", "80"), "give two ports"),
         (("--pod-setting", "nothing.json"), "No such file"),
-        (("--claim-mount", "nowhere"), "there is no such directory"),
+        (("--claim-mount", "nowhere"), "the directory does not exist"),
     ):
         result = await made.run("one", "go", *arguments)
         assert (result.code, result.stdout) == (2, b""), arguments

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orchestrator.wire.state_event import CompleteRun, StopRunByError
+from orchestrator.wire.event import CompleteRun, StopRunByError
 from tests.support.project import ONE, Make, ask, say, use
 
 TEAM = '[experts.boss]\ninstruction = "Lead."\ndelegates = ["slow"]\n[experts.slow]\ninstruction = "Slow."\n'
@@ -12,7 +12,7 @@ TEAM = '[experts.boss]\ninstruction = "Lead."\ndelegates = ["slow"]\n[experts.sl
 
 @pytest.mark.everywhere
 async def test_a_run_past_its_limit_ends_in_error(project: Make) -> None:
-    """The platform says so in the Run's place; exit 1."""
+    """The platform writes the error in the Run's place; exit 1."""
     made = project(ONE, {"one": [say("late") | {"delayMs": 60_000}]})
     result = await made.run("one", "go", "--run-timeout", "2")
     assert result.code == 1, result.stderr
@@ -20,8 +20,9 @@ async def test_a_run_past_its_limit_ends_in_error(project: Make) -> None:
     assert (stop.error.name, stop.error.message) == ("Deadline", "the Run reached its limit of 2 s")
 
 
-async def test_d13_a_delegate_past_its_limit_is_an_error_result(project: Make) -> None:
-    """The coordinator goes on and completes."""
+@pytest.mark.behaviour("D13")
+async def test_a_delegate_past_its_limit_is_an_error_result(project: Make) -> None:
+    """The coordinator continues and completes."""
     replies = {"boss": [use(ask("slow", "x")), say("without")], "slow": [say("late") | {"delayMs": 60_000}]}
     result = await project(TEAM, replies).run("boss", "go", "--run-timeout", "3")
     assert result.code == 0, result.stderr
@@ -31,11 +32,11 @@ async def test_d13_a_delegate_past_its_limit_is_an_error_result(project: Make) -
 
 @pytest.mark.everywhere
 async def test_a_job_past_its_limit_stops_and_can_be_resumed(project: Make) -> None:
-    """Exit 1 and a sentence that says how to go on, which works."""
+    """Exit 1 and a sentence with the command that continues the job, which works."""
     made = project(ONE, {"one": [say("in the end") | {"delayMs": 5_000}]})
     result = await made.run("one", "go", "--job-id", "j", "--job-timeout", "3")
     assert result.code == 1, result.stderr
-    assert "limit of 3 s; go on with perstack-orch resume j" in result.stderr
+    assert "limit of 3 s; continue: perstack-orch resume j" in result.stderr
     assert json.loads((made.store / "jobs" / "j" / "job.json").read_text())["status"] == "stoppedByError"
     resumed = await made.command("resume", "--backend", made.backend, "j")
     assert (resumed.code, [event.text for event in resumed.of(CompleteRun)]) == (0, ["in the end"]), resumed.stderr

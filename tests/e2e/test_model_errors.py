@@ -1,14 +1,14 @@
-"""What a model's API does wrong, over a real connection, as the command tells it."""
+"""Errors of a model's API, over a real connection, as the command reports them."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from orchestrator.wire.state_event import Retry
+from orchestrator.wire.event import Retry
 from tests.support import fake_anthropic as api
-from tests.support.fake_http import FakeHttp, fake_http
-from tests.support.project import ONE, Project, Result
+from tests.support.fake_http import FakeHttp, Plain, fake_http
+from tests.support.project import ONE, Project, Result, refused
 
 KEY = "canary-key-5b1e"
 
@@ -37,8 +37,30 @@ def _reasons(result: Result) -> list[str]:
     return [json.loads(event.reason)["error"] for event in result.of(Retry)]
 
 
+@pytest.mark.parametrize("backend", ["process", pytest.param("docker", marks=pytest.mark.docker)])
+@pytest.mark.parametrize(("status", "code"), [(401, "authentication_error"), (403, "permission_error")])
+async def test_a_wrong_key_is_found_before_anything_starts(made: Project, backend: str, status: int, code: str) -> None:
+    """The command names the provider, the variable and the host, and starts no job, container or model call."""
+    listing = api.error(status, code, f"invalid x-api-key {KEY}")
+    async with fake_http(SAID, listing=listing) as fake:
+        env = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": fake.url}
+        result = await Project(made.directory, backend).run("one", "go", "--provider", "anthropic", env=env)
+        assert not made.store.exists()
+        # The control: the same command with a key that the API accepts.
+        fake.listing = Plain(200, '{"data": []}')
+        accepted = await Project(made.directory, backend).run("one", "go", "--provider", "anthropic", env=env)
+    refused(
+        result,
+        2,
+        "provider 'anthropic' does not accept the key in ANTHROPIC_API_KEY: the API at 127.0.0.1 answered"
+        f" {status}; set ANTHROPIC_API_KEY to a valid key, or store one with `perstack-orch key set anthropic`",
+    )
+    assert KEY not in result.stderr
+    assert (accepted.code, accepted.types[-1]) == (0, "completeRun"), accepted.stderr
+
+
 async def test_a_key_that_is_refused(made: Project) -> None:
-    """Nothing is tried again; the API's sentence is told, without the key that it repeats."""
+    """The call is not retried; the API's sentence is printed, without the key that it repeats."""
     async with fake_http(api.error(401, "authentication_error", f"invalid x-api-key {KEY}")) as fake:
         result = await _run(made, fake)
     assert result.code == 1, result.stderr
@@ -47,7 +69,7 @@ async def test_a_key_that_is_refused(made: Project) -> None:
 
 
 async def test_a_rate_limit_that_passes(made: Project) -> None:
-    """One retry after the time that the API asked for, then all is well."""
+    """There is one retry after the time that the API requested, and then the Run completes."""
     limited = api.error(429, "rate_limit_error", "slow down", retry_after="1")
     async with fake_http(limited, SAID) as fake:
         result = await _run(made, fake)
@@ -58,7 +80,7 @@ async def test_a_rate_limit_that_passes(made: Project) -> None:
 
 
 async def test_an_api_that_stays_broken(made: Project) -> None:
-    """Retries are used up, no more and no less, and the last reason is told."""
+    """Retries are used up, no more and no less, and the last reason is printed."""
     broken = api.error(500, "api_error", "it is on fire")
     async with fake_http(broken, broken, SAID) as fake:
         result = await _run(made, fake, "--max-retries", "1")
@@ -69,7 +91,7 @@ async def test_an_api_that_stays_broken(made: Project) -> None:
 
 
 async def test_an_api_that_falls_silent(made: Project) -> None:
-    """A stream that stops arriving is a Timeout, tried again as often as is allowed."""
+    """A stream that stops is a Timeout, retried as often as allowed."""
     async with fake_http(STALLED, STALLED, SAID) as fake:
         result = await _run(made, fake, "--max-retries", "1", "--timeout", "500")
     assert result.code == 1, result.stderr

@@ -1,4 +1,4 @@
-"""No file that an Expert or somebody else may put where commands look makes one hang, or read without an end."""
+"""No file that an Expert or another user may put where commands look makes one hang, or read without an end."""
 
 import os
 import subprocess
@@ -13,14 +13,14 @@ from tests.support.project import COMMAND, ONE, Project, say
 
 SECONDS = 30
 MEGABYTES = 200
-"""What a command takes beside what it reads is less than half of it."""
+"""What a command takes in addition to what it reads is less than half of it."""
 
 KINDS = sorted(ODD)
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended, in bounds."""
+    """How a command ended, within its bounds."""
 
     code: int
     stdout: str
@@ -28,7 +28,7 @@ class Done:
 
 
 def run(made: Project, *words: str) -> Done:
-    """Run a command, and see that it took little time and memory, and wrote no traceback."""
+    """Run a command, and check that it took little time and memory, and wrote no traceback."""
     began = time.monotonic()
     out, err = made.directory.parent / "stdout", made.directory.parent / "stderr"
     with out.open("wb") as stdout, err.open("wb") as stderr:
@@ -48,21 +48,21 @@ def run(made: Project, *words: str) -> Done:
 
 
 def _megabytes(process: int) -> float:
-    """The most memory that a process has held; what `wait4` tells is at least what the tests hold themselves."""
+    """The most memory that a process has held; the figure of `wait4` would include the memory of the tests."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Project:
-    """A project on this machine; its workspace is there."""
+    """A project on this machine; its workspace exists."""
     made = Project.make(tmp_path / "project", "process", ONE, {"one": [say("done")]})
     made.workspace.mkdir()
     return made
 
 
 def in_containers(made: Project) -> Project:
-    """The same where Sandboxes are containers, its workspace their user's."""
+    """The same with Sandboxes as containers; the workspace belongs to their user."""
     if os.geteuid() == 0:
         os.chown(made.workspace, 65532, 65532)
     return Project(made.directory, "docker")
@@ -84,7 +84,7 @@ def test_a_config_that_is_named(made: Project, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_config_that_is_found(made: Project, kind: str) -> None:
-    """One that is no file is none; one without an end is said to be that."""
+    """One that is not a file is ignored; one without an end is reported as such."""
     found = made.directory / "perstack.toml"
     found.unlink()
     ODD[kind](found)
@@ -110,9 +110,9 @@ def test_a_lock_of_the_user_s(made: Project, kind: str) -> None:
     done = run(made, "run", "--backend", "process", "one", "go")
     assert (done.code, "completeRun" in done.stdout) == (0, True), done.stderr
     why = (
-        "is writable for everybody, so it is ignored"
+        "is writable by all users, so it is ignored"
         if kind == "device"
-        else "is not a lock that can be read, so it is ignored"
+        else "is not a valid lock file, so it is ignored"
     )
     assert f"{lock} {why}" in done.stderr
 
@@ -134,13 +134,13 @@ def test_a_lock_in_the_workspace(made: Project, kind: str) -> None:
         assert (done.code, why[kind] in done.stderr, "completeRun" in done.stdout) == (2, True, False), done.stderr
     else:
         assert (done.code, "completeRun" in done.stdout) == (0, True), done.stderr
-        assert f"{lock} is in the workspace and may be an Expert's, so it is ignored" in done.stderr
+        assert f"{lock} is in the workspace and may come from an Expert, so it is ignored" in done.stderr
 
 
 @pytest.mark.docker
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_config_that_an_expert_left(made: Project, kind: str) -> None:
-    """The next job does not copy it, whatever its size, and says what to do."""
+    """The next job does not copy it, whatever its size, and the error names the remedy."""
     made, left = in_containers(made), made.workspace / "perstack.toml"
     ODD[kind](left)
     done = run(made, "run", "--backend", "docker", "one", "go")
@@ -168,12 +168,12 @@ def test_an_env_file(made: Project, kind: str, *, named: bool) -> None:
         assert f"perstack-orch: --env-path .env cannot be used: {why}; name a file of your own" in done.stderr
     else:
         assert (done.code, "completeRun" in done.stdout) == (0, True), done.stderr
-        told = ".env is writable for everybody, so it is ignored" if kind == "device" else f".env: {why}; ignored"
+        told = ".env is writable by all users, so it is ignored" if kind == "device" else f".env: {why}; ignored"
         assert told in done.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_else_is_beside_it(made: Project, kind: str) -> None:
+def test_other_files_next_to_it(made: Project, kind: str) -> None:
     """The script of the scripted provider, and the file of prices."""
     (made.directory / "replies.json").unlink()
     ODD[kind](made.directory / "replies.json")

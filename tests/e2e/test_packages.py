@@ -1,49 +1,43 @@
 """Skills whose packages come from registries: real ones from npm and PyPI, on every backend."""
 
 import asyncio
+import fcntl
 import json
+import os
 import shutil
 import tomllib
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from orchestrator.wire.install import MARKER
-from orchestrator.wire.platform_event import SkillConnected, SkillStarting
-from orchestrator.wire.state_event import ResolveToolResults
-from tests.support.project import Make, Project, Result, say, use
-from tests.support.trees import cleared, dig, unremovable
+from orchestrator.wire.event import SkillConnected, SkillStarting
+from orchestrator.wire.package import MARKER
+from tests.support.odd_trees import cleared, dig, unremovable
+from tests.support.packages import ASK_TIME, CALLS, EVERYTHING, TIME, TIME_ONLY, results
+from tests.support.project import Make, Project, say, use
 
-EVERYTHING = """
-[experts."solo"]
-instruction = "Echo and tell the time."
-[experts."solo".skills."everything"]
-type = "mcpStdioSkill"
-command = "npx"
-packageName = "@modelcontextprotocol/server-everything"
-pick = ["echo"]
-"""
-TIME = """
-[experts."solo".skills."time"]
-type = "mcpStdioSkill"
-command = "uvx"
-args = ["mcp-server-time", "--local-timezone", "Europe/Berlin"]
-"""
-TIME_ONLY = '[experts."solo"]\ninstruction = "Tell the time."\n' + TIME
-CALLS = {
-    "solo": [
-        use(("echo", {"message": "hello-42"}), ("get_current_time", {"timezone": "Asia/Tokyo"})),
-        say("done"),
-    ]
-}
-ASK_TIME = {"solo": [use(("get_current_time", {"timezone": "Asia/Tokyo"})), say("done")]}
+pytestmark = pytest.mark.on_engines
 
 
 @pytest.fixture(scope="session")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stores whose packages are shared, since fetching them takes seconds."""
-    return tmp_path_factory.mktemp("stores")
+def all_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores whose packages all processes of a test run share, since fetching them takes seconds."""
+    own = tmp_path_factory.getbasetemp()
+    stores = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "stores"
+    stores.mkdir(exist_ok=True)
+    return stores
+
+
+@pytest.fixture
+def stores(all_stores: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The same; no other process damages that of the test's backend meanwhile, and a `damaging` test has it alone."""
+    node = request.node
+    backend = next((name for name in ("docker", "kubernetes") if node.get_closest_marker(name)), "process")
+    with (all_stores / f"{backend}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if node.get_closest_marker("damaging") else fcntl.LOCK_SH)
+        yield all_stores
 
 
 @pytest.fixture
@@ -52,16 +46,11 @@ def storage(stores: Path, backend: str) -> Path:
     return stores / backend
 
 
-def results(result: Result) -> list[str]:
-    """The texts of all tool results."""
-    return [
-        part.text for event in result.of(ResolveToolResults) for answer in event.tool_results for part in answer.result
-    ]
-
-
 def installed(store: Path) -> dict[str, Path]:
-    """The package directories of a store by the package's name."""
-    return {json.loads(marker.read_bytes())["name"]: marker.parent for marker in store.glob(f"packages/*/{MARKER}")}
+    """The package directories of a store by the package's name; in place of a package in a volume, its record."""
+    markers = {marker: marker.parent for marker in store.glob(f"packages/*/{MARKER}")}
+    records = {record: record for record in store.glob("packages/*.json")}
+    return {json.loads(path.read_bytes())["name"]: found for path, found in (markers | records).items()}
 
 
 def directories(store: Path) -> list[str]:
@@ -69,8 +58,10 @@ def directories(store: Path) -> list[str]:
     return sorted(path.name for path in (store / "packages").iterdir() if path.name != ".locks")
 
 
-async def test_servers_from_npm_and_pypi_run_as_skills(project: Make, storage: Path) -> None:
+async def test_servers_from_npm_and_pypi_run_as_skills(project: Make, tmp_path: Path) -> None:
     """Both are installed before the first Sandbox, answer their tools, and are not installed again."""
+    # The other tests share a store, and one of them may have come first in this process.
+    storage = tmp_path / "own-store"
     solo = project(EVERYTHING + TIME, CALLS)
     first = await solo.run("solo", "go", "--storage", str(storage))
     assert first.code == 0, first.stderr
@@ -103,6 +94,8 @@ async def test_a_run_reaches_no_registry(tmp_path: Path, stores: Path) -> None:
     assert "write 1" in said
 
 
+@pytest.mark.mounted
+@pytest.mark.damaging
 async def test_a_torn_install_never_counts(project: Make, storage: Path) -> None:
     """A directory without its marker and leftovers of a killed install are replaced."""
     solo = project(TIME_ONLY, ASK_TIME)
@@ -119,8 +112,10 @@ async def test_a_torn_install_never_counts(project: Make, storage: Path) -> None
     assert not leftover.exists()
 
 
+@pytest.mark.mounted
+@pytest.mark.damaging
 async def test_what_a_killed_install_left_stops_no_other(project: Make, storage: Path) -> None:
-    """A tree of any depth is removed; one that cannot be is told of, and installed beside."""
+    """A tree of any depth is removed; one that cannot be is named, and the package is installed next to it."""
     solo = project(TIME_ONLY, ASK_TIME)
     assert (await solo.run("solo", "go", "--storage", str(storage))).code == 0
     package = installed(storage)["mcp-server-time"]
@@ -165,8 +160,9 @@ async def test_an_unknown_package_is_one_sentence(project: Make, command: str, r
     assert not (solo.store / "jobs").exists()
 
 
-async def test_b12_install_writes_the_lock(project: Make, storage: Path) -> None:
-    """Beside the config: version "1", when, of what, Experts, and the tools that are left after `pick`."""
+@pytest.mark.behaviour("B12")
+async def test_install_writes_the_lock(project: Make, storage: Path) -> None:
+    """It has version "1", its time and configuration, the Experts, and the tools that `pick` leaves."""
     solo = project(EVERYTHING + TIME, CALLS)
     result = await solo.command("install", "--backend", solo.backend, "--storage", str(storage))
     assert result.code == 0, result.stderr
@@ -183,8 +179,9 @@ async def test_b12_install_writes_the_lock(project: Make, storage: Path) -> None
     assert echo["inputSchema"]["required"] == ["message"]
 
 
-async def test_e12_a_locked_skill_starts_beside_the_first_model_call(project: Make, storage: Path) -> None:
-    """The model is offered the locked tools at once; a server starts meanwhile, and a lazy one when it is called."""
+@pytest.mark.behaviour("E12")
+async def test_a_locked_skill_starts_during_the_first_model_call(project: Make, storage: Path) -> None:
+    """The model gets the locked tools at once; a server starts meanwhile, a lazy one when it is called."""
     echo = use(("echo", {"message": "hello-42"})) | {"delayMs": 6_000}
     solo = project(EVERYTHING + TIME + "lazyInit = true\n", {"solo": [echo, say("done")]})
     made = await solo.command("install", "--backend", solo.backend, "--storage", str(storage))
@@ -197,9 +194,10 @@ async def test_e12_a_locked_skill_starts_beside_the_first_model_call(project: Ma
     assert told.index("startGeneration") < told.index("skillStarting") < told.index("callTools")
 
 
+@pytest.mark.behaviour("E12")
 @pytest.mark.parametrize("damage", ["not toml [", "changed"])
-async def test_e12_a_lock_that_does_not_fit_is_ignored(tmp_path: Path, stores: Path, damage: str) -> None:
-    """A damaged lock, or one of another definition, is told of, and skills start as without one."""
+async def test_a_lock_that_does_not_fit_is_ignored(tmp_path: Path, stores: Path, damage: str) -> None:
+    """There is a note about the lock, and skills start as without one."""
     solo, storage = Project.make(tmp_path / "project", "process", TIME_ONLY, ASK_TIME), stores / "process"
     lock = solo.directory / "perstack.lock"
     if damage == "changed":

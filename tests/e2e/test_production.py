@@ -1,4 +1,4 @@
-"""Jobs that the cluster works by itself, submitted and watched from a laptop that may do nothing else."""
+"""Jobs that the cluster works, submitted and watched from a laptop that has no other rights."""
 
 import json
 import signal
@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.coordination.submission import claim_of
-from orchestrator.wire.platform_event import DockerContainerStatus
-from orchestrator.wire.state_event import CompleteRun
+from orchestrator.cluster.client import claim_of
+from orchestrator.wire.event import CompleteRun, DockerContainerStatus
 from tests.support import production
-from tests.support.in_cluster import SLOW, command
+from tests.support.cluster_jobs import SLOW, command
 from tests.support.production import (
     RUN,
     Make,
@@ -33,8 +32,8 @@ def told_by(result: Result) -> list[tuple[str, str | None]]:
 
 
 @pytest.mark.docker
-async def test_a_job_in_the_cluster_tells_what_it_tells_on_docker(laptop: Make, tmp_path: Path) -> None:
-    """The same types, Experts and order; a Job for each Run beside the coordinator; the log is on the user's claim."""
+async def test_a_job_in_the_cluster_has_the_events_that_it_has_on_docker(laptop: Make, tmp_path: Path) -> None:
+    """The same types, Experts and order; each Run has a separate Job; the log is on the user's claim."""
     replies = {"boss": [use(ask("left", "go")), say("done")], "left": [use(command("print(1)")), say("left")]}
     here = await Project.make(tmp_path / "docker", "docker", TEAM, replies).run("boss", "go", "--verbose")
     away = await laptop(TEAM, replies).command(*RUN, "--user", "u1", "--job-id", "same", "--verbose", "boss", "go")
@@ -48,7 +47,7 @@ async def test_a_job_in_the_cluster_tells_what_it_tells_on_docker(laptop: Make, 
     assert sorted(kept, key=lambda event: event["position"]) == events_of(away)
 
 
-async def test_nobody_sees_what_another_user_s_expert_wrote(laptop: Make) -> None:
+async def test_no_user_sees_what_another_users_expert_wrote(laptop: Make) -> None:
     """u1's Run writes a file; u2's lists an empty workspace; each finds their own claim again."""
     made = laptop(
         ONE,
@@ -71,7 +70,7 @@ async def test_nobody_sees_what_another_user_s_expert_wrote(laptop: Make) -> Non
 
 
 async def test_a_laptop_that_dies_misses_nothing(laptop: Make) -> None:
-    """The command is killed while a tool works; `watch` from the position it had goes on, and repeats nothing."""
+    """The command is killed while a tool works; `watch` continues from its position, and repeats nothing."""
     made = laptop(ONE, SLOW)
     process = await made.start(*RUN, "--job-id", "cut", "one", "go")
     shown = await read_until(process, "callTools")
@@ -85,8 +84,8 @@ async def test_a_laptop_that_dies_misses_nothing(laptop: Make) -> None:
     assert (again.code, [event.text for event in again.of(CompleteRun)]) == (0, ["all done"])
 
 
-async def test_ctrl_c_leaves_the_job_to_the_cluster_and_says_so(laptop: Make) -> None:
-    """Exit 130, and two commands: one that sees the job again, and one that ends it; both work."""
+async def test_ctrl_c_leaves_the_job_to_the_cluster_and_reports_it(laptop: Make) -> None:
+    """Exit 130, and two commands: one that shows the job again, and one that ends it; both work."""
     made = laptop(ONE, SLOW)
     process = await made.start(*RUN, "--user", "u1", "--job-id", "left", "one", "go")
     await read_until(process, "callTools")
@@ -131,12 +130,12 @@ async def test_a_question_is_answered_by_another_coordinator(laptop: Make) -> No
 
 
 async def test_prune_leaves_nothing_but_claims(laptop: Make) -> None:
-    """Of every kind that can be listed, nothing that carries our label is there but users' claims; the records are."""
+    """Of all kinds that can be listed, only users' claims have our label; the records are still there."""
     made = laptop(ONE, {"one": [say("done")]})
     result = await made.command(*RUN, "--user", "tidy", "--job-id", "tidy", "one", "go")
     assert result.code == 0, result.stderr
     assert "secret" in " ".join(await left("perstack.ai/job=tidy"))
-    # The command has told all while the coordinator still says goodbye.
+    # The command has printed all events while the coordinator is still shutting down.
     its_job = ("job", "--selector=perstack.ai/job=tidy")
     await objects().kubectl("wait", "--for=condition=complete", *its_job, "--timeout=60s")
     pruned = await made.command("prune", "--backend", "kubernetes")
@@ -150,12 +149,13 @@ async def test_prune_leaves_nothing_but_claims(laptop: Make) -> None:
 
 
 async def test_records_are_read_where_they_are(laptop: Make) -> None:
-    """`log` and `record` write what they would beside the records; so do their complaints and exit codes."""
+    """`log` and `record` write the same as next to the records; so are their errors and exit codes."""
     made = laptop(ONE, {"one": [say("done")]})
     place = ("--backend", "kubernetes", "--user", "read")
     result = await made.command("run", *place, "--job-id", "read", "one", "go")
     assert result.code == 0, result.stderr
     log = await made.command("log", *place, "--job", "read", "--json", "--take", "0")
+    assert log.code == 0, log.stderr
     assert (log.code, json.loads(log.stdout)["events"]) == (0, events_of(result)), log.stderr
     record = await made.command("record", *place, "--output", "script.json", "read")
     assert record.code == 0, record.stderr
@@ -163,57 +163,60 @@ async def test_records_are_read_where_they_are(laptop: Make) -> None:
     unknown = await made.command("record", *place, "unknown")
     assert (unknown.code, unknown.stdout) == (2, b"")
     assert "job 'unknown' is not in the store" in unknown.stderr
-    nobody = await made.command("log", "--backend", "kubernetes", "--user", "nobody")
-    assert (nobody.code, nobody.stdout) == (2, b"")
-    assert "there was no job of user 'nobody'" in nobody.stderr
+    stranger = await made.command("log", "--backend", "kubernetes", "--user", "stranger")
+    assert (stranger.code, stranger.stdout) == (2, b"")
+    assert "no job of user 'stranger' ran" in stranger.stderr
 
 
-async def test_what_cannot_be_worked_is_said_once_and_not_begun_again(laptop: Make) -> None:
-    """A coordinator that finds something wrong with the job ends with 2, its sentence reaches the laptop."""
+async def test_what_cannot_be_worked_is_reported_once_and_not_begun_again(laptop: Make) -> None:
+    """A coordinator that finds an error in the job ends with 2, and the laptop prints its sentence."""
     made = laptop(ONE, {"one": [say("never")]})
     result = await made.command(*RUN, "--user", "wrong", "--allow-domain", "nothing=example.com", "one", "go")
     assert (result.code, result.stdout) == (2, b""), result.stderr
     assert "--allow-domain names no skill of this job: nothing" in result.stderr
 
 
-async def test_a_claim_of_somebody_else_is_not_used(laptop: Make) -> None:
-    """What has the name of a user's claim and not their id on it is refused before anything is made."""
+async def test_a_claim_of_another_owner_is_not_used(laptop: Make) -> None:
+    """A claim with the name of a user's claim and without their id is refused before anything is made."""
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
             "name": claim_of("mallory"),
             "labels": {"perstack.ai/part": "workspace"},
-            "annotations": {"perstack.ai/user": "somebody"},
+            "annotations": {"perstack.ai/user": "another"},
         },
         "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Mi"}}},
     }
     await objects().create(claim)
     result = await laptop(ONE, {"one": [say("never")]}).command(*RUN, "--user", "mallory", "one", "go")
     assert (result.code, result.stdout) == (2, b"")
-    assert "is 'somebody''s, as its annotation says" in result.stderr
+    assert "belongs to 'another', by its annotation" in result.stderr
 
 
+@pytest.mark.behaviour("B1")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--workspace", "w"), "in a cluster the workspace is on the claim"),
-        (("--claim", "c"), "--claim is for --coordinator local"),
+        (("--claim", "c"), "--claim needs --coordinator local"),
         (("--continue",), "--continue is not usable"),
         (("--user", ""), "give the id of a user"),
         (("--installation", "other"), "the installation other is not in the namespace"),
     ],
 )
-async def test_b1_what_does_not_fit_is_refused(laptop: Make, arguments: tuple[str, ...], words: str) -> None:
-    """One sentence that names the option, and nothing is made."""
+async def test_options_that_do_not_fit_a_cluster_are_refused(
+    laptop: Make, arguments: tuple[str, ...], words: str
+) -> None:
+    """One sentence names the option, and nothing is made."""
     result = await laptop(ONE, {"one": [say("never")]}).command(*RUN, *arguments, "one", "go")
     assert result.code in {2, 3}
     assert result.stdout == b""
     assert words in result.stderr
 
 
-async def test_no_installation_is_said(laptop: Make) -> None:
-    """Where the chart is not installed a person is told to."""
+async def test_a_missing_installation_is_reported(laptop: Make) -> None:
+    """If the chart is not installed, the error names the command that installs it."""
     made = laptop(ONE, {"one": [say("never")]})
     result = await made.command(
         *RUN, "--namespace", "default", "one", "go", env={"KUBECONFIG": str(production.kubeconfig())}

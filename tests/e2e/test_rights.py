@@ -1,4 +1,4 @@
-"""Who asked the API server for what: exactly what the chart's Roles grant, in a story in which everything happens."""
+"""What each account requested from the API server is exactly what the chart's Roles grant, when everything happens."""
 
 import asyncio
 import json
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.backends.kubernetes_rights import COORDINATOR, SUBMITTER
+from orchestrator.backends.kubernetes.preflight import COORDINATOR, SUBMITTER
 from tests.support import cluster, production
 from tests.support.chart import FULLNAME
 from tests.support.cluster import PATIENCE
-from tests.support.in_cluster import command
+from tests.support.cluster_jobs import command
 from tests.support.production import Submitter, objects, volume_of
 from tests.support.project import TEAM, ask, ended, say, use
 
@@ -32,7 +32,7 @@ NEWER = ("", "pods/portforward", "create")
 
 
 def asked_by(account: str) -> Asked:
-    """Give what an account of the tenant asked for in its namespace, whatever the answer was."""
+    """Return what an account of the tenant requested in its namespace, whatever the answer was."""
     user = f"system:serviceaccount:{objects().name}:{account}"
     asked: Asked = set()
     for line in (cluster.directory() / "log" / "audit.log").read_text().splitlines():
@@ -62,16 +62,16 @@ async def room(pods: int) -> AsyncIterator[None]:
 
 
 async def until_asked(account: str, *what: str) -> None:
-    """Wait until an account asked for something."""
+    """Wait until an account requested something."""
     async with asyncio.timeout(PATIENCE):
-        while what not in asked_by(account):  # noqa: ASYNC110 - a log tells nobody
+        while what not in asked_by(account):  # noqa: ASYNC110 - nothing reports it
             await asyncio.sleep(0.2)
 
 
 async def test_each_account_asks_for_all_that_it_may_and_for_nothing_else(tmp_path: Path) -> None:
-    """A job finds no room; another waits, somebody changes its policy, its coordinator goes; all is pruned.
+    """A job finds no room; another waits, a user changes its policy, its coordinator goes; all is pruned.
 
-    What was never asked for is a right too many; what was refused would be one too few.
+    A right that was never used is one too many; a request that was refused shows one too few.
     """
     replies = {
         "boss": [use(command(UNTIL_TOLD.format(name="ask"))), use(ask("left", "go")), say("done")],

@@ -1,13 +1,13 @@
-"""Whose secrets are whose: a delegate gets none of its coordinator's, and a skill's last words do not tell its own."""
+"""Secrets reach only their owner: a delegate gets none of its coordinator's, and a skill's last output shows no key."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from orchestrator.wire.state_event import ResolveToolResults
-from tests.support.keyed import FROM_FILE, keyed
+from orchestrator.wire.event import ResolveToolResults
 from tests.support.project import PYTHON, Project, ask, say, use
+from tests.support.project_with_keys import FROM_FILE, keyed
 
 FROM_ENVIRONMENT = {
     "ANTHROPIC_API_KEY": "canary-provider-key-11",
@@ -19,12 +19,12 @@ QUERY = "canary query of a user"
 
 
 def _project(directory: Path, backend: str) -> Project:
-    """Write a skill that tells its whole environment, and a delegate that has no right to any of it."""
+    """Write a skill that prints its whole environment, and a delegate that has no right to any of it."""
     replies = {
         "one": [
             use(("environ", {})),
             use(("exec", {"command": "env", "args": [], "env": {}, "cwd": ".", "stdout": True, "stderr": True})),
-            use(ask("two", "go on")),
+            use(ask("two", "go ahead")),
             say("done"),
         ],
         "two": [
@@ -35,9 +35,10 @@ def _project(directory: Path, backend: str) -> Project:
     return keyed(directory, backend, replies)
 
 
+@pytest.mark.behaviour("G15")
 @pytest.mark.everywhere
-async def test_g15_a_delegate_is_given_nothing_of_its_coordinator_s(tmp_path: Path, backend: str) -> None:
-    """What --env grants reaches the named Expert's commands, and not its delegate's."""
+async def test_a_delegate_gets_nothing_of_its_coordinators(tmp_path: Path, backend: str) -> None:
+    """What `--env` grants reaches the named Expert's commands, and not its delegate's."""
     made = _project(tmp_path / "project", backend)
     result = await made.run("one", QUERY, "--events", "full", "--env", "OWN_NOTE", env=FROM_ENVIRONMENT)
     assert result.code == 0, result.stderr
@@ -49,8 +50,8 @@ async def test_g15_a_delegate_is_given_nothing_of_its_coordinator_s(tmp_path: Pa
         assert name.encode() not in told["two"][0].to_json()
 
 
-async def test_a_skill_that_dies_with_its_key_on_its_lips(tmp_path: Path, backend: str) -> None:
-    """Its last words are in the message of the command and in every record, without the key."""
+async def test_a_skill_that_prints_its_key_and_dies(tmp_path: Path, backend: str) -> None:
+    """Its last output is in the message of the command and in every record, without the key."""
     words = "import os, sys; sys.stderr.write('bad key ' + os.environ['SKILL_KEY']); sys.exit(3)"
     toml = f"""
 [experts.one]

@@ -3,8 +3,12 @@
 import asyncio
 import json
 
-from orchestrator.users import directory_name
+import pytest
+
+from orchestrator.workspace.users import directory_name
 from tests.support.project import ONE, Make, Project, Result, say, use
+
+pytestmark = pytest.mark.on_engines
 
 WRITE = use(("writeTextFile", {"path": "mine.txt", "text": "of this user"}))
 LIST = use(("listDirectory", {"path": "."}))
@@ -28,7 +32,7 @@ def files(made: Project, user: str) -> list[str]:
 
 
 async def test_users_see_nothing_of_one_another(project: Make) -> None:
-    """Files, jobs, what is newest, what can be gone on with, recorded or pruned: each sees their own alone."""
+    """Files, jobs, the newest one, what can be continued, recorded or pruned: each user sees only their own."""
     made = shared(project)
     run = ("run", "--backend", made.backend, "--workspaces", "homes")
     for user in ("ann", "Ann"):
@@ -67,13 +71,13 @@ async def test_tricks_in_a_name_lead_nowhere(project: Make) -> None:
 
 
 async def test_options_that_contradict(project: Make) -> None:
-    """A user needs a root of workspaces, and has a workspace of their own."""
+    """A user needs a root of workspaces, and has their own workspace."""
     made = shared(project)
     for options, why in (
         (("--user", "a"), "--user needs --workspaces ROOT"),
-        (("--workspaces", "homes"), "name one with --user ID"),
+        (("--workspaces", "homes"), "--workspaces needs --user ID"),
         (("--user", "a", "--workspaces", "homes", "--workspace", "."), "--workspace and --user exclude each other"),
-        (("--user", "a", "--workspaces", "absent"), "there is no directory"),
+        (("--user", "a", "--workspaces", "absent"), "no directory"),
     ):
         for command in ("run", "explain", "shell"):
             words = ("one", "go") if command == "run" else ("one",)

@@ -1,28 +1,28 @@
-"""Users' claims of storage that is not open to everybody."""
+"""Users' claims on storage that is not open to all users."""
 
 import os
 
 import pytest
 
-from orchestrator.backends.naming import claim_labels
-from orchestrator.coordination.submission import claim_of
-from orchestrator.wire.state_event import CompleteRun
+from orchestrator.cluster.client import claim_of
+from orchestrator.sandbox.naming import claim_labels
+from orchestrator.wire.event import CompleteRun
 from tests.support import cluster
 from tests.support.cluster import Manifest
-from tests.support.in_cluster import seen
+from tests.support.cluster_jobs import seen
 from tests.support.production import RUN, Make, installed, objects, volume_of
 from tests.support.project import ONE, TEAM, ask, say, use
 
 pytestmark = [
     pytest.mark.kubernetes,
     pytest.mark.helm,
-    pytest.mark.skipif(not cluster.is_ours(), reason="a cluster that was named has storage of its own"),
+    pytest.mark.skipif(not cluster.is_ours(), reason="a cluster that was named has its own storage"),
 ]
-NOBODY = 65532
+UID = 65532
 
 
 async def test_a_volume_that_is_root_s_is_refused_until_it_is_given_away(laptop: Make) -> None:
-    """As many network file systems are: fsGroup changes nothing. What is said to be done about it helps."""
+    """Many network file systems are: fsGroup changes nothing. The remedy in the error works."""
     made = laptop(ONE, {"one": [use(("writeTextFile", {"path": "mine", "text": "x"})), say("done")]})
     run = (*RUN, "--user", "rooted", "one", "go")
     with installed({"workspaces": {"storageClass": "root-only", "accessMode": "ReadWriteMany"}}):
@@ -30,11 +30,11 @@ async def test_a_volume_that_is_root_s_is_refused_until_it_is_given_away(laptop:
         assert (refused.code, refused.stdout) == (2, b""), refused.stderr
         *_, last = refused.stderr.splitlines()
         assert last == (
-            f"perstack-orch: /claim/records cannot be made: Permission denied; who runs this (user {NOBODY}) must own"
-            " the root of the volume at /claim: use a StorageClass that honours fsGroup, or have root do"
-            f" `chown {NOBODY} /claim` once"
+            f"perstack-orch: /claim/records cannot be created: Permission denied; user {UID}, who runs this"
+            " command, must own the root of the volume at /claim: use a StorageClass that honors fsGroup, or run"
+            f" `chown {UID} /claim` once as root"
         )
-        os.chown(volume_of("rooted"), NOBODY, -1)
+        os.chown(volume_of("rooted"), UID, -1)
         given = await made.command(*run)
     assert given.code == 0, given.stderr
     assert (volume_of("rooted") / "ws" / "mine").read_text() == "x"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.runtime import landlock
-from orchestrator.runtime.confine import enclose
+from orchestrator.runtime.confinement import confine
 from orchestrator.runtime.domain import Domain, exec_domain, skill_domain, skill_home
 from orchestrator.wire.facts import NEWEST_LANDLOCK, left_open, shortfall
-from tests.support import inside
+from tests.support import tool_contexts
 
 VERSIONS = range(1, NEWEST_LANDLOCK + 1)
 OPEN = Domain(write=(Path("/"),))
@@ -20,7 +20,7 @@ OPEN = Domain(write=(Path("/"),))
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """What a process in a domain may be tempted by."""
+    """The resources that a process in a domain might try to access."""
 
     workspace: Path
     secret: Path
@@ -35,14 +35,14 @@ class Neighbourhood:
 @pytest.fixture
 async def around(tmp_path: Path) -> AsyncIterator[Neighbourhood]:
     """A workspace, a secret in the state directory, a process and two servers outside, and a skill's domain."""
-    surroundings = inside.surroundings(tmp_path)
-    secret = surroundings.state / "secret"
+    context = tool_contexts.context(tmp_path)
+    secret = context.state / "secret"
     secret.write_text("secret")
-    home = skill_home(surroundings, "mine")
+    home = skill_home(context, "mine")
     home.mkdir(parents=True)
-    fd = os.open(surroundings.workspace, os.O_PATH)
-    # As unprivileged as the others: nobody looks into a process that has capabilities which they lack.
-    async with enclose(OPEN, 0) as outside:
+    fd = os.open(context.workspace, os.O_PATH)
+    # As unprivileged as the others: a process with more capabilities cannot be inspected in any case.
+    async with confine(OPEN, 0) as outside:
         neighbour = await outside.start(("sleep", "60"), env={"PATH": "/usr/bin:/bin"}, cwd=fd)
         with (
             socket.create_server(("127.0.0.1", 0)) as mine,
@@ -53,25 +53,25 @@ async def around(tmp_path: Path) -> AsyncIterator[Neighbourhood]:
             nameless.bind("\0" + str(tmp_path))
             nameless.listen()
             yield Neighbourhood(
-                workspace=surroundings.workspace,
+                workspace=context.workspace,
                 secret=secret,
                 home=home,
                 neighbour=neighbour.pid,
                 port=port,
                 other_port=other.getsockname()[1],
                 abstract=str(tmp_path),
-                domain=skill_domain(surroundings, home, port),
+                domain=skill_domain(context, home, port),
             )
     os.close(fd)
 
 
 async def succeeds(code: str, domain: Domain, version: int, cwd: Path) -> bool:
-    """Run Python in a domain and tell whether it worked; PermissionError is the one failure that counts."""
+    """Run Python in a domain and return whether it succeeded; only PermissionError counts as failure."""
     wrapped = f"import os, socket\ntry:\n    {code}\nexcept PermissionError:\n    raise SystemExit(13)"
     fd = os.open(cwd, os.O_PATH)
     try:
-        async with asyncio.timeout(20), enclose(domain, version) as enclosure:
-            child = await enclosure.start((sys.executable, "-I", "-S", "-c", wrapped), env={}, cwd=fd)
+        async with asyncio.timeout(20), confine(domain, version) as spawner:
+            child = await spawner.start((sys.executable, "-I", "-S", "-c", wrapped), env={}, cwd=fd)
             code_of_exit = await child.wait()
             stderr = await child.stderr.read()
             assert code_of_exit in (0, 13), stderr.decode()
@@ -114,7 +114,7 @@ NEEDS_REFER = "move between its directories"
 
 @pytest.fixture(params=VERSIONS)
 def version(request: pytest.FixtureRequest) -> int:
-    """Each version of Landlock that a kernel may have, asked for explicitly; this one's own must reach as far."""
+    """Each version of Landlock that a kernel may have, selected explicitly; this kernel must support it."""
     asked: int = request.param
     if landlock.abi() < asked:
         pytest.skip(f"this kernel has Landlock ABI {landlock.abi()}")
@@ -123,7 +123,7 @@ def version(request: pytest.FixtureRequest) -> int:
 
 @pytest.mark.parametrize("name", ALLOWED)
 async def test_a_skill_can_do_its_work(around: Neighbourhood, name: str, version: int) -> None:
-    """On every kernel; but the first version knows no right to move a file to another directory and refuses it."""
+    """It works with every version, except that the first one refuses to move a file to another directory."""
     if name == NEEDS_REFER and version == 1:
         with pytest.raises(AssertionError, match="Invalid cross-device link"):
             await succeeds(ALLOWED[name](around), around.domain, version, around.workspace)
@@ -133,7 +133,7 @@ async def test_a_skill_can_do_its_work(around: Neighbourhood, name: str, version
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_a_skill_reaches_nothing_of_its_neighbours(around: Neighbourhood, name: str, version: int) -> None:
-    """Just from the version on that can refuse it; outside a domain the same works, so it is the domain that does."""
+    """Access is refused from the version that supports it; without a domain the same code works."""
     since, temptation = REFUSED[name]
     code = temptation(around)
     assert await succeeds(code, OPEN, 0, around.workspace), "the control failed: the test proves nothing"
@@ -141,8 +141,8 @@ async def test_a_skill_reaches_nothing_of_its_neighbours(around: Neighbourhood, 
     assert await succeeds(code, around.domain, version, around.workspace) is (version < since)
 
 
-def test_what_each_version_leaves_open_is_said() -> None:
-    """The sentence of `explain` names a thing as long as the tests above find it open, and no longer."""
+def test_explain_lists_what_each_version_leaves_open() -> None:
+    """The sentence of `explain` lists an access exactly as long as the tests above find it open."""
     words = {1: "files and processes", 3: "truncating files", 4: "TCP ports", 6: "signals and abstract sockets"}
     assert {since for since, _ in REFUSED.values()} == words.keys()
     for each in (0, *VERSIONS):
@@ -150,38 +150,37 @@ def test_what_each_version_leaves_open_is_said() -> None:
 
 
 async def test_second_command_reaches_first(around: Neighbourhood) -> None:
-    """Processes of one enclosure can signal each other."""
+    """Processes of one spawner can signal each other."""
     fd = os.open(around.workspace, os.O_PATH)
-    async with asyncio.timeout(20), enclose(around.domain) as enclosure:
-        first = await enclosure.start(("sleep", "60"), env={"PATH": "/usr/bin:/bin"}, cwd=fd)
-        second = await enclosure.start(("sh", "-c", f"kill {first.pid}"), env={"PATH": "/usr/bin:/bin"}, cwd=fd)
+    async with asyncio.timeout(20), confine(around.domain) as spawner:
+        first = await spawner.start(("sleep", "60"), env={"PATH": "/usr/bin:/bin"}, cwd=fd)
+        second = await spawner.start(("sh", "-c", f"kill {first.pid}"), env={"PATH": "/usr/bin:/bin"}, cwd=fd)
         assert (await second.wait(), await first.wait()) == (0, -15)
     os.close(fd)
 
 
 def test_exec_and_skills_share_only_the_workspace(tmp_path: Path) -> None:
-    """What `exec` may write and what a skill may write meet in the workspace alone."""
-    surroundings = inside.surroundings(tmp_path)
-    home = skill_home(surroundings, "a/../b")
-    of_exec, of_skill = exec_domain(surroundings), skill_domain(surroundings, home, None)
-    assert set(of_exec.write) & set(of_skill.write) == {surroundings.workspace}
-    assert home.parent == surroundings.state / "tmp" / "skills"
+    """The only directory writable for both `exec` and a skill is the workspace."""
+    context = tool_contexts.context(tmp_path)
+    home = skill_home(context, "a/../b")
+    of_exec, of_skill = exec_domain(context), skill_domain(context, home, None)
+    assert set(of_exec.write) & set(of_skill.write) == {context.workspace}
+    assert home.parent == context.state / "tmp" / "skills"
     assert (of_exec.connect, of_skill.connect) == (None, ())
 
 
 def test_readable_path_never_holds_the_state(tmp_path: Path) -> None:
-    """A PATH above the state directory opens nothing."""
-    surroundings = inside.surroundings(tmp_path)
-    wide = replace(surroundings, path=f"relative:{tmp_path}:/:/opt/bin")
+    """A PATH above the state directory does not make it readable."""
+    context = tool_contexts.context(tmp_path)
+    wide = replace(context, path=f"relative:{tmp_path}:/:/opt/bin")
     readable = exec_domain(wide).read
     assert Path("/opt/bin") in readable
     assert {tmp_path, Path("/"), Path("relative")} & set(readable) == set()
 
 
 def test_shortfall_names_what_is_missing() -> None:
-    """A person learns what their kernel lacks."""
+    """The sentence lists what the kernel does not support."""
     assert shortfall(NEWEST_LANDLOCK) is None
     assert shortfall(3) == (
-        "this kernel (Landlock ABI 3) does not keep the tools of a Sandbox apart in: "
-        "TCP ports, signals and abstract sockets"
+        "this kernel (Landlock ABI 3) does not isolate a Sandbox's tools in: TCP ports, signals and abstract sockets"
     )

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.broker.gate import make_gate
-from orchestrator.runtime.skills.opening import is_other_base
+from orchestrator.runtime.skills.startup import is_external_base
+from orchestrator.sandbox.socket_directory import make_socket_directory
 from orchestrator.wire.checkpoint import Status
 from orchestrator.wire.generation import FinishReason, Reasoning
 from orchestrator.wire.message import (
@@ -47,8 +47,9 @@ RETRY = ["retry", "continueToNextStep", "startGeneration"]
 END = "skillDisconnected"
 
 
-async def test_c2_text_only(tmp_path: Path) -> None:
-    """Text alone completes the Run; the spool holds the bytes of stdout; the broker has the last checkpoint first."""
+@pytest.mark.behaviour("C2")
+async def test_text_alone_completes_the_run(tmp_path: Path) -> None:
+    """The spool holds the bytes of stdout, and the broker has the last checkpoint first."""
     run, host = await work(tmp_path, a_run(), says("All done"))
     assert (run.code, run.stderr) == (0, "")
     assert run.types == [*BEGIN, END, "completeRun"]
@@ -66,7 +67,7 @@ async def test_c2_text_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("detail", EventDetail)
 async def test_full_events_carry_the_conversation(tmp_path: Path, detail: EventDetail) -> None:
-    """As the model and the broker get it, wherever events have a place for it; by default none does."""
+    """With full detail, events carry the conversation as the model and the broker get it; by default they do not."""
     run, host = await work(
         tmp_path, a_run(events=detail), calls(("listDirectory", {"path": "."})), says("The workspace is empty")
     )
@@ -91,8 +92,9 @@ async def test_full_events_carry_the_conversation(tmp_path: Path, detail: EventD
     assert shown["completeRun", "checkpoint"] == host.checkpoints[-1].to_plain()
 
 
-async def test_c10_tool_then_completion_then_result(tmp_path: Path) -> None:
-    """A tool works in the workspace, completion asks for the result in a turn without tools, which is streamed."""
+@pytest.mark.behaviour("C10")
+async def test_completion_asks_for_the_result(tmp_path: Path) -> None:
+    """After a tool and `attemptCompletion` the result is streamed in a turn without tools."""
     run, host = await work(
         tmp_path,
         a_run(),
@@ -120,27 +122,30 @@ async def test_c10_tool_then_completion_then_result(tmp_path: Path) -> None:
     assert [request.id for request in host.requests] == ["1/0", "2/1", "2/2"]
     assert host.requests[2].tools == ()
     assert [result.tool_name for result in host.results] == ["writeTextFile", "attemptCompletion"]
-    # Both replies called theirs `c0`.
+    # Both replies used the id `c0`.
     assert len({result.id for result in host.results}) == 2
     assert [event["stepNumber"] for event in run.events if "stepNumber" in event] == [1] * 6 + [2] * 10
 
 
-async def test_c12_what_an_event_tells_is_stored_before_it(tmp_path: Path) -> None:
-    """Results and checkpoints are with the broker before the events that hold them, the last once skills are closed."""
+@pytest.mark.behaviour("C12")
+async def test_results_and_checkpoints_are_stored_before_their_events(tmp_path: Path) -> None:
+    """The broker has them first, and the last checkpoint once skills are closed."""
     _, host = await work(tmp_path, a_run(), calls(("listDirectory", {"path": "."})), says("Done"))
     assert host.last_told == ["callTools", "finishToolCall", "skillDisconnected"]
 
 
-async def test_c9_completion_with_text(tmp_path: Path) -> None:
-    """Text beside attemptCompletion is the result at once."""
+@pytest.mark.behaviour("C9")
+async def test_text_with_completion_is_the_result(tmp_path: Path) -> None:
+    """There is no further generation."""
     run, host = await work(tmp_path, a_run(), calls(("attemptCompletion", {}), text="Ready"))
     assert run.types == [*BEGIN, "callTools", END, "completeRun"]
     assert run.event("completeRun")["text"] == "Ready"
     assert len(host.requests) == 1
 
 
-async def test_c8_open_todos_keep_the_loop_going(tmp_path: Path) -> None:
-    """With open todos attemptCompletion is an ordinary result, and the list is in the checkpoint."""
+@pytest.mark.behaviour("C8")
+async def test_open_todos_keep_the_loop_going(tmp_path: Path) -> None:
+    """With open todos, `attemptCompletion` is an ordinary result, and the list is in the checkpoint."""
     run, host = await work(
         tmp_path,
         a_run(),
@@ -152,16 +157,18 @@ async def test_c8_open_todos_keep_the_loop_going(tmp_path: Path) -> None:
     assert (host.checkpoints[-1].metadata or {})["todos"] == [{"id": 0, "title": "a", "completed": False}]
 
 
-async def test_f8_todos_outlive_the_sandbox(tmp_path: Path) -> None:
-    """A resumed Expert finds its own list."""
+@pytest.mark.behaviour("F8")
+async def test_todos_outlive_the_sandbox(tmp_path: Path) -> None:
+    """A resumed Expert has its own todo list."""
     before = start(metadata={"todos": [{"id": 0, "title": "a", "completed": False}]})
     run, _ = await work(tmp_path, a_run(checkpoint=before), calls(("todo", {"completedTodos": [0]})), says("x"))
     text = run.event("resolveToolResults")["toolResults"][0]["result"][0]["text"]
     assert text == '{"todos":[{"id":0,"title":"a","completed":true}]}'
 
 
-async def test_f8_todos_outlive_an_attempt_that_ended_within_its_step(tmp_path: Path) -> None:
-    """Its results were acknowledged, and are not asked for again; the list they are of was in no checkpoint yet."""
+@pytest.mark.behaviour("F8")
+async def test_todos_outlive_an_attempt_that_ended_within_its_step(tmp_path: Path) -> None:
+    """Acknowledged results are not requested again, and their list is kept though no checkpoint had it."""
     part = TextPart(id="p", text="{}")
     known = ToolResult(id="c0", skill_name=BASE_SKILL, tool_name="todo", result=(part,))
     asked = calls(("todo", {"newTodos": ["a"]}), ("todo", {"newTodos": ["b"]}))
@@ -174,8 +181,9 @@ async def test_f8_todos_outlive_an_attempt_that_ended_within_its_step(tmp_path: 
     assert [result.id for result in host.results] == ["c1"]
 
 
-async def test_d1_delegation_stops_the_run(tmp_path: Path) -> None:
-    """Delegate calls end the container; the calls before them are answered."""
+@pytest.mark.behaviour("D1")
+async def test_delegation_stops_the_run(tmp_path: Path) -> None:
+    """Delegate calls end the container; the calls before them have results."""
     delegates = (Delegate(key="pro", name="pro", version="1.0.0"),)
     reply = calls(("pro", {"query": "Plan"}), ("listDirectory", {"path": "."}))
     run, host = await work(tmp_path, a_run(delegates=delegates), reply)
@@ -185,15 +193,17 @@ async def test_d1_delegation_stops_the_run(tmp_path: Path) -> None:
     assert [result.id for result in host.checkpoints[-1].partial_tool_results or ()] == ["c1"]
 
 
-async def test_c11_max_steps(tmp_path: Path) -> None:
-    """The step limit replaces the next step."""
+@pytest.mark.behaviour("C11")
+async def test_the_step_limit_replaces_the_next_step(tmp_path: Path) -> None:
+    """The Run stops at the limit."""
     run, host = await work(tmp_path, a_run(max_steps=1), calls(("listDirectory", {"path": "."})))
     assert run.types == [*BEGIN, *STEP[:3], END, "stopRunByExceededMaxSteps"]
     assert host.checkpoints[-1].status is Status.STOPPED_BY_EXCEEDED_MAX_STEPS
 
 
-async def test_c3_empty_replies_end_in_an_error(tmp_path: Path) -> None:
-    """Each empty reply is one retry; with the retries used up the Run stops by error."""
+@pytest.mark.behaviour("C3")
+async def test_empty_replies_end_in_an_error(tmp_path: Path) -> None:
+    """Each empty reply is one retry; once the retries are used up, the Run stops by error."""
     run, host = await work(tmp_path, a_run(), *(says(""),) * 3)
     assert run.types == [*BEGIN, *RETRY, *RETRY, END, "stopRunByError"]
     error = run.event("stopRunByError")["error"]
@@ -201,15 +211,17 @@ async def test_c3_empty_replies_end_in_an_error(tmp_path: Path) -> None:
     assert host.checkpoints[-1].error is not None
 
 
-async def test_c17_unknown_tool_goes_on(tmp_path: Path) -> None:
-    """A tool that nobody offers is answered, and the Run completes."""
+@pytest.mark.behaviour("C17")
+async def test_an_unknown_tool_is_an_error_result(tmp_path: Path) -> None:
+    """The call is answered, and the Run completes."""
     run, _ = await work(tmp_path, a_run(), calls(("think", {})), says("Fine"))
     assert run.types == [*BEGIN, *STEP, END, "completeRun"]
     assert run.event("resolveToolResults")["toolResults"][0]["isError"] is True
 
 
-async def test_c7_calls_of_one_reply_run_at_once(tmp_path: Path) -> None:
-    """Two commands that wait for each other both end, and their results stand in call order."""
+@pytest.mark.behaviour("C7")
+async def test_calls_of_one_reply_run_at_once(tmp_path: Path) -> None:
+    """Two commands that wait for each other both finish, and their results are in call order."""
     shared = {"command": "sh", "env": {}, "cwd": ".", "stdout": True, "stderr": False, "timeout": 5000}
     (tmp_path / "workspace").mkdir()
     os.mkfifo(tmp_path / "workspace" / "pipe")
@@ -219,16 +231,18 @@ async def test_c7_calls_of_one_reply_run_at_once(tmp_path: Path) -> None:
     assert texts == ['{"output":"met\\n"}', '{"output":"second\\n"}']
 
 
-async def test_c16_tool_errors_are_results(tmp_path: Path) -> None:
-    """A missing file is told to the model, which goes on."""
+@pytest.mark.behaviour("C16")
+async def test_tool_errors_are_results(tmp_path: Path) -> None:
+    """The model gets the error about a missing file and continues."""
     run, _ = await work(tmp_path, a_run(), calls(("readTextFile", {"path": "no"})), says("Fine"))
     text = run.event("resolveToolResults")["toolResults"][0]["result"][0]["text"]
     assert text == '{"error":"Error","message":"path \'no\': it does not exist"}'
     assert run.types[-1] == "completeRun"
 
 
-async def test_e11_skill_at_a_private_address(tmp_path: Path) -> None:
-    """A remote skill that the broker does not let through stops the Run by error, with its sentence."""
+@pytest.mark.behaviour("E11")
+async def test_a_skill_at_a_private_address_stops_the_run(tmp_path: Path) -> None:
+    """The broker refuses the connection, and the error of the Run has its sentence."""
     far = SseSkill(name="far", endpoint="https://mcp.example.com/sse")
     grants = {"far": Grant(proxy_credential="c0ffee")}
     sentence = "mcp.example.com leads to no address that may be reached: 10.0.0.1 is a private network"
@@ -245,13 +259,14 @@ def _kit(tmp_path: Path, *, lazy: bool, gate: str = "") -> StdioSkill:
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     script = workspace / "tools.py"
-    wait = f"open({str(workspace / gate)!r}).close()\n" if gate else ""  # A FIFO: it opens once somebody writes.
+    wait = f"open({str(workspace / gate)!r}).close()\n" if gate else ""  # A FIFO: it opens once a writer does.
     script.write_text(wait + TOOLS.read_text())
     return StdioSkill(name="kit", command=sys.executable, args=("-I", str(script)), lazy_init=lazy)
 
 
-async def test_e5_an_eager_skill_is_connected_before_the_run_starts(tmp_path: Path) -> None:
-    """The event startRun waits for it; its tools are offered."""
+@pytest.mark.behaviour("E5")
+async def test_an_eager_skill_is_connected_before_the_run_starts(tmp_path: Path) -> None:
+    """`startRun` waits for it, and its tools are offered."""
     kit = _kit(tmp_path, lazy=False)
     run, host = await work(tmp_path, a_run(expert=expert(skills=(kit,))), says("x"))
     told = [(event["type"], event.get("skillName")) for event in run.events]
@@ -259,8 +274,9 @@ async def test_e5_an_eager_skill_is_connected_before_the_run_starts(tmp_path: Pa
     assert "add" in [tool.name for tool in host.requests[0].tools]
 
 
-async def test_e5_a_lazy_skill_holds_up_the_generation_alone(tmp_path: Path) -> None:
-    """The event startRun does not wait for it, the tool list does; the base skill is never lazy."""
+@pytest.mark.behaviour("E5")
+async def test_a_lazy_skill_delays_the_generation_alone(tmp_path: Path) -> None:
+    """`startRun` does not wait for it, the tool list does; the base skill is never lazy."""
     kit = _kit(tmp_path, lazy=True, gate="gate")
     os.mkfifo(tmp_path / "workspace" / "gate")
     base = StdioSkill(name=BASE_SKILL, command="npx", package_name=BASE_SKILL, lazy_init=True)
@@ -285,8 +301,9 @@ async def test_e5_a_lazy_skill_holds_up_the_generation_alone(tmp_path: Path) -> 
     assert "add" in [tool.name for tool in host.requests[0].tools]
 
 
-async def test_e5_e6_a_lazy_skill_that_does_not_start(tmp_path: Path) -> None:
-    """The Run stops by error with the sentence, keeps what was asked, and leaves nothing on stderr."""
+@pytest.mark.behaviour("E5", "E6")
+async def test_a_lazy_skill_that_does_not_start_stops_the_run(tmp_path: Path) -> None:
+    """The error has the sentence, the query is kept, and stderr is empty."""
     gone = StdioSkill(name="gone", command="no-such-command-here", args=("x",), lazy_init=True)
     run, host = await work(tmp_path, a_run(expert=expert(skills=(gone,))))
     assert (run.code, run.stderr) == (0, "")
@@ -295,8 +312,9 @@ async def test_e5_e6_a_lazy_skill_that_does_not_start(tmp_path: Path) -> None:
     assert [message.type for message in host.checkpoints[-1].messages] == ["instructionMessage", "userMessage"]
 
 
-async def test_e6_one_failing_skill_closes_the_others(tmp_path: Path) -> None:
-    """The first error is told; skills that were open are closed; the Run stops by error instead of rejecting."""
+@pytest.mark.behaviour("E6")
+async def test_one_failing_skill_closes_the_others(tmp_path: Path) -> None:
+    """Open skills are closed, and the Run stops by the first error."""
     gone = StdioSkill(name="gone", command="no-such-command-here", args=("x",))
     run, _ = await work(tmp_path, a_run(expert=expert(skills=(gone, _kit(tmp_path, lazy=False)))))
     assert (run.code, run.types[-2:]) == (0, [END, "stopRunByError"])
@@ -304,26 +322,28 @@ async def test_e6_one_failing_skill_closes_the_others(tmp_path: Path) -> None:
 
 
 async def test_a_skill_that_does_not_start(tmp_path: Path) -> None:
-    """A command that is not there stops the Run by error, named, and nothing is left on stderr but that."""
+    """A missing command stops the Run by error with the command's name, and stderr has nothing else."""
     missing = StdioSkill(name="gone", command="no-such-command-here", args=("x",))
     run, host = await work(tmp_path, a_run(expert=expert(skills=(missing,))))
     assert run.code == 0
     assert (run.types[0], run.types[-1]) == ("initializeRuntime", "stopRunByError")
     assert "gone" in run.event("stopRunByError")["error"]["message"]
     assert host.checkpoints[-1].error is not None
-    # The user's words among them: whoever goes on with the job finds them.
+    # The messages include the query, so that the job can be continued.
     assert [message.type for message in host.checkpoints[-1].messages] == ["instructionMessage", "userMessage"]
 
 
-async def test_c14_without_reasoning_there_are_no_such_events(tmp_path: Path) -> None:
-    """With reasoning `none` the provider streams none, and nothing is told of any."""
+@pytest.mark.behaviour("C14")
+async def test_without_reasoning_there_are_no_such_events(tmp_path: Path) -> None:
+    """With reasoning `none` the provider streams none."""
     run, _ = await work(tmp_path, a_run(), calls(("attemptCompletion", {})), says("Done"))
     assert [kind for kind in run.types if "Reasoning" in kind] == []
     assert run.types[-1] == "completeRun"
 
 
-async def test_c14_signatures_are_replayed(tmp_path: Path) -> None:
-    """What the model thought goes back to it whole, with the signature, before the calls it led to."""
+@pytest.mark.behaviour("C14")
+async def test_signatures_are_replayed(tmp_path: Path) -> None:
+    """Thoughts go back to the model whole, with their signature, before the calls that they led to."""
     thought = Reasoning(text="hm", signature="s1gn")
     first = calls(("listDirectory", {"path": "."})).with_(reasoning=(thought,))
     run, host = await work(tmp_path, a_run(), first, says("Done"))
@@ -335,8 +355,9 @@ async def test_c14_signatures_are_replayed(tmp_path: Path) -> None:
     assert (message.contents[0].thinking, message.contents[0].signature) == ("hm", "s1gn")
 
 
-async def test_c15_images_and_pdfs_reach_the_model(tmp_path: Path) -> None:
-    """Bytes travel to the model over the broker whole, and not in event lines; what is unreadable is text."""
+@pytest.mark.behaviour("C15")
+async def test_images_and_pdfs_reach_the_model(tmp_path: Path) -> None:
+    """Their bytes reach the model whole and are in no event line; an unreadable file is a text."""
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     image, pdf = b"\x89PNG" * 50_000, b"%PDF" * 50_000
@@ -363,16 +384,18 @@ async def test_c15_images_and_pdfs_reach_the_model(tmp_path: Path) -> None:
     assert part["encodedData"] == f"[cut: {len(base64.b64encode(image))} characters in all]"
 
 
-async def test_e7_the_base_skill_is_in_process(tmp_path: Path) -> None:
-    """It takes no time to spawn, and no process is told of."""
+@pytest.mark.behaviour("E7")
+async def test_the_base_skill_runs_in_the_runtime(tmp_path: Path) -> None:
+    """It takes no time to spawn, and there is no event of a process."""
     run, _ = await work(tmp_path, a_run(), says("x"))
     assert "skillStarting" not in run.types
     connected = run.event("skillConnected")
     assert (connected["skillName"], connected["spawnDurationMs"]) == (BASE_SKILL, 0)
 
 
-async def test_e7_another_base_skill_has_its_own_process(tmp_path: Path) -> None:
-    """A pinned version or a command of one's own runs in the workspace, as exec would, under the base skill's name."""
+@pytest.mark.behaviour("E7")
+async def test_another_base_skill_has_its_own_process(tmp_path: Path) -> None:
+    """A pinned version or another command runs in the workspace, as `exec` would, under the base skill's name."""
     kit = _kit(tmp_path, lazy=False)
     base = kit.with_(name=BASE_SKILL, lazy_init=True)
     granted = a_run(expert=expert(skills=(base,)), exec_grant=Grant(env={"TOKEN": "t"}))
@@ -389,6 +412,7 @@ async def test_e7_another_base_skill_has_its_own_process(tmp_path: Path) -> None
     assert ("TOKEN=t" in lines, lines[-1]) == (True, str(tmp_path / "workspace"))
 
 
+@pytest.mark.behaviour("E7")
 @pytest.mark.parametrize(
     ("fields", "is_other"),
     [
@@ -400,13 +424,14 @@ async def test_e7_another_base_skill_has_its_own_process(tmp_path: Path) -> None
         ({"command": "npx", "package_name": "@perstack/base@1", "name": "kit"}, False),
     ],
 )
-def test_e7_which_base_skill_is_another(fields: dict[str, Any], is_other: bool) -> None:  # noqa: FBT001 - a parameter
-    """Only a pinned version or another program under the reserved name."""
-    assert is_other_base(StdioSkill(**{"name": BASE_SKILL, **fields})) is is_other
+def test_only_a_pin_or_another_program_is_another_base_skill(fields: dict[str, Any], is_other: bool) -> None:  # noqa: FBT001 - a parameter
+    """All else under the reserved name means the built-in tools."""
+    assert is_external_base(StdioSkill(**{"name": BASE_SKILL, **fields})) is is_other
 
 
-async def test_e13_a_path_from_another_skill_is_not_read(tmp_path: Path) -> None:
-    """What a skill of that tool's name answers stays the text that it is: nobody opens the path in it."""
+@pytest.mark.behaviour("E13")
+async def test_a_path_from_another_skill_is_not_read(tmp_path: Path) -> None:
+    """The answer of a skill's `readImageFile` stays text, and the path in it is not opened."""
     kit = _kit(tmp_path, lazy=False).with_(pick=("readImageFile",))
     base = StdioSkill(name=BASE_SKILL, command="npx", package_name=BASE_SKILL, omit=("readImageFile",))
     called = calls(("readImageFile", {"path": "/etc/passwd"}))
@@ -418,13 +443,14 @@ async def test_e13_a_path_from_another_skill_is_not_read(tmp_path: Path) -> None
 
 
 async def test_content_filter_stops_by_error(tmp_path: Path) -> None:
-    """A filtered reply is never taken for a result."""
+    """A filtered reply never becomes a result."""
     run, _ = await work(tmp_path, a_run(), says("half", finish_reason=FinishReason.CONTENT_FILTER))
     assert run.types == [*BEGIN, END, "stopRunByError"]
 
 
-async def test_c13_sigterm_ends_without_a_terminal_event(tmp_path: Path) -> None:
-    """Stopped from outside while the model thinks: exit 143 at once, nothing terminal, all skills closed."""
+@pytest.mark.behaviour("C13")
+async def test_sigterm_ends_without_a_terminal_event(tmp_path: Path) -> None:
+    """While the model thinks it exits with 143 at once, and all skills are closed."""
     async with scripted_host(tmp_path, a_run()) as host:
         process = await start_runtime(host)
         async with asyncio.timeout(SECONDS):
@@ -436,7 +462,7 @@ async def test_c13_sigterm_ends_without_a_terminal_event(tmp_path: Path) -> None
 
 
 async def test_sigterm_while_waiting_for_a_run(tmp_path: Path) -> None:
-    """A warm Sandbox that gets no Run stops as quickly."""
+    """A warm Sandbox without a Run stops as quickly."""
     attached = asyncio.Event()
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -446,8 +472,8 @@ async def test_sigterm_while_waiting_for_a_run(tmp_path: Path) -> None:
         writer.close()
 
     async with scripted_host(tmp_path, a_run()) as host:
-        make_gate(host.state).unlink()
-        async with await asyncio.start_unix_server(mute, make_gate(host.state)):
+        make_socket_directory(host.state).unlink()
+        async with await asyncio.start_unix_server(mute, make_socket_directory(host.state)):
             process = await start_runtime(host)
             async with asyncio.timeout(SECONDS):
                 await attached.wait()
@@ -457,7 +483,7 @@ async def test_sigterm_while_waiting_for_a_run(tmp_path: Path) -> None:
 
 
 async def test_past_its_deadline_it_ends_whatever_it_does(tmp_path: Path) -> None:
-    """Though the model is asked and does not answer, or nothing came yet: code 124, and a sentence."""
+    """During a model call, or before any Run, it exits with code 124 and a sentence."""
     async with scripted_host(tmp_path, a_run()) as host:
         process = await start_runtime(host, options=("--deadline", str(time.time() + 3)))
         near = await ended(host, process)
@@ -467,7 +493,7 @@ async def test_past_its_deadline_it_ends_whatever_it_does(tmp_path: Path) -> Non
 
 
 async def test_open_files_are_bounded_from_the_start(tmp_path: Path) -> None:
-    """For the runtime and for whatever it starts, and nobody raises it again: that is what it tells of itself."""
+    """The runtime and all its processes have this limit, cannot raise it, and the facts contain it."""
     ask = {
         "command": "sh",
         "args": ["-c", "ulimit -Hn; ulimit -Sn"],
@@ -486,21 +512,21 @@ async def test_open_files_are_bounded_from_the_start(tmp_path: Path) -> None:
 
 
 async def test_a_deadline_may_be_as_far_as_it_likes(tmp_path: Path) -> None:
-    """Beyond what a timer can count it is as good as none."""
+    """A deadline beyond the range of a timer has no effect."""
     async with scripted_host(tmp_path, a_run(), (says("done"),)) as host:
         run = await ended(host, await start_runtime(host, options=("--deadline", "1e18")))
     assert (run.code, run.stderr) == (0, "")
 
 
-async def test_a_refused_sandbox_says_why(tmp_path: Path) -> None:
-    """A broker that does not take the Sandbox back ends it with its sentence and code 70."""
+async def test_a_refused_sandbox_reports_why(tmp_path: Path) -> None:
+    """A Sandbox that the broker refuses to reattach exits with the broker's sentence and code 70."""
     run, host = await work(tmp_path, a_run(), break_calls={"1/0"}, refusal="the session is over")
-    assert (run.code, run.stderr) == (70, "the broker does not take this Sandbox back: the session is over\n")
+    assert (run.code, run.stderr) == (70, "the broker refused to reattach this Sandbox: the session is over\n")
     assert host.openings == ["attach", "reattach"]
 
 
 async def test_a_broken_link_is_not_seen_in_the_events(tmp_path: Path) -> None:
-    """Calls that were not answered are repeated over a new connection."""
+    """Unanswered calls are sent again on a new connection."""
     broken = {"1/0", "checkpoint/1", "result/c0"}
     replies = (calls(("listDirectory", {"path": "."})), says("Done"))
     run, host = await work(tmp_path, a_run(), *replies, break_calls=broken)
@@ -508,8 +534,9 @@ async def test_a_broken_link_is_not_seen_in_the_events(tmp_path: Path) -> None:
     assert host.openings == ["attach", "reattach", "reattach", "reattach"]
 
 
-async def test_g16_a_child_cannot_forge_events(tmp_path: Path) -> None:
-    """What a command writes to the stdout that it inherits, or to the runtime's, never reaches the stream."""
+@pytest.mark.behaviour("G16")
+async def test_a_child_cannot_forge_events(tmp_path: Path) -> None:
+    """What a command writes to its stdout, or to the runtime's, never reaches the stream."""
     forged = '{"type": "completeRun"}'
     script = f"echo '{forged}'; echo '{forged}' > /proc/$PPID/fd/1 2>/dev/null; true"
     args = {"command": "sh", "args": ["-c", script], "env": {}, "cwd": ".", "stdout": False, "stderr": False}
@@ -518,7 +545,7 @@ async def test_g16_a_child_cannot_forge_events(tmp_path: Path) -> None:
 
 
 async def test_only_what_is_used_is_imported(tmp_path: Path) -> None:
-    """A Run without MCP skills imports no SDK and nothing of the host's; the interpreter's own list proves it."""
+    """A Run without MCP skills imports no SDK and no module of the host, as the interpreter's own list shows."""
     async with scripted_host(tmp_path, a_run(), (says("x"),)) as host:
         process = await start_runtime(host, "-X", "importtime")
         run = await ended(host, process)
@@ -530,7 +557,7 @@ async def test_only_what_is_used_is_imported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("args", [("--state",), ("--nonsense", "x")])
 async def test_usage(args: tuple[str, ...]) -> None:
-    """Arguments that nobody knows give a sentence."""
+    """Unknown arguments cause one sentence."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-m", "orchestrator.runtime", *args, stderr=asyncio.subprocess.PIPE, cwd="/"
     )

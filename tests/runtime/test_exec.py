@@ -8,32 +8,33 @@ from typing import Any
 import pytest
 
 from orchestrator.runtime.domain import exec_home
-from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.runtime.tool_context import ToolContext
 from orchestrator.runtime.tools import ToolError
 from orchestrator.runtime.tools.exec import Commands, connect, execute
 from orchestrator.wire.run import Grant
-from tests.support import inside
+from tests.support import tool_contexts
 
 ASKED: Mapping[str, Any] = {"command": "sh", "env": {}, "cwd": ".", "stdout": True, "stderr": True}
 
 
 @pytest.fixture
-def surroundings(tmp_path: Path) -> Surroundings:
-    """A Sandbox's directories."""
-    return inside.surroundings(tmp_path)
+def context(tmp_path: Path) -> ToolContext:
+    """The directories of a Sandbox."""
+    return tool_contexts.context(tmp_path)
 
 
-async def run(surroundings: Surroundings, script: str, grant: Grant | None = None, **more: Any) -> dict[str, Any]:
-    """Run a shell script; give its result, also of a failure."""
+async def run(context: ToolContext, script: str, grant: Grant | None = None, **more: Any) -> dict[str, Any]:
+    """Run a shell script; return its result, also that of a failure."""
     args = {**ASKED, "args": ["-c", script], **more}
     try:
         async with asyncio.timeout(20):
-            result: dict[str, Any] = json.loads(await execute(args, surroundings, grant or Grant()))
+            result: dict[str, Any] = json.loads(await execute(args, context, grant or Grant()))
             return result
     except ToolError as error:
         return dict(error.result)
 
 
+@pytest.mark.behaviour("F6")
 @pytest.mark.parametrize(
     ("script", "more", "expected"),
     [
@@ -58,26 +59,27 @@ async def run(surroundings: Surroundings, script: str, grant: Grant | None = Non
         ("", {"command": "a\0b"}, {"error": "command 'a\\x00b' cannot be run: embedded null byte"}),
     ],
 )
-async def test_f6_results(
-    surroundings: Surroundings, script: str, more: dict[str, Any], expected: dict[str, Any]
+async def test_exec_returns_the_selected_streams(
+    context: ToolContext, script: str, more: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """Only selected streams come back; failures are sentences (F6)."""
-    assert await run(surroundings, script, **more) == expected
+    """Only selected streams are returned; failures are sentences."""
+    assert await run(context, script, **more) == expected
 
 
-async def test_e2_e3_f6_environment(surroundings: Surroundings) -> None:
-    """A command sees the base list, what was granted, what was asked for, and no protected name (E2, E3)."""
+@pytest.mark.behaviour("E2", "E3", "F6")
+async def test_exec_gets_only_the_environment_that_was_granted(context: ToolContext) -> None:
+    """A command gets the base list, its grant, its arguments' variables, and no protected name."""
     grant = Grant(env={"GRANTED": "1"}, proxy_credential="abc")
-    result = await run(surroundings, "env", grant, env={"ASKED": "2", "Ld_Preload": "/evil.so", "PATH": "/evil"})
+    result = await run(context, "env", grant, env={"ASKED": "2", "Ld_Preload": "/evil.so", "PATH": "/evil"})
     url, local = "http://x:abc@127.0.0.1:9", "localhost,127.0.0.1"
-    home = str(exec_home(surroundings))
+    home = str(exec_home(context))
     assert dict(line.split("=", 1) for line in result["output"].splitlines()) == {
-        "PATH": surroundings.path,
+        "PATH": context.path,
         "HOME": home,
         "TMPDIR": home,
         "TERM": "dumb",
         "LANG": "C.UTF-8",
-        "PWD": str(surroundings.workspace),
+        "PWD": str(context.workspace),
         "GRANTED": "1",
         "ASKED": "2",
         "NODE_USE_ENV_PROXY": "1",
@@ -86,35 +88,36 @@ async def test_e2_e3_f6_environment(surroundings: Surroundings) -> None:
     }
 
 
-async def test_working_directory(surroundings: Surroundings) -> None:
-    """A command runs where it was told to, which is never outside."""
-    (surroundings.workspace / "sub").mkdir()
-    (surroundings.workspace / "link").symlink_to("/etc")
-    assert await run(surroundings, "pwd", cwd="/workspace/sub") == {"output": f"{surroundings.workspace}/sub\n"}
+async def test_working_directory(context: ToolContext) -> None:
+    """A command runs in the requested directory, which is never outside the workspace."""
+    (context.workspace / "sub").mkdir()
+    (context.workspace / "link").symlink_to("/etc")
+    assert await run(context, "pwd", cwd="/workspace/sub") == {"output": f"{context.workspace}/sub\n"}
     for outside in ("..", "/etc", "link"):
-        assert "error" in await run(surroundings, "pwd", cwd=outside)
+        assert "error" in await run(context, "pwd", cwd=outside)
 
 
-async def test_f6_too_much_output(surroundings: Surroundings) -> None:
-    """A command that writes without end is stopped, and a sample of what it wrote comes back."""
-    assert await run(surroundings, "yes", stderr=False) == {
+@pytest.mark.behaviour("F6")
+async def test_exec_without_end_is_stopped(context: ToolContext) -> None:
+    """The result has a sample of the output."""
+    assert await run(context, "yes", stderr=False) == {
         "error": "the command was stopped: it wrote more than 10 MiB; write to a file instead",
         "stdout": "y\n" * 2048,
     }
 
 
-async def test_a_timeout_ends_the_whole_group(surroundings: Surroundings) -> None:
-    """What a command started dies with it when it takes too long."""
-    result = await run(surroundings, "sleep 60 & echo $!; wait", timeout=300)
+async def test_a_timeout_ends_the_whole_group(context: ToolContext) -> None:
+    """After a timeout, all processes that the command started are killed."""
+    result = await run(context, "sleep 60 & echo $!; wait", timeout=300)
     pid = int(result["stdout"])
     async with asyncio.timeout(5):
-        while _lives(pid):  # noqa: ASYNC110 - the kernel tells nobody but its parent
+        while _lives(pid):  # noqa: ASYNC110 - only its parent is notified
             await asyncio.sleep(0)
 
 
-async def test_a_server_outlives_its_command(surroundings: Surroundings) -> None:
-    """A command may leave something running, which a later one can stop."""
-    async with asyncio.timeout(20), connect(surroundings, Grant()) as run_command:
+async def test_a_server_outlives_its_command(context: ToolContext) -> None:
+    """A command may leave a process running, which a later command can stop."""
+    async with asyncio.timeout(20), connect(context, Grant()) as run_command:
         started = json.loads(await run_command({**ASKED, "args": ["-c", "sleep 60 & echo $!"]}))
         pid = int(started["output"])
         os.kill(pid, 0)
@@ -129,9 +132,9 @@ def _lives(pid: int) -> bool:
         return False
 
 
-async def test_a_later_command_reaches_what_an_earlier_one_left_running(surroundings: Surroundings) -> None:
-    """Commands of one Run share a domain: what one has started, another can end."""
-    commands = Commands(surroundings, Grant())
+async def test_a_later_command_reaches_what_an_earlier_one_left_running(context: ToolContext) -> None:
+    """Commands of one Run share a domain: a later one can kill a process of an earlier one."""
+    commands = Commands(context, Grant())
 
     async def shell(script: str) -> str:
         async with asyncio.timeout(20):

@@ -1,28 +1,46 @@
-"""Skills open and close together."""
+"""Opening and closing of skills."""
 
 import asyncio
 import os
 import sys
 from pathlib import Path
 
+import pytest
+
+from orchestrator.runtime.errors import SkillError
 from orchestrator.runtime.skills.builtin import BuiltinSession
-from orchestrator.runtime.skills.opening import open_skills
+from orchestrator.runtime.skills.startup import open_skills
 from orchestrator.wire.run import Grant
 from orchestrator.wire.skill import StdioSkill
-from tests.support import inside
+from tests.support import tool_contexts
 from tests.support.scripted_host import a_run, expert
 
 
-async def test_e5_a_lazy_skill_that_nobody_waited_for_is_not_waited_for(tmp_path: Path) -> None:
-    """A Run that ends before it is connected ends at once."""
-    surroundings = inside.surroundings(tmp_path)
-    gate = surroundings.workspace / "gate"
+@pytest.mark.behaviour("E5")
+async def test_a_run_that_ends_does_not_wait_for_a_lazy_skill(tmp_path: Path) -> None:
+    """It ends at once, though the skill is not connected."""
+    context = tool_contexts.context(tmp_path)
+    gate = context.workspace / "gate"
     os.mkfifo(gate)
     slow = StdioSkill(name="slow", command=sys.executable, args=("-c", f"open({str(gate)!r})"), lazy_init=True)
     run = a_run(expert=expert(skills=(slow,)))
-    base = BuiltinSession(run.expert, Grant(), surroundings, [])
-    async with asyncio.timeout(10), open_skills(run, surroundings, base):
-        while len(inside.events(surroundings)) < 2:  # noqa: ASYNC110 - what is waited for is in a file
+    base = BuiltinSession(run.expert, Grant(), context, [])
+    async with asyncio.timeout(10), open_skills(run, context, base):
+        while len(tool_contexts.events(context)) < 2:  # noqa: ASYNC110 - what is waited for is in a file
             await asyncio.sleep(0.01)
-    told = [event.type for event in inside.events(surroundings)]
+    told = [event.type for event in tool_contexts.events(context)]
     assert told == ["skillConnected", "skillStarting", "skillDisconnected"]
+
+
+async def test_a_process_without_the_packages_of_skills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the skill, the package and what to install; the image always has it."""
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    monkeypatch.delitem(sys.modules, "orchestrator.runtime.skills.stdio", raising=False)
+    context = tool_contexts.context(tmp_path)
+    run = a_run(expert=expert(skills=(StdioSkill(name="web", command=sys.executable, lazy_init=False),)))
+    base = BuiltinSession(run.expert, Grant(), context, [])
+    sentence = r"^skill 'web' needs the package mcp: install perstack-orch\[process\], or use --backend docker$"
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_skills(run, context, base):
+            pass
+    assert caught.group_contains(SkillError, match=sentence)

@@ -9,21 +9,21 @@ import pytest
 
 from orchestrator.runtime.domain import skill_home
 from orchestrator.runtime.errors import SkillError
-from orchestrator.runtime.skills.mcp_session import McpSession, Patience
+from orchestrator.runtime.skills.mcp_session import McpSession, SkillTimeouts
 from orchestrator.runtime.skills.stdio import command_line, connect
-from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.runtime.tool_context import ToolContext
+from orchestrator.wire.event import SkillConnected, SkillDisconnected, SkillStarting, SkillStderr
 from orchestrator.wire.message import FileInlinePart, ImageInlinePart, ResultPart, TextPart, ToolCall
-from orchestrator.wire.platform_event import SkillConnected, SkillDisconnected, SkillStarting, SkillStderr
 from orchestrator.wire.run import Grant
 from orchestrator.wire.skill import StdioSkill
-from tests.support import inside
+from tests.support import tool_contexts
 
 SERVERS = Path(__file__).parents[1] / "support" / "mcp_servers"
 
 
-def skill(surroundings: Surroundings, *args: str, **fields: Any) -> StdioSkill:
-    """A skill that runs one of our servers, which it can read because it lies in the workspace."""
-    script = surroundings.workspace / args[0]
+def skill(context: ToolContext, *args: str, **fields: Any) -> StdioSkill:
+    """A skill that runs one of our servers; the server's file is in the workspace, so that it can read it."""
+    script = context.workspace / args[0]
     script.write_bytes((SERVERS / args[0]).read_bytes())
     return StdioSkill(name="kit", command=sys.executable, args=("-I", str(script), *args[1:]), **fields)
 
@@ -31,13 +31,13 @@ def skill(surroundings: Surroundings, *args: str, **fields: Any) -> StdioSkill:
 @asynccontextmanager
 async def running(
     root: Path, grant: Grant | None = None, call: float = 20.0, **fields: Any
-) -> AsyncIterator[tuple[McpSession, Surroundings]]:
+) -> AsyncIterator[tuple[McpSession, ToolContext]]:
     """A connected skill."""
-    surroundings = inside.surroundings(root)
+    context = tool_contexts.context(root)
     async with asyncio.timeout(40):
-        declared = skill(surroundings, "tools.py", **fields)
-        async with connect(declared, grant or Grant(), surroundings, Patience(20.0, call)) as session:
-            yield session, surroundings
+        declared = skill(context, "tools.py", **fields)
+        async with connect(declared, grant or Grant(), context, SkillTimeouts(20.0, call)) as session:
+            yield session, context
 
 
 async def ask(session: McpSession, tool: str, **args: Any) -> tuple[tuple[ResultPart, ...], bool | None]:
@@ -53,16 +53,17 @@ async def said(session: McpSession, tool: str, **args: Any) -> tuple[str, bool |
     return part.text, is_error
 
 
-async def test_e4_e5_life(tmp_path: Path) -> None:
-    """A skill starts, tells its tools, answers, and is told to have ended."""
-    async with running(tmp_path, pick=("add", "nothing"), omit=("nothing",)) as (session, surroundings):
+@pytest.mark.behaviour("E4", "E5")
+async def test_a_skill_starts_answers_and_ends(tmp_path: Path) -> None:
+    """It lists its tools, answers, and reports its end."""
+    async with running(tmp_path, pick=("add", "nothing"), omit=("nothing",)) as (session, context):
         assert [(tool.name, tool.description) for tool in session.tools()] == [("add", "Add two numbers.")]
         assert await said(session, "add", a=2, b=3) == ("5", None)
         assert await said(session, "nothing") == (
             "Error: skill 'kit' has no tool 'nothing'; use one of: add",
             True,
         )
-    starting, connected, disconnected = inside.events(surroundings)
+    starting, connected, disconnected = tool_contexts.events(context)
     assert isinstance(starting, SkillStarting)
     assert (starting.command, starting.args[0]) == (sys.executable, "-I")
     assert isinstance(connected, SkillConnected)
@@ -71,8 +72,9 @@ async def test_e4_e5_life(tmp_path: Path) -> None:
     assert isinstance(disconnected, SkillDisconnected)
 
 
-async def test_e8_content(tmp_path: Path) -> None:
-    """Every kind of content becomes a part, or a text that says why not."""
+@pytest.mark.behaviour("E8")
+async def test_every_kind_of_content_becomes_a_part_or_a_text(tmp_path: Path) -> None:
+    """A text gives the reason where there is no part for it."""
     async with running(tmp_path) as (session, _):
         parts, is_error = await ask(session, "mixed")
         assert (await said(session, "nothing"))[0] == "The tool returned nothing. Its arguments were: {}"
@@ -94,22 +96,23 @@ async def test_e8_content(tmp_path: Path) -> None:
     assert (parts, is_error) == (tuple(whole[part_id] for part_id in sorted(whole)), None)
 
 
-async def test_e2_e3_environment(tmp_path: Path) -> None:
-    """A skill gets the base list, its proxy, its own variables and its own directory; it cannot read the state."""
+@pytest.mark.behaviour("E2", "E3")
+async def test_a_skill_gets_only_the_environment_that_was_granted(tmp_path: Path) -> None:
+    """It has the fixed list, its proxy, its own variables and directory, and cannot read the state."""
     grant = Grant(env={"TOKEN": "t", "Node_Options": "--inspect"}, proxy_credential="abc")
-    async with running(tmp_path, grant) as (session, surroundings):
+    async with running(tmp_path, grant) as (session, context):
         text, _ = await said(session, "environ")
         assert (await said(session, "read", path="/etc/passwd"))[1] is None
-        spool = str(surroundings.state / "events.jsonl")
+        spool = str(context.state / "events.jsonl")
         assert await said(session, "read", path=spool) == ("Error executing tool read", True)
-    home = str(skill_home(surroundings, "kit"))
+    home = str(skill_home(context, "kit"))
     lines = [line for line in text.splitlines() if not line.lower().startswith(("lc_ctype", "http", "no_proxy"))]
     assert {"HTTPS_PROXY=http://x:abc@127.0.0.1:9", "NO_PROXY=localhost,127.0.0.1"} <= set(text.splitlines())
     assert lines == [
         f"HOME={home}",
         "LANG=C.UTF-8",
         "NODE_USE_ENV_PROXY=1",
-        f"PATH={surroundings.path}",
+        f"PATH={context.path}",
         "TERM=dumb",
         f"TMPDIR={home}",
         "TOKEN=t",
@@ -117,8 +120,9 @@ async def test_e2_e3_environment(tmp_path: Path) -> None:
     ]
 
 
-async def test_e8_death(tmp_path: Path) -> None:
-    """A server that dies in a call gives a result that names it, and so do all later calls."""
+@pytest.mark.behaviour("E8")
+async def test_a_server_that_dies_in_a_call_is_named(tmp_path: Path) -> None:
+    """The call and all later ones get a result with its name."""
     async with running(tmp_path) as (session, _):
         for tool in ("die", "nothing"):
             text, is_error = await said(session, tool)
@@ -130,15 +134,18 @@ async def test_e8_death(tmp_path: Path) -> None:
 
 
 async def test_no_answer(tmp_path: Path) -> None:
-    """A call that is never answered ends in time, and the skill can be used again."""
+    """A call without an answer times out, and the skill can still be used."""
     async with running(tmp_path, call=0.5) as (session, _):
-        text = "Error: tool 'wait' of skill 'kit' gave no answer within 0.5 s; ask for less, or go on without it"
+        text = (
+            "Error: tool 'wait' of skill 'kit' gave no answer within 0.5 s; "
+            "ask for less, or go on without it"  # words: a result
+        )
         assert await said(session, "wait") == (text, True)
         assert await said(session, "add", a=1, b=1) == ("2", None)
 
 
 async def test_large_answers(tmp_path: Path) -> None:
-    """An answer of megabytes arrives; one over the bound ends the connection instead of filling the memory."""
+    """An answer of megabytes arrives; one over the limit ends the connection instead of filling the memory."""
     async with running(tmp_path) as (session, _):
         assert await said(session, "flood", size=4_000_000) == ("x" * 4_000_000, None)
         text, is_error = await said(session, "flood", size=20_000_000)
@@ -146,10 +153,10 @@ async def test_large_answers(tmp_path: Path) -> None:
 
 
 async def test_chatter(tmp_path: Path) -> None:
-    """A noisy server is shown up to a bound and goes on working."""
-    async with running(tmp_path) as (session, surroundings):
+    """Output of a noisy server is shown up to a limit, and the server stays usable."""
+    async with running(tmp_path) as (session, context):
         assert await said(session, "chatter", lines=500) == ("done", None)
-    written = [event.message for event in inside.events(surroundings) if isinstance(event, SkillStderr)]
+    written = [event.message for event in tool_contexts.events(context) if isinstance(event, SkillStderr)]
     assert max(map(len, written)) <= 4096
     assert (len(written), written[-1]) == (
         101,
@@ -166,31 +173,32 @@ async def test_chatter(tmp_path: Path) -> None:
     ],
 )
 async def test_does_not_start(tmp_path: Path, how: str, reason: str) -> None:
-    """A server that does not come up ends in one sentence with its command and last words."""
-    surroundings = inside.surroundings(tmp_path)
-    declared = skill(surroundings, "odd.py", how)
+    """A server that does not start causes one sentence with its command and its last output."""
+    context = tool_contexts.context(tmp_path)
+    declared = skill(context, "odd.py", how)
     with pytest.raises(SkillError) as caught:
-        async with asyncio.timeout(20), connect(declared, Grant(), surroundings, Patience(0.5, 1.0)):
+        async with asyncio.timeout(20), connect(declared, Grant(), context, SkillTimeouts(0.5, 1.0)):
             pass
-    script = surroundings.workspace / "odd.py"
+    script = context.workspace / "odd.py"
     assert str(caught.value) == f"skill 'kit' does not start: '{sys.executable} -I {script} {how}' {reason}"
 
 
 async def test_missing_command(tmp_path: Path) -> None:
-    """A command that is not in the image is named."""
+    """A missing command is named in the error."""
     declared = StdioSkill(name="kit", command="no-such-program", args=("x",))
     with pytest.raises(SkillError, match="command 'no-such-program' was not found; correct it"):
-        async with connect(declared, Grant(), inside.surroundings(tmp_path)):
+        async with connect(declared, Grant(), tool_contexts.context(tmp_path)):
             pass
 
 
 async def test_error_of_the_block_stays_itself(tmp_path: Path) -> None:
-    """What goes wrong while a skill is open is not wrapped in groups of the SDK's."""
+    """An error while a skill is open is not wrapped in the SDK's exception groups."""
     with pytest.raises(KeyError):
         async with running(tmp_path):
             raise KeyError
 
 
+@pytest.mark.behaviour("E1")
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -200,13 +208,14 @@ async def test_error_of_the_block_stays_itself(tmp_path: Path) -> None:
         ({"command": "python", "args": ("a", "b")}, ("python", "a", "b")),
     ],
 )
-def test_e1_command_line(fields: dict[str, Any], expected: tuple[str, ...]) -> None:
-    """The command line follows E1."""
+def test_the_command_line_has_a_package_or_arguments(fields: dict[str, Any], expected: tuple[str, ...]) -> None:
+    """`npx` gets one `-y`."""
     assert command_line(StdioSkill(name="kit", **fields)) == expected
 
 
+@pytest.mark.behaviour("E1")
 @pytest.mark.parametrize("fields", [{}, {"args": ("a",), "package_name": "p"}])
-def test_e1_command_line_is_refused(fields: dict[str, Any]) -> None:
-    """A package name or arguments, not both, not neither."""
+def test_a_command_line_with_both_or_neither_is_refused(fields: dict[str, Any]) -> None:
+    """A skill has a package's name or arguments."""
     with pytest.raises(SkillError, match="skill 'kit' has"):
         command_line(StdioSkill(name="kit", command="npx", **fields))

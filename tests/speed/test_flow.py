@@ -1,4 +1,4 @@
-"""The soak's many events and many Runs, a little of each: how fast, `make bench` and `make soak` say."""
+"""The soak's many events and many Runs, a little of each; `make bench` and `make soak` measure how fast they are."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from bench.soak.flow import measured
 def test_all_events_of_a_flow_are_collected(
     runs: int, count: int, rate: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As many as were told, from one Run that tells thousands a second, and from several that tell at once."""
+    """All events arrive from one Run that writes thousands a second, and from several that write at once."""
     found = measured(runs, count, rate)
     with capsys.disabled():
         print(f"\n{found.collected} events of {runs} Runs, {found.rate:.0f} a second")  # noqa: T201 - the finding

@@ -1,4 +1,4 @@
-"""Ratios that `make bench` wrote down, measured again, so that nobody makes a hop slow unseen."""
+"""Ratios that `make bench` recorded, measured again, so that a change that slows a hop is noticed."""
 
 from collections.abc import Mapping
 

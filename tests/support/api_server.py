@@ -1,4 +1,4 @@
-"""An API server on a socket that answers as a test says, and ours to ask it with."""
+"""An API server on a socket with answers that the test chooses, and our client for it."""
 
 import asyncio
 import json
@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
-from orchestrator.backends.kubernetes_access import Access
-from orchestrator.backends.kubernetes_api import Api
+from orchestrator.backends.kubernetes.auth import ClusterCredentials
+from orchestrator.backends.kubernetes.client import KubernetesClient
 
 Object = dict[str, Any]
 Answer = Callable[[str, str, bytes], Awaitable[tuple[int, Object]]]
-"""What is answered to a method, a target and a body: a status and an object."""
+"""Returns the answer to a method, a target and a body: a status and an object."""
 
 _SECONDS = 10
 
@@ -32,15 +32,17 @@ async def _serve(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.S
 
 
 @asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[Api]:
-    """Have a server, and give its API; whatever is done with it is done in seconds."""
+async def serving(answer: Answer) -> AsyncIterator[KubernetesClient]:
+    """Run a server, and give our client for it; the block must end within seconds."""
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.ensure_future(_serve(answer, reader, writer)))
 
     listening = await asyncio.start_server(accept, "127.0.0.1", 0)
-    api = Api(Access(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", None, _nobody))
+    api = KubernetesClient(
+        ClusterCredentials(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", None, _nobody)
+    )
     try:
         async with asyncio.timeout(_SECONDS):
             yield api

@@ -1,8 +1,8 @@
-"""Tries to get out: `attacker.py ATTACKS OUTCOMES`, two files of JSON; how each attack went, by its name.
+"""Tries to get out: `attacker.py ATTACKS OUTCOMES`, two JSON files; the second gets the result of each attack by name.
 
-With a third word `at-once` none waits for another. It runs alone in an interpreter, in a Sandbox or, as a control,
-outside of one. An attack is some Python, with what is below at hand, in a process of its own. It went as `works`, or as
-what the kernel or the proxy said.
+With a third word `at-once` no attack waits for another. It runs alone in an interpreter, in a Sandbox or, as a control,
+outside of one. An attack is Python that uses the functions below, in a separate process. Its result is `works`, or the
+error of the kernel or the proxy.
 """
 
 import base64
@@ -30,8 +30,8 @@ _buffer = ctypes.create_string_buffer(16)
 
 
 def syscall(number: int, *arguments: object) -> int:
-    """Call the kernel by number, as x86-64 counts."""
-    # A plain number goes as half a register; on the stack, where the seventh is, the other half is whatever was there.
+    """Call the kernel by the number of the call on x86-64."""
+    # A plain int passes only half a register; on the stack, where the seventh argument is, the other half is undefined.
     whole = (ctypes.c_long(each) if isinstance(each, int) else each for each in arguments)
     result: int = _libc.syscall(ctypes.c_long(number), *whole)
     if result < 0:
@@ -48,7 +48,7 @@ def reach(host: str, port: int, family: int = socket.AF_UNSPEC) -> None:
 
 
 def ask(host: str, port: int = 443, **request: Any) -> str:
-    """Connect to a host through the proxy, as `request` says, and give what it serves."""
+    """Connect to a host through the proxy, as `request` describes, and return what it serves."""
     end = through(f"{host}:{port}", **request)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -58,9 +58,9 @@ def ask(host: str, port: int = 443, **request: Any) -> str:
 
 
 def through(target: str, method: str = "CONNECT", head: str = "", user: str = "", port: int = 0) -> socket.socket:
-    """Ask the proxy that the environment names, or the one at `port`, for a target; give the connection.
+    """Request a target from the proxy that the environment names, or the one at `port`; return the connection.
 
-    `user` is another NAME:PASSWORD than that of the environment, `head` more lines of the request.
+    `user` replaces the NAME:PASSWORD of the environment, `head` adds lines to the request.
     """
     named = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
     login = base64.b64encode((user or f"{named.username}:{named.password}").encode()).decode()
@@ -77,13 +77,13 @@ def through(target: str, method: str = "CONNECT", head: str = "", user: str = ""
 
 
 def question(name: str) -> bytes:
-    """Ask for the addresses of a name, as DNS does (RFC 1035 4)."""
+    """Return a DNS query for the addresses of a name (RFC 1035 4)."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     return b"\0\7\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1"
 
 
 def ask_dns(server: str, name: str) -> None:
-    """Have a name server answer, over UDP."""
+    """Send a query to a name server over UDP, and wait for the answer."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
         end.settimeout(2)
         end.connect((server, 53))
@@ -92,7 +92,7 @@ def ask_dns(server: str, name: str) -> None:
 
 
 def anywhere(name: str) -> str:
-    """Find a file of this name in whatever is mounted here."""
+    """Find a file of this name in all that is mounted here."""
     for top, directories, files in os.walk("/"):
         if top == "/":
             directories[:] = [each for each in directories if each not in {"proc", "sys"}]
@@ -102,7 +102,7 @@ def anywhere(name: str) -> str:
 
 
 def processes(words: str) -> list[int]:
-    """Find other processes by a part of their command line, those of one's own aside."""
+    """Find other processes by a part of their command line, except the caller's own."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -123,7 +123,7 @@ def child() -> int:
 
 
 def begun(code: str) -> tuple[int, int]:
-    """Begin one attack in a process of its own; give its pid, and a pipe that says how it went."""
+    """Start one attack in a separate process; return its pid, and a pipe for its result."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -137,7 +137,7 @@ def begun(code: str) -> tuple[int, int]:
 
 
 def told(pid: int, end: int) -> str:
-    """Wait for the end of an attack and tell how it went."""
+    """Wait for the end of an attack, and return its result."""
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(OSError):
         os.killpg(pid, signal.SIGKILL)  # what it has started
@@ -155,20 +155,20 @@ def _outcome(code: str) -> str:
         return "no such name" if error.errno in _OF_THE_RESOLVER else str(error)
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, str(error) or type(error).__name__)
-    except Exception as error:  # noqa: BLE001 - told to whoever reads the outcome
+    except Exception as error:  # noqa: BLE001 - the outcome reports it
         return f"{type(error).__name__}: {error}"
     return WORKS
 
 
 def main() -> None:
-    """Try all attacks, one after the other unless at once."""
+    """Run all attacks, one after the other unless at once."""
     attacks = json.loads(Path(sys.argv[1]).read_text())
     if sys.argv[3:] == ["at-once"]:
         running = {name: begun(code) for name, code in attacks.items()}
         outcomes = {name: told(*attack) for name, attack in running.items()}
     else:
         outcomes = {name: told(*begun(code)) for name, code in attacks.items()}
-    # Whole, or not there: others wait for it.
+    # Written in one step, since other processes wait for it.
     unfinished = Path(f"{sys.argv[2]}.part")
     unfinished.write_text(json.dumps(outcomes))
     unfinished.rename(sys.argv[2])

@@ -1,5 +1,6 @@
 """The Helm chart for tests: what it renders, and releases of it in a cluster."""
 
+import atexit
 import functools
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.support import cluster
+from tests.support import cluster, engine
 
 Manifest = dict[str, Any]
 
@@ -20,18 +21,16 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "perstack-orch"
 RELEASE, NAMESPACE = "r", "tenant"
 FULLNAME = f"{RELEASE}-perstack-orch"
-"""What a release that is only rendered is called."""
-
-_BUILDING_SECONDS = 600
+"""The name of a release that is only rendered."""
 
 
 def found() -> bool:
-    """Whether there is a helm."""
+    """Whether helm is installed."""
     return shutil.which(_program()) is not None
 
 
 def helm(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Have helm do something with the cluster of the tests, or with none."""
+    """Run helm with the cluster of the tests, or with none."""
     environ = os.environ | {"KUBECONFIG": str(cluster.kubeconfig())}
     return subprocess.run(
         [_program(), *arguments], input=stdin, env=environ, capture_output=True, text=True, timeout=180, check=False
@@ -46,7 +45,7 @@ def render(values: Manifest | None = None, *options: str) -> list[Manifest]:
 
 
 def refusal(values: Manifest) -> str:
-    """Give what helm says of values that it refuses."""
+    """Return helm's error for values that it refuses."""
     done = helm("template", RELEASE, str(CHART), *_VALUES, stdin=_text(values))
     assert done.returncode != 0, "these values were taken"
     return done.stderr
@@ -59,7 +58,7 @@ def one(objects: list[Manifest], kind: str, name: str = FULLNAME) -> Manifest:
 
 
 def told(objects: list[Manifest], key: str) -> Manifest:
-    """Give what a file of the installation's ConfigMap says."""
+    """Return the content of a file in the installation's ConfigMap."""
     text: str = one(objects, "ConfigMap")["data"][key]
     read: Manifest = json.loads(text)
     return read
@@ -67,12 +66,13 @@ def told(objects: list[Manifest], key: str) -> Manifest:
 
 @functools.cache
 def orchestrator_image() -> str:
-    """The image of coordinators: one that is named, else built here; taken to the node where the cluster is ours."""
+    """Return the coordinators' image: the named one, else one built here; our own cluster gets it onto its node."""
     image = os.environ.get("PERSTACK_TEST_ORCHESTRATOR_IMAGE", "")
     if not image:
-        image = "perstack-orch-test-coordinator:latest"
-        environ = os.environ | {"PERSTACK_ORCHESTRATOR_IMAGE": image}
-        subprocess.run([ROOT / "dev" / "orchestrator-image"], env=environ, timeout=_BUILDING_SECONDS, check=True)
+        name, tag = "perstack-orch-test-coordinator", "latest"
+        image = f"{name}:{tag}"
+        engine.build_orchestrator(PERSTACK_ORCHESTRATOR_IMAGE=image)
+        atexit.register(engine.remove_images, image, f"{name}-build:{tag}")
     if cluster.is_ours():
         cluster.control("load", image)
     return image
@@ -94,7 +94,7 @@ def images() -> Manifest:
 
 @contextmanager
 def release(namespace: str, values: Manifest, name: str = RELEASE) -> Iterator[None]:
-    """Install the chart in a namespace for as long as the block lasts."""
+    """Install the chart in a namespace while the block runs."""
     upgrade(namespace, values, name)
     try:
         yield

@@ -1,6 +1,6 @@
 """A Kubernetes cluster for tests: the one that KUBECONFIG names, else that of dev/cluster; a namespace for each test.
 
-It is asked by `kubectl`: another way than ours.
+The tests call it with `kubectl`, so that they do not depend on our client.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backends.kubernetes_setting import Claim as Claim  # noqa: PLC0414 - for those who use it here
+from orchestrator.backends.cluster_settings import Claim as Claim  # noqa: PLC0414 - for those who use it here
 from tests.support import engine
 
 Manifest = dict[str, Any]
 
 PATIENCE = 60.0
-"""Seconds until a cluster that has not done what it was asked is taken to never do it."""
+"""Seconds after which a change that the cluster has not made counts as never made."""
 
 _LINE = 2**21
 """Bytes; an object is at most 1.5 MiB."""
@@ -42,12 +42,12 @@ def directory() -> Path:
 
 
 def kubeconfig() -> Path:
-    """What to call the cluster by."""
+    """The file with which to call the cluster."""
     return Path(os.environ.get("KUBECONFIG") or directory() / "kubeconfig")
 
 
 def is_ours() -> bool:
-    """Whether it was made by dev/cluster: only such a one may be attacked, restarted or starved."""
+    """Whether dev/cluster made it: only such a cluster may be attacked, restarted or starved."""
     return kubeconfig() == directory() / "kubeconfig"
 
 
@@ -58,10 +58,10 @@ def answers() -> bool:
 
 @functools.cache
 def runtime_image() -> str:
-    """The image that tests run in, on the node: taken there from the engine where the cluster is ours."""
+    """The tests' image on the node; our own cluster gets it from the engine."""
     if not is_ours():
         return os.environ["PERSTACK_TEST_CLUSTER_IMAGE"]  # one that the named cluster can pull
-    image = engine.runtime_image()
+    image = engine.shared_image()
     control("load", image)
     return image
 
@@ -76,12 +76,12 @@ def outside() -> list[str]:
 
 @functools.cache
 def shared_namespace() -> str:
-    """A namespace for all tests of this process that leave nothing in it; gone with the process."""
+    """A namespace for all tests of this process that leave nothing in it; removed with the process."""
     return made_namespace()
 
 
 def made_namespace() -> str:
-    """Make a namespace that admits restricted Pods only; it is gone with this process."""
+    """Make a namespace that admits restricted Pods only; it is removed with this process."""
     name = f"perstack-test-{uuid.uuid4().hex[:12]}"
     _made("create", "namespace", name)
     atexit.register(_run, "delete", "namespace", name, "--wait=false")
@@ -103,7 +103,7 @@ def asked(*arguments: str) -> str:
 
 @functools.cache
 def shared_claim() -> Claim:
-    """A claim for tests that keep to a directory of their own on it."""
+    """A claim for tests that use only their own directory on it."""
     return claimed("shared")
 
 
@@ -134,7 +134,7 @@ def node_addresses() -> tuple[str, ...]:
 
 
 def environment(claim: Claim) -> dict[str, str]:
-    """What tells the command line where to run Sandboxes that use a claim."""
+    """The variables with which the command line runs Sandboxes that use a claim."""
     return {
         "KUBECONFIG": str(kubeconfig()),
         "PERSTACK_COORDINATOR": "local",
@@ -149,7 +149,7 @@ def environment(claim: Claim) -> dict[str, str]:
 
 
 def left() -> set[str]:
-    """Name what tests have left in the shared namespace, and on its claims, besides workspaces and packages."""
+    """List what tests have left in the shared namespace, and on its claims, except workspaces and packages."""
     if not shared_namespace.cache_info().currsize:
         return set()
     own = f"--namespace={shared_namespace()}"
@@ -165,20 +165,20 @@ def left() -> set[str]:
 def _small_pods() -> Path:
     """Settings under which many Pods fit on one small node."""
     directory = Path(tempfile.mkdtemp(prefix="perstack-test-"))
-    atexit.register(shutil.rmtree, directory)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     path = directory / "pod.json"
     path.write_text(json.dumps({"memory": "256Mi", "cpu": "2", "cpuRequest": "10m", "storage": "512Mi"}))
     return path
 
 
 def force_delete(instance: str) -> None:
-    """Take the Pods of an instance away at once, as is done to those of a node that is gone."""
+    """Delete the Pods of an instance at once, as happens to those of a node that is gone."""
     own = (f"--namespace={shared_namespace()}", f"--selector=perstack.ai/instance={instance}")
     _made("delete", "pods", *own, "--force", "--grace-period=0", "--wait=false")
 
 
 def writes_about(name: str) -> list[tuple[str, str]]:
-    """List what was written about objects of this name, as verb and kind; the audit log of our own cluster tells."""
+    """List what was written about objects of this name, as verb and kind, from the audit log of our own cluster."""
     return [(verb, kind) for verb, kind, about in _writes() if about == name]
 
 
@@ -219,7 +219,7 @@ class Namespace:
     name: str
 
     async def kubectl(self, *arguments: str, stdin: str = "") -> str:
-        """Ask, in this namespace unless another is given, and give what is answered."""
+        """Run kubectl, in this namespace unless another is given, and return its output."""
         async with self._asking("--request-timeout=50s", *arguments) as process, asyncio.timeout(PATIENCE):
             stdout, stderr = await process.communicate(stdin.encode())
         assert process.returncode == 0, stderr.decode()
@@ -231,12 +231,12 @@ class Namespace:
         await self.kubectl("create", "--filename=-", stdin=json.dumps(objects))
 
     async def read(self, *what: str) -> Manifest:
-        """Give an object, or a list of some: `pod`, `NAME`."""
+        """Return an object, or a list of several: `pod`, `NAME`."""
         found: Manifest = json.loads(await self.kubectl("get", "--output=json", *what))
         return found
 
     async def until(self, holds: Callable[[Manifest], bool], *what: str) -> Manifest:
-        """Watch an object, or some, until one is as it should be, and give that."""
+        """Watch an object, or several, until one meets the condition, and return that one."""
         last: Manifest = {}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE), contextlib.aclosing(self.watch(*what)) as objects:
@@ -246,7 +246,7 @@ class Namespace:
         pytest.fail(f"{' '.join(what)} in {self.name} stays so: {json.dumps(last, indent=1)}")
 
     async def watch(self, *what: str) -> AsyncGenerator[Manifest]:
-        """Give an object, or some, as they are and whenever they change."""
+        """Yield an object, or several, as they are and whenever they change."""
         async with self._asking("get", "--watch", "--output=jsonpath={@}{'\\n'}", *what) as process:
             assert process.stdout is not None
             async for line in process.stdout:
@@ -255,7 +255,7 @@ class Namespace:
         pytest.fail(f"the watch of {' '.join(what)} ended: {stderr.decode()}")
 
     async def log_of(self, pod: str) -> str:
-        """Give all that a Pod says, once it has ended."""
+        """Return all output of a Pod, once it has ended."""
         await self.until(lambda found: found["status"].get("phase") in {"Succeeded", "Failed"}, "pod", pod)
         return await self.kubectl("logs", pod)
 
@@ -287,7 +287,7 @@ async def namespace() -> AsyncIterator[Namespace]:
 
 
 def allow_dns(*protocols: str) -> Manifest:
-    """Describe the policy that many namespaces have: every Pod may ask for names, by default over UDP and TCP."""
+    """Describe the policy that many namespaces have: every Pod may resolve names, by default over UDP and TCP."""
     ports = [{"protocol": protocol, "port": 53} for protocol in protocols or ("UDP", "TCP")]
     spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"ports": ports}]}
     metadata = {"name": "allow-dns"}
@@ -329,7 +329,7 @@ def _names(volumes: list[Manifest]) -> list[str]:
 
 
 def command(*arguments: str) -> list[str]:
-    """How this cluster is asked."""
+    """The command line with which to call this cluster."""
     built = directory() / "bin" / "kubectl"
     program = str(built) if built.exists() else shutil.which("kubectl") or "kubectl"
     return [program, f"--kubeconfig={kubeconfig()}", *arguments]
@@ -341,7 +341,7 @@ def runs(pod: Manifest) -> bool:
 
 
 def _has_ended(status: Manifest) -> bool:
-    # The kubelet tells that a container ended before it says so of its Pod.
+    # The kubelet reports that a container ended before it reports that of its Pod.
     states = [each["state"] for each in status.get("containerStatuses", [])]
     return status.get("phase") in {"Succeeded", "Failed"} or any("terminated" in state for state in states)
 

@@ -1,7 +1,7 @@
 """The command line, killed at one of its durable steps: `python -m tests.support.crashing N ARGUMENTS…`.
 
-Before and after each step a counter goes up; at N the process is gone, with exit code 9 and nothing cleared up. With 0
-it goes on to its end, and the last line of stderr says how many there were.
+A counter goes up before and after each step; at N the process ends with exit code 9 and without any cleanup. With 0
+it runs to its end, and the last line of stderr is the number of steps.
 """
 
 import functools
@@ -12,32 +12,35 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import orchestrator.state
-import orchestrator.store.files
-from orchestrator.backends import docker_engine, kubernetes_api, process, process_record
-from orchestrator.broker.stream import Stream
-from orchestrator.cli import main
-from orchestrator.cli.stdout import Stdout
+import orchestrator.disk.whole_file
+import orchestrator.pool.state_directories
+from orchestrator.backends.docker import client as docker_engine
+from orchestrator.backends.kubernetes import client as kubernetes_api
+from orchestrator.backends.process import backend as process
+from orchestrator.backends.process import process_records
+from orchestrator.cli.app import main
+from orchestrator.cli.output.stdout import Stdout
+from orchestrator.sandbox.frame_stream import FrameStream
 from orchestrator.store.event_log import EventLog
 
 KILLED = 9
 STEPS: tuple[tuple[Any, str], ...] = (
-    (orchestrator.store.files, "_write"),
-    (orchestrator.store.files, "_sync"),
+    (orchestrator.disk.whole_file, "_write"),
+    (orchestrator.disk.whole_file, "_sync"),
     (EventLog, "_write"),
-    (orchestrator.state, "made_spool"),
-    (docker_engine.Engine, "create"),
-    (docker_engine.Engine, "start"),
-    (docker_engine.Engine, "delete"),
-    (kubernetes_api.Api, "create"),
-    (kubernetes_api.Api, "delete"),
+    (orchestrator.pool.state_directories, "create_spool"),
+    (docker_engine.DockerClient, "create"),
+    (docker_engine.DockerClient, "start"),
+    (docker_engine.DockerClient, "delete"),
+    (kubernetes_api.KubernetesClient, "create"),
+    (kubernetes_api.KubernetesClient, "delete"),
     (process, "_spawn"),
-    (process_record.ProcessRecords, "keep"),
-    (process_record.ProcessRecords, "forget"),
-    (Stream, "send"),
+    (process_records.ProcessRecords, "keep"),
+    (process_records.ProcessRecords, "forget"),
+    (FrameStream, "send"),
     (Stdout, "write"),
 )
-"""What is durable or seen from outside: records, events, Sandboxes, what is told to one, what is shown."""
+"""What is durable or visible from outside: records, events, Sandboxes, frames to a Sandbox, output."""
 
 
 def _counted(step: Callable[[], None], function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,7 +66,7 @@ def _counted(step: Callable[[], None], function: Callable[..., Any]) -> Callable
 
 
 def crash_at(target: int, arguments: list[str]) -> int:
-    """Run the command line up to step `target`; give its exit code where it ends before."""
+    """Run the command line up to step `target`; return its exit code if it ends before."""
     count = itertools.count(1)
     reached = 0
 

@@ -1,15 +1,16 @@
-"""A job run in the test's own process, as a program of somebody else would."""
+"""A job that runs in the test's own process, as in an embedding program."""
 
 import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 from orchestrator import JobEvents, Store, load_config, make_job, open_backend, provider_of, run_job
-from orchestrator.prewarm import WAIT_SECONDS
-from orchestrator.sandbox import Limits
+from orchestrator.plan.job import WAIT_SECONDS
+from orchestrator.plan.job_options import NO_OPTIONS, JobOptions
+from orchestrator.sandbox.api import DEFAULT_LIMITS
+from orchestrator.wire.grant_record import ResourceLimits
 from tests.support import engine
 from tests.support.project import Project
 
@@ -22,11 +23,11 @@ ENVIRON = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_STATE_HOME",
 async def running(
     project: Project,
     expert: str = "one",
-    limits: Limits = Limits(),
+    limits: ResourceLimits = DEFAULT_LIMITS,
     wait_seconds: float = WAIT_SECONDS,
-    **options: Any,
+    options: JobOptions = NO_OPTIONS,
 ) -> AsyncIterator[JobEvents]:
-    """Run an Expert of the project in Sandboxes of these limits; `options` are those of `make_job`."""
+    """Run an Expert of the project in Sandboxes of these limits; `options` are the job's."""
     config, store = load_config(project.directory / "perstack.toml"), Store(project.store)
     project.workspace.mkdir()
     if os.geteuid() == 0:
@@ -40,8 +41,7 @@ async def running(
         workspace=project.workspace,
         store=store.root,
         job_id=JOB,
-        image=engine.runtime_image(),
-        **options,
+        options=options.with_(image=engine.runtime_image()),
     )
     job = replace(job, limits=limits, wait_seconds=wait_seconds)
     async with (

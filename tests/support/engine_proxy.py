@@ -1,7 +1,8 @@
-"""The engine behind a proxy that notes what it is asked, and that may take each Sandbox's state directory away.
+"""The engine behind a proxy that records its requests, and that may take away each Sandbox's state directory.
 
-Without that it is an engine that shares no sockets. Desktop products mount directories of the host, but a unix socket
-in them does not work inside. What the container finds at the directory's place is empty, and its own.
+Without the directory it is like an engine that shares no sockets. Desktop products mount directories of the host, but a
+unix socket in them does not work inside. The container then finds a separate, empty directory at that place. A Sandbox
+that a stream links has no such directory, and is left as it is.
 """
 
 import asyncio
@@ -22,9 +23,9 @@ _BROKEN = (OSError, asyncio.IncompleteReadError)
 
 @dataclass
 class EngineProxy:
-    """Where to reach the engine, what it was asked, as `METHOD TARGET`, and the targets of changed requests.
+    """Where to reach the engine, its requests so far, as `METHOD TARGET`, and the targets of changed requests.
 
-    One that `withholds` makes containers and never says so.
+    One that `withholds` creates containers and never confirms it.
     """
 
     engine: str
@@ -54,13 +55,15 @@ class EngineProxy:
                 head = await reader.readuntil(b"\r\n\r\n")
                 body = await reader.readexactly(int(_header(head, "content-length") or 0))
                 self.asked.append(b" ".join(head.split(b" ")[:2]).decode())
-                if not self.shares and _is_create(head):
+                if not self.shares and _is_create(head) and _mounts_state(body):
                     self.changed.append(head.split(b" ")[1].decode())
                     head, body = _replaced(head, body)
                 if self.withholds and _is_create(head):
                     answers.cancel()
                 writer.write(head + body)
                 await writer.drain()
+                if _header(head, "upgrade"):
+                    await _relay(reader, writer)
 
 
 @asynccontextmanager
@@ -103,6 +106,11 @@ def _header(head: bytes, name: str) -> str | None:
         if key.strip().lower() == name:
             return value.strip()
     return None
+
+
+def _mounts_state(body: bytes) -> bool:
+    mounts = json.loads(body)["HostConfig"].get("Mounts", ())
+    return any(mount["Type"] == "bind" and mount["Target"] == STATE for mount in mounts)
 
 
 def _replaced(head: bytes, body: bytes) -> tuple[bytes, bytes]:

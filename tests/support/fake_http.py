@@ -1,4 +1,7 @@
-"""An HTTP server on a socket that streams scripted server-sent events, and records what it was asked."""
+"""An HTTP server on a socket that streams scripted server-sent events, and records the requests.
+
+A GET, which lists models, gets a separate answer and leaves the script alone.
+"""
 
 import asyncio
 import json
@@ -35,7 +38,7 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request: its target, its headers in lower case, its parsed body."""
+    """A request: its target, its headers in lower case, its parsed body; a GET has none."""
 
     target: str
     headers: Mapping[str, str]
@@ -44,17 +47,20 @@ class Received:
 
 @dataclass
 class FakeHttp:
-    """Answers in order, and what was asked."""
+    """Answers in order, and the requests; `listing` answers each GET, and `probes` are those requests."""
 
     url: str
     answers: list[Events | Plain]
     received: list[Received] = field(default_factory=list)
+    listing: Events | Plain = field(default_factory=lambda: Plain(200, '{"data": [], "models": []}'))
+    probes: list[Received] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request and close."""
         try:
-            self.received.append(await _receive(reader))
-            answer = self.answers.pop(0)
+            method, request = await _receive(reader)
+            (self.probes if method == "GET" else self.received).append(request)
+            answer = self.listing if method == "GET" else self.answers.pop(0)
             if isinstance(answer, Plain):
                 writer.write(_plain(answer))
             else:
@@ -67,19 +73,21 @@ class FakeHttp:
 
 
 @asynccontextmanager
-async def fake_http(*answers: Events | Plain) -> AsyncIterator[FakeHttp]:
-    """Serve `answers`, one a request, on a free port of loopback."""
+async def fake_http(*answers: Events | Plain, listing: Events | Plain | None = None) -> AsyncIterator[FakeHttp]:
+    """Serve `answers`, one a request, on a free port of loopback; `listing` answers each GET."""
     fake = FakeHttp("", list(answers))
+    fake.listing = listing or fake.listing
     async with await asyncio.start_server(fake.serve, "127.0.0.1", 0) as server:
         fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield fake
 
 
-async def _receive(reader: asyncio.StreamReader) -> Received:
+async def _receive(reader: asyncio.StreamReader) -> tuple[str, Received]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Received(head[0].split(" ")[1], headers, json.loads(body))
+    method, target, _ = head[0].split(" ")
+    return method, Received(target, headers, json.loads(body or b"{}"))
 
 
 def _plain(answer: Plain) -> bytes:

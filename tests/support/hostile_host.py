@@ -1,7 +1,7 @@
-"""An orchestrator whose Sandboxes run a program that does not behave, beside one whose Sandboxes do.
+"""An orchestrator whose Sandboxes run a misbehaving program, next to one whose Sandboxes behave.
 
-python -m tests.support.hostile_host DIRECTORY: the program is read from stdin, what became of both jobs is written to
-stdout as JSON, with the most memory that this process ever held.
+python -m tests.support.hostile_host DIRECTORY: the program is read from stdin, and the results of both jobs are written
+to stdout as JSON, with the largest amount of memory that this process held.
 """
 
 import asyncio
@@ -14,20 +14,22 @@ from typing import Any
 
 from bench.measure import peak_megabytes
 from orchestrator import Config, Store, load_config, make_job, provider_of, run_job
-from orchestrator.backends import docker
-from orchestrator.sandbox import MIB, Limits
+from orchestrator.backends.docker import backend as docker
+from orchestrator.plan.job_options import JobOptions
+from orchestrator.sandbox.api import DEFAULT_LIMITS, MIB
 from tests.support import engine
+from tests.support.log_lines import collect_log
 from tests.support.project import ONE, Project, say, use
 
 PYTHON = "/opt/perstack/bin/python"
 SECONDS = 90
-LIMITS = Limits(memory=192 * MIB, pids=64, tmp=16 * MIB)
+LIMITS = DEFAULT_LIMITS.with_(memory=192 * MIB, pids=64, tmp=16 * MIB)
 REPLIES = {"one": [use(("listDirectory", {"path": "."}), text="looking"), say("all done")]}
 
 
 @dataclass
 class Story:
-    """How a job went: the types of its events and whether they came each once, its end, and what was noted."""
+    """How a job went: the types of its events and whether each came once, its end, and its notes."""
 
     types: list[str] = field(default_factory=list)
     in_order: bool = True
@@ -48,18 +50,18 @@ async def work(directory: Path, config: Config, job_id: str, program: str | None
         workspace=directory / "workspace",
         store=store.root,
         job_id=job_id,
-        run_seconds=run_seconds,
-        image=engine.runtime_image(),
+        options=JobOptions(run_seconds=run_seconds, image=engine.runtime_image()),
     )
     job = replace(job, limits=LIMITS)
     command = None if program is None else (PYTHON, "-I", "-c", program)
-    async with (
-        docker.connect(os.environ, job.image, command=command) as backend,
-        run_job(job, backend=backend, store=store, provider=provider_of(job), note=story.notes.append) as events,
-    ):
-        async for recorded in events:
-            story.types.append(recorded.event.type)
-            story.in_order = story.in_order and recorded.event.position == len(story.types)
+    with collect_log(details=story.notes, job_id=job_id):
+        async with (
+            docker.connect(os.environ, job.image, command=command) as backend,
+            run_job(job, backend=backend, store=store, provider=provider_of(job)) as events,
+        ):
+            async for recorded in events:
+                story.types.append(recorded.event.type)
+                story.in_order = story.in_order and recorded.event.position == len(story.types)
     if events.outcome is not None:
         story.status, story.error = events.outcome.status, events.outcome.error
     return story
@@ -75,7 +77,7 @@ async def both(directory: Path, program: str, run_seconds: float) -> dict[str, S
 
 
 def main() -> None:
-    """Run both jobs and tell of them."""
+    """Run both jobs and print their results."""
     directory, run_seconds = Path(sys.argv[1]), float(sys.argv[2])
     (directory / "workspace").mkdir(parents=True)
     if os.geteuid() == 0:

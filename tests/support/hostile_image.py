@@ -1,4 +1,4 @@
-"""The runtime's image behind an entrypoint that is not ours; one writes what it likes, and does what it is told to."""
+"""The runtime's image behind a hostile entrypoint; one writes junk to stdout, and runs the attacks it is given."""
 
 import atexit
 import functools
@@ -8,9 +8,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from orchestrator.wire.event import ProxyAccess
 from orchestrator.wire.line import encode
-from orchestrator.wire.platform_event import ProxyAccess
 from tests.support import attacker, cluster, engine, production
+from tests.support.traces import IMAGE_OF
 
 _FORGED = ProxyAccess(
     id="forged",
@@ -24,8 +25,8 @@ _FORGED = ProxyAccess(
     reason=None,
 )
 
-BESIDE = "attacks-beside.json"
-"""In the workspace: attacks of a process beside the runtime, with all that the container itself may do."""
+ATTACKS = "attacks-container.json"
+"""In the workspace: attacks of a process next to the runtime, which may do all that the container may."""
 
 _PROGRAM = f"""\
 import os, runpy, sys, time
@@ -36,12 +37,12 @@ junk = [
 rest = b"\\n".join(junk) + b"\\n"
 while rest:
     rest = rest[os.write(1, rest):]
-attacks, spool = "/workspace/{BESIDE}", "/run/perstack/events.jsonl"
+attacks, spool = "/workspace/{ATTACKS}", "/run/perstack/events.jsonl"
 if os.path.exists(attacks) and os.fork() == 0:
-    # Once it told something it has passed the gate, so its network is as it stays.
+    # Once it has reported an event, it has connected, so its network is as it stays.
     while not os.path.exists(spool) or not os.path.getsize(spool):
         time.sleep(0.01)
-    sys.argv = ["", attacks, "/workspace/outcomes-beside.json", "at-once"]
+    sys.argv = ["", attacks, "/workspace/outcomes-container.json", "at-once"]
     runpy.run_path("/attacker.py", run_name="__main__")
     os._exit(0)
 python = "/opt/perstack/bin/python"
@@ -50,33 +51,33 @@ os.execv(python, [python, "-I", "-m", "orchestrator.runtime", *sys.argv[1:]])
 
 
 @functools.cache
-def built(name: str, program: str, *beside: str) -> str:
-    """Build an image whose entrypoint is a program, with files beside it, and give the image's name."""
-    # Two sessions on one machine must not take each other's away.
+def built(name: str, program: str, *more: str) -> str:
+    """Build an image whose entrypoint is a program, with more files next to it, and return the image's name."""
+    # Two test runs on one machine must not remove each other's image.
     image = f"{production.IMAGES}{name}:{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="perstack-test-") as directory:
         context = Path(directory)
         (context / "program.py").write_text(program)
-        for file in beside:
+        for file in more:
             shutil.copy(file, context)
         for each in context.iterdir():
             each.chmod(0o644)
         files = " ".join(each.name for each in context.iterdir())
         entrypoint = 'ENTRYPOINT ["/opt/perstack/bin/python", "-I", "/program.py"]'
         (context / "Dockerfile").write_text(f"FROM {engine.runtime_image()}\nCOPY {files} /\n{entrypoint}\n")
-        _docker("build", "--force-rm", "--tag", image, directory)
+        _docker("build", "--force-rm", "--label", f"{IMAGE_OF}={os.getpid()}", "--tag", image, directory)
     atexit.register(_docker, "rmi", "--force", image)
     return image
 
 
 def in_the_engine() -> str:
-    """Build it and give its name."""
+    """Build it and return its name."""
     return built("hostile", _PROGRAM, attacker.__file__)
 
 
 @functools.cache
 def on_the_node() -> str:
-    """Build it, take it to the node of our own cluster, and give its name."""
+    """Build it, load it onto the node of our own cluster, and return its name."""
     image = in_the_engine()
     cluster.control("load", image)
     return image

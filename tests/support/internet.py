@@ -1,8 +1,8 @@
-"""An internet of its own: a host outside, in a network namespace, with any names and addresses, and commands beside it.
+"""A separate internet: an outside host with any names and addresses, and commands that reach only that host.
 
-Commands run in a second namespace, as on a machine whose only network is this one, so an address of another's, such as
-a cloud's metadata service, can be given to the host outside and nobody else notices. Nothing of a command
-is changed for it: its resolver reads another /etc/hosts and another /etc/resolv.conf. Only root can make all this.
+The host is in a network namespace, and commands run in a second one, as on a machine whose only network is this one. So
+the outside host can have an address of another owner, such as a cloud's metadata service, without effects elsewhere.
+A command runs unchanged: its resolver reads another /etc/hosts and another /etc/resolv.conf. Only root can do all this.
 """
 
 import os
@@ -21,7 +21,7 @@ _WITH_NAMES = 'mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.con
 HERE, OUTSIDE = "45.64.0.1", "45.64.0.2"
 METADATA = "169.254.169.254"
 """Where clouds tell a machine who it is."""
-_BESIDE = "45.65"
+_SERVED = "45.65"
 _HERE6, _OUTSIDE6 = "2a00:4564::1", "2a00:4564::2"
 
 
@@ -32,9 +32,9 @@ def possible() -> bool:
 
 @dataclass(frozen=True)
 class Internet:
-    """`prefix` are the words before a command that is to be there; `authority` vouches for the hosts.
+    """`prefix` are the words before a command that runs there; `authority` verifies the hosts.
 
-    `address` is the outside's. The command's own machine serves what the outside does, at its loopback and `HERE`.
+    `address` is the outside host's. The command's own machine serves the same, at its loopback and `HERE`.
     """
 
     prefix: tuple[str, ...]
@@ -67,14 +67,14 @@ def internet(directory: Path, *hosts: str, also: Mapping[str, str] | None = None
 
 
 @contextmanager
-def beside_this_machine(directory: Path, *hosts: str) -> Iterator[Internet]:
+def served_to_this_machine(directory: Path, *hosts: str) -> Iterator[Internet]:
     """Serve `hosts` at a public address to this machine itself, and so to Pods where it is a node.
 
     The address is this process's own, and what is there has that of clouds' metadata services too. Names are not known.
     """
     cable = f"perstack-{os.getpid()}"
     third, fourth = divmod(os.getpid() % 2**14 * 4, 2**8)
-    here, there = (f"{_BESIDE}.{third}.{fourth + end}" for end in (1, 2))
+    here, there = (f"{_SERVED}.{third}.{fourth + end}" for end in (1, 2))
     authority = certificates.issue(directory, *hosts)
     with ExitStack() as stack:
         name = stack.enter_context(_namespace(f"perstack-{os.getpid()}-c"))

@@ -1,4 +1,4 @@
-"""What somebody may put in the place of a file that commands read."""
+"""What an Expert or another user may put in the place of a file that commands read."""
 
 import os
 import socket

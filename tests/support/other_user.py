@@ -1,4 +1,4 @@
-"""Code that runs as another user of this machine, in a process of its own; only root can start one."""
+"""Code that runs as another user of this machine, in a separate process; only root can start one."""
 
 import os
 import pickle
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def as_user(uid: int, work: Callable[[], T], environ: Mapping[str, str] | None = None) -> T:
-    """Call `work` as the user and group `uid`, with nothing but `environ` in the environment; give or raise its own."""
+    """Call `work` as the user and group `uid`, with only `environ` in the environment; return or raise what it does."""
     ours, theirs = os.pipe()
     process = os.fork()
     if process == 0:

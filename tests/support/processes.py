@@ -9,5 +9,5 @@ def command_lines() -> Iterator[tuple[int, bytes]]:
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             yield int(directory.name), (directory / "cmdline").read_bytes()
-        except OSError:  # It has gone since, or somebody else's may not be looked at.
+        except OSError:  # It has ended, or it may not be read.
             continue

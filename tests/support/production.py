@@ -1,4 +1,4 @@
-"""Jobs that a cluster works: what the chart installs, the identity of a submitter, and the command beside it."""
+"""Jobs that a cluster works: what the chart installs, the identity of a submitter, and the submitter's command."""
 
 import asyncio
 import atexit
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.backends import naming
-from orchestrator.backends.kubernetes_coordinator import claim_manifest
-from orchestrator.coordination.submission import claim_of, instance_on
+from orchestrator.cluster.client import claim_of, instance_on
+from orchestrator.cluster.coordinator_manifest import claim_manifest
+from orchestrator.sandbox import naming
 from tests.support import chart, cluster
 from tests.support.cluster import Manifest, Namespace
 from tests.support.processes import command_lines
@@ -31,12 +31,12 @@ Event = dict[str, Any]
 RUN = ("run", "--backend", "kubernetes")
 MANAGED = "app.kubernetes.io/managed-by=perstack-orch"
 IMAGES = "perstack-orch-test-"
-"""How images begin that may be named with --image."""
+"""The beginning of all images that --image may name."""
 
 
 @functools.cache
 def tenant() -> str:
-    """A namespace with a release of the chart, and somebody who may submit jobs; gone with the process."""
+    """A namespace with a release of the chart, and a user who may submit jobs; removed with the process."""
     name = cluster.made_namespace()
     cluster.create_in(name, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": SUBMITTER}})
     chart.upgrade(name, _values(name))
@@ -54,7 +54,7 @@ def _values(namespace: str) -> Manifest:
 
 @contextmanager
 def installed(values: Manifest) -> Iterator[None]:
-    """Have other values besides, for jobs that are submitted meanwhile."""
+    """Add other values, for jobs that are submitted meanwhile."""
     chart.upgrade(tenant(), chart.merged(_values(tenant()), values))
     try:
         yield
@@ -64,7 +64,7 @@ def installed(values: Manifest) -> Iterator[None]:
 
 @functools.cache
 def _kubeconfig() -> Path:
-    """Who submits jobs, and may do nothing else."""
+    """The user who submits jobs, and may do nothing else."""
     token = cluster.asked(f"--namespace={tenant()}", "create", "token", SUBMITTER, "--duration=6h").strip()
     known = json.loads(cluster.asked("config", "view", "--raw", "--output=json"))
     context = {"cluster": known["clusters"][0]["name"], "user": SUBMITTER, "namespace": tenant()}
@@ -77,14 +77,14 @@ def _kubeconfig() -> Path:
         "current-context": "tenant",
     }
     file = Path(tempfile.mkstemp(prefix="perstack-test-", suffix=".kubeconfig")[1])
-    atexit.register(file.unlink)
+    atexit.register(file.unlink, missing_ok=True)
     file.write_text(json.dumps(content))
     return file
 
 
 @dataclass(frozen=True, slots=True)
 class Submitter(Project):
-    """A project on the laptop of somebody who may submit jobs to the tenant's namespace."""
+    """A project on the laptop of a user who may submit jobs to the tenant's namespace."""
 
     @classmethod
     def at(cls, directory: Path, toml: str, replies: Mapping[str, Sequence[Any]]) -> "Submitter":
@@ -94,7 +94,7 @@ class Submitter(Project):
 
     @property
     def in_cluster(self) -> bool:
-        """Not as others mean it: nothing of the cluster's is here."""
+        """False: unlike other projects on Kubernetes, this one has nothing of the cluster on this machine."""
         return False
 
     @property
@@ -103,9 +103,28 @@ class Submitter(Project):
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_STATE_HOME", "LANG") if name in os.environ}
         return kept | {"KUBECONFIG": str(_kubeconfig())}
 
+    async def command(self, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
+        """Run any command to its end; one that hangs fails the test with what the cluster shows then."""
+        try:
+            return await Project.command(self, *arguments, env=env)
+        except AssertionError as error:
+            error.add_note(await asyncio.to_thread(_state_of_cluster))
+            raise
+
+
+def _state_of_cluster() -> str:
+    """Describe the tenant's objects, its latest events, and the ends of its Pods' logs."""
+    own = f"--namespace={tenant()}"
+    found = [
+        cluster.asked(own, "get", "jobs,pods", "--output=wide"),
+        cluster.asked(own, "get", "events", "--sort-by=.lastTimestamp"),
+        cluster.asked(own, "logs", f"--selector={MANAGED}", "--all-containers", "--prefix", "--tail=20"),
+    ]
+    return "\n".join(text[-4000:] for text in found)
+
 
 Make = Callable[[str, Mapping[str, Sequence[Any]]], Submitter]
-"""Makes a project of Experts, in TOML, and of replies by Expert, on somebody's laptop."""
+"""Makes a project of Experts, in TOML, and of replies by Expert, on a user's laptop."""
 
 
 async def read_until(process: asyncio.subprocess.Process, kind: str, times: int = 1) -> list[Event]:
@@ -158,12 +177,12 @@ def _cgroup(process: int) -> str:
 
 
 def kubeconfig() -> Path:
-    """Somebody who may do everything."""
+    """A user who may do everything."""
     return cluster.kubeconfig()
 
 
 def objects() -> Namespace:
-    """The tenant's namespace, by another way than ours."""
+    """The tenant's namespace, without our client."""
     return Namespace(tenant())
 
 
@@ -210,11 +229,11 @@ async def left(*selectors: str) -> list[str]:
 
 
 async def nothing_left_but(*names: str, of: tuple[str, ...] = ()) -> None:
-    """Wait until that is all there is of what is selected; what is owned by something that is gone goes soon after."""
+    """Wait until nothing else is selected; the cluster removes what belongs to a removed object soon after it."""
     found: list[str] = []
     try:
         async with asyncio.timeout(SECONDS):
-            while (found := await left(*of)) != sorted(names):  # noqa: ASYNC110 - the cluster tells nobody
+            while (found := await left(*of)) != sorted(names):  # noqa: ASYNC110 - nothing reports it
                 await asyncio.sleep(0.5)
     except TimeoutError:
         raise AssertionError(found) from None

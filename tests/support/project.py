@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from orchestrator.backends.kubernetes_setting import ClusterSetting
-from orchestrator.request import instance_of
-from orchestrator.sandbox import STATE_ROOT
-from orchestrator.state import state_prefix
-from orchestrator.wire.event import Event, TerminalEvent
+from orchestrator.backends.cluster_settings import ClusterSetting
+from orchestrator.plan.make_job import instance_of
+from orchestrator.pool.state_directories import state_prefix
+from orchestrator.sandbox.api import STATE_ROOT
+from orchestrator.wire.event import Event, StartRun, TerminalEvent
 from orchestrator.wire.line import decode
-from orchestrator.wire.state_event import StartRun
-from tests.support import cluster
+from tests.support import cluster, stand_ins
 
 COMMAND = (str(Path(sys.executable).with_name("perstack-orch")),)
 """The command line as `perstack-orch` runs it."""
@@ -48,7 +47,7 @@ inputJsonSchema = '{{"type":"object","properties":{{"q":{{"type":"string"}}}},"r
 """
 """An Expert that may ask the user."""
 
-FROM_HERE = ("PATH", "HOME", "XDG_STATE_HOME", "LANG", "DOCKER_HOST", "PERSTACK_RUNTIME_IMAGE")
+FROM_HERE = ("PATH", "HOME", "XDG_STATE_HOME", "LANG", *stand_ins.VARIABLES, "PERSTACK_RUNTIME_IMAGE")
 """All that a command under test takes from this environment."""
 
 SECONDS = 120
@@ -117,7 +116,7 @@ class Project:
         return made
 
     def script(self, replies: Mapping[str, Sequence[Any]]) -> None:
-        """Write what the model says from now on."""
+        """Write what the model replies from now on."""
         (self.directory / "replies.json").write_text(json.dumps(replies))
 
     @property
@@ -156,7 +155,7 @@ class Project:
         return self.directory / "perstack"
 
     def files(self) -> list[bytes]:
-        """The content of every file below the project but the locks, which say who held them last."""
+        """The content of every file below the project except locks, which name their last holder."""
         found = sorted(path for path in self.directory.rglob("*") if path.is_file() and path.name != "lock")
         return [path.read_bytes() for path in found]
 
@@ -190,7 +189,7 @@ class Project:
 
 
 def refused(result: Result, code: int, *words: str) -> None:
-    """See that a command ended with `code` before it did anything, and said `words` without a traceback."""
+    """Check that a command ended with `code` before it did anything, and printed `words` without a traceback."""
     assert result.code == code, result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == b""
@@ -203,7 +202,7 @@ Make = Callable[[str, Mapping[str, Sequence[Any]]], Project]
 
 
 async def ended(process: asyncio.subprocess.Process) -> Result:
-    """Wait for a started command; one that hangs is stopped the way a person would, and fails the test."""
+    """Wait for a started command; one that hangs is stopped as a user would, and fails the test."""
     try:
         async with asyncio.timeout(SECONDS):
             stdout, stderr = await process.communicate()

@@ -1,7 +1,7 @@
-"""A machine that answers whoever asks: `public_server.py DIRECTORY LOG`, at all addresses of its network.
+"""A machine that answers every client: `public_server.py DIRECTORY LOG`, at all addresses of its network.
 
-HTTPS for every name that its certificate has, HTTP, and DNS, which knows one address for every name. Each name that it
-was asked for is a line of LOG.
+HTTPS for every name that its certificate has, HTTP, and DNS, which has one address for every name. Each name that a
+client requested is a line of LOG.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import cast
 
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - of its own network namespace
 _OF_DOCKER = "127.0.0.11"
-"""Where Docker puts a name server; whoever is asked at a loopback address must answer from that."""
+"""Where Docker puts a name server; a server must answer from the loopback address to which a query was sent."""
 _HEADER = 12
 _A = b"\0\x01"
 
@@ -38,7 +38,7 @@ async def _serve(context: ssl.SSLContext, log: Path) -> None:
         await asyncio.start_server(partial(_answer, b"metadata"), address, 80)
     for address in ("::", _OF_DOCKER):  # the first of both families
         await loop.create_datagram_endpoint(partial(_Dns, log), (address, 53), reuse_port=True)
-    print("ready", flush=True)  # noqa: T201 - to whoever waits for it
+    print("ready", flush=True)  # noqa: T201 - the caller waits for it
     await asyncio.Event().wait()
 
 
@@ -49,7 +49,7 @@ async def _answer(body: bytes, reader: asyncio.StreamReader, writer: asyncio.Str
         writer.write(head + body)
         await writer.drain()
     except (OSError, EOFError):
-        pass  # Who has seen enough.
+        pass  # The client has read enough.
     finally:
         writer.close()
 

@@ -1,4 +1,4 @@
-"""The host's end of a link, with replies fixed in advance, and a runtime as a real process beside it."""
+"""The host's end of a link, with replies fixed in advance, and a runtime as a real process."""
 
 import asyncio
 import json
@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.broker.gate import make_gate
-from orchestrator.wire import link
+from orchestrator.sandbox.socket_directory import make_socket_directory
+from orchestrator.wire import frames
 from orchestrator.wire.checkpoint import Checkpoint, Status
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.generation import Failure, GenerationRequest, Reply, RequestedCall
+from orchestrator.wire.layout import SPOOL_NAME
 from orchestrator.wire.message import ToolResult
 from orchestrator.wire.run import Run
 from orchestrator.wire.skill import BASE_SKILL, StdioSkill
@@ -76,14 +77,14 @@ def calls(*requested: tuple[str, dict[str, Any]], text: str = "") -> Reply:
 
 @dataclass
 class ScriptedHost:
-    """What a Sandbox asked for. `replies` are given in order; past their end no call of the model is answered."""
+    """What a Sandbox requested. `replies` are given in order; past their end no call of the model is answered."""
 
     state: Path
     run: Run
     replies: Sequence[Reply | Failure]
     break_calls: set[str] = field(default_factory=set)
     openings: list[str] = field(default_factory=list)
-    attached: list[link.Attach] = field(default_factory=list)
+    attached: list[frames.Attach] = field(default_factory=list)
     requests: list[GenerationRequest] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     results: list[ToolResult] = field(default_factory=list)
@@ -97,17 +98,17 @@ class ScriptedHost:
         """Serve one connection."""
         self.writers.append(writer)
         with suppress(OSError, asyncio.IncompleteReadError):
-            opening = await link.read_frame(reader, link.OPENING)
+            opening = await frames.read_frame(reader, frames.OPENING)
             self.openings.append(opening.type)
-            if isinstance(opening, link.Attach):
+            if isinstance(opening, frames.Attach):
                 self.attached.append(opening)
-                writer.write(link.frame(link.Assigned(run=self.run, session_key=KEY)))
+                writer.write(frames.frame(frames.Assigned(run=self.run, session_key=KEY)))
             else:
                 refused = self.refusal if opening.session_key == KEY else "wrong session key"
-                refused = self.refused_tunnel if isinstance(opening, link.Tunnel) else refused
-                writer.write(link.frame(link.Opened(refused=refused)))
+                refused = self.refused_tunnel if isinstance(opening, frames.Tunnel) else refused
+                writer.write(frames.frame(frames.TunnelReply(refused=refused)))
             while True:
-                call = await link.read_frame(reader, link.CALL)
+                call = await frames.read_frame(reader, frames.CALL)
                 if call.id in self.break_calls:
                     self.break_calls.discard(call.id)
                     break
@@ -115,54 +116,54 @@ class ScriptedHost:
         writer.close()
 
     def _note_last_told(self) -> None:
-        # What the Sandbox had told when it asked for something to be stored.
-        lines = (self.state / link.SPOOL_NAME).read_bytes().splitlines()
+        # The last event that the Sandbox had published when it stored something.
+        lines = (self.state / SPOOL_NAME).read_bytes().splitlines()
         self.last_told.append(json.loads(lines[-1])["type"])
 
-    def _answer(self, call: link.Call, writer: asyncio.StreamWriter) -> None:
+    def _answer(self, call: frames.Call, writer: asyncio.StreamWriter) -> None:
         match call:
-            case link.KeepCheckpoint():
+            case frames.KeepCheckpoint():
                 self._note_last_told()
                 self.checkpoints.append(call.checkpoint)
-                writer.write(link.frame(link.Kept(id=call.id)))
-            case link.KeepResult():
+                writer.write(frames.frame(frames.Kept(id=call.id)))
+            case frames.KeepResult():
                 self._note_last_told()
                 self.results.append(call.result)
-                writer.write(link.frame(link.Kept(id=call.id)))
-            case link.LockFiles():
-                writer.write(link.frame(link.Locked(id=call.id)))
-            case link.UnlockFiles():
-                writer.write(link.frame(link.Unlocked(id=call.id)))
-            case link.Generate():
+                writer.write(frames.frame(frames.Kept(id=call.id)))
+            case frames.LockFiles():
+                writer.write(frames.frame(frames.Locked(id=call.id)))
+            case frames.UnlockFiles():
+                writer.write(frames.frame(frames.Unlocked(id=call.id)))
+            case frames.Generate():
                 self._generate(call, writer)
 
-    def _generate(self, call: link.Generate, writer: asyncio.StreamWriter) -> None:
+    def _generate(self, call: frames.Generate, writer: asyncio.StreamWriter) -> None:
         self.requests.append(call.request)
         self.asked.set()
         if call.request.number >= len(self.replies):
             return
         reply = self.replies[call.request.number]
         if isinstance(reply, Failure):
-            writer.write(link.frame(link.Failed(id=call.id, failure=reply)))
+            writer.write(frames.frame(frames.Failed(id=call.id, failure=reply)))
             return
         for block in reply.reasoning:
-            writer.write(link.frame(link.Delta(id=call.id, kind="reasoning", text=block.text)))
+            writer.write(frames.frame(frames.Delta(id=call.id, kind="reasoning", text=block.text)))
         for piece in reply.text.split(" ") if reply.text else ():
-            writer.write(link.frame(link.Delta(id=call.id, kind="text", text=piece)))
-        writer.write(link.frame(link.Generated(id=call.id, reply=reply)))
+            writer.write(frames.frame(frames.Delta(id=call.id, kind="text", text=piece)))
+        writer.write(frames.frame(frames.Generated(id=call.id, reply=reply)))
 
 
 @asynccontextmanager
 async def scripted_host(
     directory: Path, run: Run, replies: Sequence[Reply | Failure] = (), **options: Any
 ) -> AsyncIterator[ScriptedHost]:
-    """Listen in `directory`/state, with an empty spool there and an empty workspace beside it."""
+    """Listen in `directory`/state, with an empty spool in it and an empty workspace next to it."""
     state = directory / "state"
     state.mkdir()
     (directory / "workspace").mkdir(exist_ok=True)
-    (state / link.SPOOL_NAME).touch()
+    (state / SPOOL_NAME).touch()
     host = ScriptedHost(state, run, replies, **options)
-    server = await asyncio.start_unix_server(host.serve, make_gate(state))
+    server = await asyncio.start_unix_server(host.serve, make_socket_directory(state))
     try:
         yield host
     finally:
@@ -220,7 +221,7 @@ async def ended(host: ScriptedHost, process: asyncio.subprocess.Process) -> Ende
     """Wait for a runtime's end."""
     async with asyncio.timeout(SECONDS):
         stdout, stderr = await process.communicate()
-    spool = (host.state / link.SPOOL_NAME).read_bytes()
+    spool = (host.state / SPOOL_NAME).read_bytes()
     return Ended(process.returncode or 0, stdout, spool, stderr.decode())
 
 

@@ -18,9 +18,13 @@ SECONDS = 60
 
 @dataclass
 class SecondEngine:
-    """Where it is and what runs it: a daemon, and below it a containerd that outlives it."""
+    """Where it is and what runs it: a daemon, and below it a containerd that outlives it.
+
+    In the place of the directory `hidden` both see an empty one, as on another machine.
+    """
 
     root: Path
+    hidden: Path | None = None
     containerd: subprocess.Popen[bytes] | None = None
     process: subprocess.Popen[bytes] | None = None
 
@@ -34,7 +38,7 @@ class SecondEngine:
         if self.containerd is None:
             below = ("--root", f"{self.root}/c", "--state", f"{self.root}/s", "--address", self._below)
             self.containerd = self._spawned("containerd", *below)
-        # In a network of its own: without a bridge it would remove docker0, the first engine's.
+        # In a separate network: without a bridge it would remove docker0, the first engine's.
         self.process = self._spawned(
             "unshare", "--net", "dockerd", "--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec",
             "--pidfile", f"{self.root}/dockerd.pid", "--containerd", self._below, "-H", self.address,
@@ -62,11 +66,18 @@ class SecondEngine:
         return f"{self.root}/containerd.sock"
 
     def _spawned(self, *command: str) -> subprocess.Popen[bytes]:
+        if self.hidden is not None and self.containerd is None:
+            hide = f'mount --make-rprivate / && mount -t tmpfs tmpfs "{self.hidden}" && exec "$@"'
+            command = ("unshare", "--mount", "sh", "-c", hide, "sh", *command)
+        elif self.hidden is not None and self.containerd is not None:
+            # Both must see the mounts of containers.
+            enter = f'until [ -S "{self._below}" ]; do sleep 0.1; done; exec nsenter --target "$@"'
+            command = ("sh", "-c", enter, "sh", str(self.containerd.pid), "--mount", *command)
         with (self.root / "log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     def docker(self, *arguments: str) -> str:
-        """Ask it something."""
+        """Run a docker command with it."""
         command = ["docker", "-H", self.address, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
 
@@ -77,9 +88,9 @@ class SecondEngine:
 
 
 @asynccontextmanager
-async def second_engine(root: Path) -> AsyncIterator[SecondEngine]:
+async def second_engine(root: Path, hidden: Path | None = None) -> AsyncIterator[SecondEngine]:
     """Run an engine below `root` that has the runtime image; it is gone with all it made when the block is left."""
-    found = SecondEngine(root)
+    found = SecondEngine(root, hidden)
     try:
         await asyncio.to_thread(root.mkdir, parents=True)
         await asyncio.to_thread(found.start)

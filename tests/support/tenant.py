@@ -1,4 +1,4 @@
-"""A namespace with a release of the chart in it, and what different people may do there; asked by kubectl."""
+"""A namespace with a release of the chart, and what different accounts may do there, requested with kubectl."""
 
 import json
 import subprocess
@@ -23,11 +23,11 @@ class Tenant:
 
     @property
     def coordinator(self) -> str:
-        """The user that a coordinator is to the API server."""
+        """The coordinator's user name in the API server."""
         return f"system:serviceaccount:{self.namespace}:{FULLNAME}-coordinator"
 
     def kubectl(self, *arguments: str, user: str | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Ask as `user`, or as who may do everything."""
+        """Run kubectl as `user`, or as an account with all rights."""
         impersonated = [] if user is None else [f"--as={user}"]
         asking = cluster.command(f"--namespace={self.namespace}", *impersonated, *arguments)
         return subprocess.run(
@@ -42,16 +42,16 @@ class Tenant:
         return found
 
     def make(self, *objects: Manifest) -> None:
-        """Create objects as who may do everything."""
+        """Create objects as an account with all rights."""
         done = self.kubectl("create", "--filename=-", stdin=_listed(objects))
         assert done.returncode == 0, done.stderr
 
     def refusal(self, found: Manifest, user: str | None = None) -> str:
-        """Give what the API server says against an object that somebody would create; nothing if it takes it."""
+        """Return the API server's error for an object that a user would create; empty if it is admitted."""
         return self.kubectl("create", "--dry-run=server", "--filename=-", user=user, stdin=json.dumps(found)).stderr
 
     def until(self, holds: str, *what: str, seconds: int = _SECONDS) -> None:
-        """Wait until an object is as `kubectl wait --for` says it."""
+        """Wait until an object meets a condition of `kubectl wait --for`."""
         done = self.kubectl("wait", f"--for={holds}", f"--timeout={seconds}s", *what)
         assert done.returncode == 0, done.stderr
 
@@ -81,7 +81,7 @@ def tenant(values: Manifest, *, restricted: bool = True) -> Iterator[Tenant]:
 
 
 def await_policies(made: Tenant) -> None:
-    """Wait until a policy refuses what it should: an API server learns of a new one a moment later."""
+    """Wait until a policy refuses what it must: an API server reads a new one a moment later."""
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "unlabelled"}}
     until = time.monotonic() + _SECONDS
     while "writes only objects labelled" not in made.refusal(lease, made.coordinator):

@@ -20,7 +20,7 @@ _FILE_BYTES = 1 << 22
 
 @dataclass
 class Seen:
-    """All that was seen: environments of processes, by number and argv; files by path; what the engine told."""
+    """What was seen: environments of processes, by number and argv; files by path; what the engine reported."""
 
     processes: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
     files: dict[Path, bytes] = field(default_factory=dict)

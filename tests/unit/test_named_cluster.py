@@ -1,4 +1,4 @@
-"""What the tests leave alone: a cluster that somebody named."""
+"""Which tests leave a named cluster alone."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ ATTACKS = ("tests/e2e/attacks/test_submitted.py", "tests/e2e/test_hostile_output
 
 
 def test_a_cluster_that_was_named_is_never_attacked(tmp_path: Path) -> None:
-    """Not even where all tiers are required: each attack on a cluster is left out, and that is said."""
+    """Each attack on a cluster is skipped and reported, even if all tiers are required."""
     named = {"KUBECONFIG": str(tmp_path / "named"), "PERSTACK_TEST_REQUIRE": "docker,helm,internet,kubernetes"}
     words = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "kubernetes", *ATTACKS)
     done = subprocess.run(

@@ -8,14 +8,13 @@ import orchestrator
 NAMES = [
     "BackendError",
     "BackendUnavailableError",
-    "Budget",
     "Config",
     "ConfigError",
     "DiskError",
-    "GoOn",
     "ImageNotFoundError",
     "Job",
     "JobEvents",
+    "JobOptions",
     "JobStatus",
     "MissingEnvError",
     "OrchestratorError",
@@ -23,9 +22,11 @@ NAMES = [
     "ProviderSetting",
     "Receipt",
     "Recorded",
+    "Resume",
     "SandboxLostError",
     "Store",
     "StoreError",
+    "WarmLimit",
     "WireError",
     "find_config",
     "load_config",
@@ -36,6 +37,9 @@ NAMES = [
     "run_job",
 ]
 
+ALIASES = {"Recorded": "EventLine"}
+"""Public names that lead to something of another name."""
+
 
 def _imported_by(statement: str) -> set[str]:
     program = f"import sys; {statement}; print(*sys.modules)"
@@ -44,36 +48,43 @@ def _imported_by(statement: str) -> set[str]:
 
 
 def test_the_names_are_frozen() -> None:
-    """Whoever embeds us relies on these: one more is a decision, one less breaks a program."""
+    """Programs that embed the package rely on these names: adding one is a decision, removing one breaks them."""
     assert orchestrator.__all__ == NAMES
     assert set(NAMES) <= set(dir(orchestrator))
 
 
 def test_every_name_leads_to_something_of_our_own() -> None:
-    """Each is found, and where it is a class it is called what the name says."""
+    """Each name is found, and a class has that same name."""
     for name in NAMES:
         found = getattr(orchestrator, name)
         assert found.__module__.startswith("orchestrator."), name
-        assert found.__name__ == name.removesuffix("_config"), name
+        assert found.__name__ == ALIASES.get(name, name.removesuffix("_config")), name
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """As with any module."""
+    """An unknown name raises AttributeError, as in any module."""
     with pytest.raises(AttributeError, match="no attribute 'Agent'"):
         orchestrator.Agent  # noqa: B018 - looking is the test
 
 
+@pytest.mark.parametrize(("old", "new"), [("Budget", "WarmLimit"), ("GoOn", "Resume")])
+def test_a_name_of_the_last_release_leads_to_the_new_one(old: str, new: str) -> None:
+    """A DeprecationWarning states the new name."""
+    with pytest.warns(DeprecationWarning, match=rf"^orchestrator.{old} is now orchestrator.{new}$"):
+        assert getattr(orchestrator, old) is getattr(orchestrator, new)
+
+
 def test_importing_the_package_imports_no_dependency() -> None:
-    """The container imports `orchestrator.runtime` through this package and has few of them."""
+    """The container imports `orchestrator.runtime` through this package and has few dependencies."""
     imported = _imported_by("import orchestrator")
     assert "orchestrator" in imported
     ours = {name for name in imported if name.startswith("orchestrator.")}
     assert ours == set()
-    assert imported & {"pydantic", "h11", "docker", "mcp", "typer", "structlog", "asyncio"} == set()
+    assert imported & {"pydantic", "h11", "mcp", "typer", "structlog", "asyncio"} == set()
 
 
 def test_a_name_brings_only_its_own() -> None:
-    """Making a Job needs no engine's client and no API's SDK."""
+    """Making a Job imports no engine's client and no API's SDK."""
     imported = _imported_by("from orchestrator import make_job, open_backend, run_job")
-    assert "orchestrator.job" in imported
-    assert imported & {"h11", "docker", "anthropic", "openai", "typer"} == set()
+    assert "orchestrator.jobs.run_job" in imported
+    assert imported & {"h11", "anthropic", "openai", "typer"} == set()

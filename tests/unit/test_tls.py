@@ -45,7 +45,7 @@ async def their_client(port: int, context: ssl.SSLContext) -> tls.Connection:
 
 @dataclass
 class Ends:
-    """A server, who connected to it, and how a client knows it; `open` are all connections at this machine's end."""
+    """A server, its accepted connections, and how a client knows it; `open` are all connections at this end."""
 
     port: int
     knows: ssl.SSLContext
@@ -66,7 +66,7 @@ class Ends:
 
 @pytest.fixture
 def contexts(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's certificate, and a client that believes it."""
+    """A server's certificate, and a client that trusts it."""
     authority = issue(tmp_path, NAME)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
@@ -121,7 +121,7 @@ async def test_both_directions_carry_what_was_written(contexts: Contexts, serve:
 
 
 async def test_what_passes_at_once_does_not_mix(contexts: Contexts) -> None:
-    """Connections of one client and of one server share memory, and nothing of each other's."""
+    """Connections of one client and of one server share memory, and no data."""
     client = tls.Tls(contexts[1], LIMIT)
     async with serving(contexts) as ends, asyncio.TaskGroup() as group:
 
@@ -140,7 +140,7 @@ async def test_what_passes_at_once_does_not_mix(contexts: Contexts) -> None:
 
 
 async def test_what_was_written_before_the_end_arrives(contexts: Contexts) -> None:
-    """Although the other end still writes what nobody reads: closed at once it would get a reset instead."""
+    """The other end still writes data that is not read: a socket closed at once would send a reset instead."""
     async with serving(contexts) as ends:
         _, writer = await ends.dial()
         far_reader, far_writer = await ends.accepted.get()
@@ -154,7 +154,7 @@ async def test_what_was_written_before_the_end_arrives(contexts: Contexts) -> No
 async def stuck(writer: asyncio.StreamWriter) -> None:
     """Wait until all buffers on the way are full."""
     left = None
-    while left != (left := writer.transport.get_write_buffer_size()):  # noqa: ASYNC110 - buffers tell nobody
+    while left != (left := writer.transport.get_write_buffer_size()):  # noqa: ASYNC110 - no event reports it
         await asyncio.sleep(0.1)
     assert left
 
@@ -173,7 +173,7 @@ async def test_a_reader_that_is_slow_makes_the_writer_wait(contexts: Contexts) -
 
 
 async def test_a_stranger_s_certificate_is_refused(contexts: Contexts) -> None:
-    """The error is OpenSSL's own, and the server hears nothing of a connection."""
+    """The error is OpenSSL's own, and the server accepts no connection."""
     async with serving(contexts) as ends:
         with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer certificate"):
             await our_client(ends.port, ssl.create_default_context())
@@ -184,8 +184,8 @@ async def test_a_stranger_s_certificate_is_refused(contexts: Contexts) -> None:
         assert ends.accepted.empty()
 
 
-async def test_who_hangs_up_during_the_handshake_is_no_connection() -> None:
-    """Told at once."""
+async def test_a_peer_that_hangs_up_during_the_handshake_is_no_connection() -> None:
+    """The error is raised at once."""
     with socket.create_server((HERE, 0)) as listener:
         server = await asyncio.start_server(lambda _, writer: writer.close(), sock=listener)
         async with asyncio.timeout(SECONDS):
@@ -194,8 +194,8 @@ async def test_who_hangs_up_during_the_handshake_is_no_connection() -> None:
         server.close()
 
 
-async def test_who_says_nothing_is_given_up(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At either end, so that no silent connection is held for ever."""
+async def test_a_silent_peer_is_given_up(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds at either end, so that no silent connection is held for ever."""
     monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.1)
     async with serving(contexts) as ends:
         reader, writer = await asyncio.open_connection(HERE, ends.port)
@@ -206,7 +206,7 @@ async def test_who_says_nothing_is_given_up(contexts: Contexts, monkeypatch: pyt
 
 
 async def test_nonsense_is_an_error(contexts: Contexts) -> None:
-    """What no TLS peer sends ends the connection, and the reader hears why."""
+    """What no TLS peer sends ends the connection, and the reader gets the reason."""
     async with serving(contexts) as ends:
         reader, _ = await ends.dial()
         _, far_writer = await ends.accepted.get()

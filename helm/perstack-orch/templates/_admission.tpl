@@ -1,6 +1,6 @@
 {{/*
-A ValidatingAdmissionPolicy and its binding to this namespace. One speaks of one kind of object, so that the API server
-can check the types of its expressions.
+A ValidatingAdmissionPolicy and its binding to this namespace. Each covers one kind of object, so that the API
+server can check the types of its expressions.
 (dict "root" $ "name" NAME "group" GROUP "resources" [PLURAL] "operations" […] "when" CEL "variables" TEXT "rules" TEXT)
 */}}
 {{- define "perstack.policy" -}}
@@ -46,12 +46,12 @@ spec:
 [{{ range $index, $each := . }}{{ if $index }}, {{ end }}'{{ $each }}'{{ end }}]
 {{- end }}
 
-{{/* Whether the request is the coordinator's. */}}
+{{/* Whether the coordinator made the request. */}}
 {{- define "perstack.byCoordinator" -}}
 request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "perstack.coordinator" . }}'
 {{- end }}
 
-{{/* Whether the request is a submitter's. */}}
+{{/* Whether a submitter made the request. */}}
 {{- define "perstack.bySubmitter" -}}
 false
 {{- range .Values.submitters }}
@@ -62,13 +62,13 @@ false
 {{- end }}
 {{- end }}
 
-{{/* Beginnings of names of images of one repository: whatever its tag or digest, but no repository of a longer name. */}}
+{{/* Prefixes of the names of images of one repository: any tag or digest, but no repository with a longer name. */}}
 {{- define "perstack.prefixes" -}}
 {{- $repository := include "perstack.repository" . -}}
 prefixes: {{ list (printf "%s:" $repository) (printf "%s@" $repository) | toJson }}
 {{- end }}
 
-{{/* `template` is where the metadata and spec of the Pod are. */}}
+{{/* `template` is the path of the metadata and spec of the Pod. */}}
 {{- define "perstack.podVariables" -}}
 - name: pod
   expression: {{ . }}.spec
@@ -80,7 +80,7 @@ prefixes: {{ list (printf "%s:" $repository) (printf "%s@" $repository) | toJson
   expression: {{ . }}.metadata.?labels.orValue({})
 {{- end }}
 
-{{/* What holds for all Pods of ours. */}}
+{{/* Rules for all Pods of the release. */}}
 {{- define "perstack.hardened" -}}
 - message: the host's network, processes and memory are out of reach of Pods of perstack-orch
   expression: >-
@@ -97,7 +97,7 @@ prefixes: {{ list (printf "%s:" $repository) (printf "%s@" $repository) | toJson
     && c.?securityContext.readOnlyRootFilesystem.orValue(false)
     && 'ALL' in c.?securityContext.capabilities.drop.orValue([])
     && size(c.?securityContext.capabilities.add.orValue([])) == 0)
-- message: 'automountServiceAccountToken must be false: what needs a token mounts one of its own'
+- message: 'automountServiceAccountToken must be false: a Pod that needs a token mounts it explicitly'
   expression: '!variables.pod.?automountServiceAccountToken.orValue(true)'
 - message: images of perstack-orch are pulled with image.pullSecrets and no other Secret
   expression: >-

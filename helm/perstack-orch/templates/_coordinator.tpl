@@ -1,9 +1,9 @@
 {{/*
 The coordinator of a job: what `perstack-orch run` fills in and creates, and what the Jobs and CronJobs of `runs` make.
-Left open are its name, the claim (volume and label), the Secret of the job, and who owns it.
+It leaves open its name, the claim (volume and label), the Secret of the job, and its owner.
 */}}
 
-{{/* (dict "root" $ "claim" NAME "secret" NAME "labels" {…} "own" BOOL); `own` says that the operator wrote its config. */}}
+{{/* (dict "root" $ "claim" NAME "secret" NAME "labels" {…} "own" BOOL); `own`: the operator wrote its config. */}}
 {{- define "perstack.coordinatorPod" -}}
 {{- $root := .root -}}{{- $values := .root.Values -}}
 metadata:
@@ -83,7 +83,7 @@ spec:
     {{- include "perstack.accountVolume" $root | nindent 4 }}
 {{- end }}
 
-{{/* A token for the API server that goes with the Pod; the account itself mounts none. */}}
+{{/* A token for the API server, bound to the Pod; the account itself mounts none. */}}
 {{- define "perstack.accountVolume" -}}
 projected:
   defaultMode: 0440
@@ -110,7 +110,7 @@ projected:
 {{- end }}
 {{- end }}
 
-{{/* Of one that somebody submits: where its perstack.toml may send the provider's key. Of one of `runs`: anywhere. */}}
+{{/* For a submitted coordinator: where its perstack.toml may send the provider's key. For one of `runs`: anywhere. */}}
 {{- define "perstack.submittedEnv" -}}
 {{ include "perstack.coordinatorEnv" . }}
 {{- with .Values.provider.baseUrls }}
@@ -157,7 +157,7 @@ privileged: false
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* The spec of a Job around it, without the template. Its own mistakes end a coordinator at once; a disruption costs no try. */}}
+{{/* The spec of its Job, without the template. An error of the job itself ends the Job immediately; a disruption does not count as a retry. */}}
 {{- define "perstack.coordinatorJob" -}}
 backoffLimit: 6
 podReplacementPolicy: Failed

@@ -1,4 +1,4 @@
-{{/* What things are called, and the labels that all of the release share. */}}
+{{/* Names, and the labels that all objects of the release share. */}}
 
 {{- define "perstack.fullname" -}}
 {{- $named := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
@@ -13,7 +13,7 @@
 {{ include "perstack.fullname" . }}-sandbox
 {{- end }}
 
-{{/* Helm itself adds app.kubernetes.io/managed-by: Helm, by which `prune` tells these objects from ours. */}}
+{{/* Helm itself adds app.kubernetes.io/managed-by: Helm, by which `prune` distinguishes these objects from those of jobs. */}}
 {{- define "perstack.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/name: {{ .Chart.Name }}
@@ -28,7 +28,7 @@ namespace: {{ .Release.Namespace }}
 labels: {{- include "perstack.labels" . | nindent 2 }}
 {{- end }}
 
-{{/* What selects Sandboxes, whoever made them, and coordinators of this release. */}}
+{{/* Selectors of Sandboxes, of any creator, and of coordinators of this release. */}}
 {{- define "perstack.sandboxSelector" -}}
 matchLabels: {app.kubernetes.io/managed-by: perstack-orch}
 matchExpressions: [{key: perstack.ai/sandbox, operator: Exists}]

@@ -1,4 +1,4 @@
-{{/* A run of `runs`: what its coordinator finds in /job, and what it is called. (dict "root" $ "name" NAME "run" {…}) */}}
+{{/* A run of `runs`: the files of its coordinator in /job, and its name. (dict "root" $ "name" NAME "run" {…}) */}}
 
 {{- define "perstack.runFiles" -}}
 {{- $values := .root.Values -}}
@@ -17,7 +17,7 @@ request.json: {{ mustMerge $request (.run.request | default dict) | mustToJson |
 env.json: {{ .run.env | default dict | mustToJson | quote }}
 {{- end }}
 
-{{/* A Job cannot be changed, so one that is to run otherwise is another Job: Helm then deletes the one before. */}}
+{{/* A Job cannot be changed, so a changed run is another Job, and Helm deletes the previous one. */}}
 {{- define "perstack.runName" -}}
 {{- $name := printf "%s-%s" (include "perstack.fullname" .root) .name -}}
 {{- if .run.schedule -}}
@@ -34,7 +34,7 @@ env.json: {{ .run.env | default dict | mustToJson | quote }}
 {{ include "perstack.coordinatorPod" (dict "root" .root "claim" $claim "secret" (include "perstack.runName" .) "labels" $labels "own" true) }}
 {{- end }}
 
-{{/* As the command line names a user's claim, or `default`: a readable part, and 128 bits of a digest of the whole id. */}}
+{{/* The name of a user's claim, as the command line makes it, or `default`: a readable part, and 128 bits of a digest of the whole id. */}}
 {{- define "perstack.claimName" -}}
 {{- if . -}}
 {{- $readable := regexReplaceAll "[^a-z0-9]" (lower .) "-" | trunc 24 | trimAll "-" | default "user" -}}
@@ -44,7 +44,7 @@ default
 {{- end -}}
 {{- end }}
 
-{{/* As it labels what mounts that claim: by its name, or a digest where the name is too long. */}}
+{{/* The label of Pods that mount that claim: its name, or a digest if the name is too long. */}}
 {{- define "perstack.claimLabel" -}}
 {{- $name := include "perstack.claimName" . -}}
 {{- if le (len $name) 45 -}}

@@ -1,4 +1,4 @@
-{{/* What Sandboxes' Pods are given besides (PodSetting), and what users' claims are made as. */}}
+{{/* Extra settings of Sandboxes' Pods (PodSetting), and the template of users' claims. */}}
 
 {{- define "perstack.pods" -}}
 {{- $sandbox := .Values.sandbox -}}
@@ -23,7 +23,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata:
-  # By this one a claim is known to be a workspace: what manages it differs with who made it.
+  # This label identifies a claim as a workspace; the managed-by label depends on its creator.
   labels: {app.kubernetes.io/managed-by: perstack-orch, perstack.ai/part: workspace}
   {{- with .Values.workspaces.annotations }}
   annotations: {{- toYaml . | nindent 4 }}

@@ -1,4 +1,4 @@
-"""Skills inside a Sandbox: what a session offers, and which session answers a tool's name."""
+"""Skills inside a Sandbox: the session interface, and the routing of tool names to sessions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,14 +18,17 @@ class SkillSession(Protocol):
     """An open connection to a skill."""
 
     def tools(self) -> tuple[ToolDefinition, ...]:
-        """The tools it offers, after `pick` and `omit`."""
+        """The tools of this skill, after `pick` and `omit`."""
 
     async def call(self, call: ToolCall) -> ToolResult:
-        """Run one tool. Whatever goes wrong in it is a result that the model can read, never an exception."""
+        """Run one tool. Every failure is a result that the model can read, never an exception."""
 
 
 class Kind(IntEnum):
-    """Who answers a call; the value is its place in the order of calls (spec 3.2)."""
+    """What handles a call; the value is its position in the order of calls.
+
+    See docs/reference/perstack.md#state-events.
+    """
 
     SKILL = 0
     DELEGATE = 1
@@ -34,7 +37,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where the calls of one tool go; `skill_name` is what its calls carry (spec 4.3)."""
+    """The destination of one tool's calls; `skill_name` is the name in the calls."""
 
     kind: Kind
     skill_name: str
@@ -44,16 +47,16 @@ class Route:
 
 
 Routes = Mapping[str, Route]
-"""All tools of an Expert by name, in the order in which they are offered."""
+"""All tools of an Expert by name, in the order in which they are offered to the model."""
 
 
 def route(
     sessions: Iterable[tuple[str, SkillSession]], expert: Expert, delegates: Iterable[Delegate], *, delegated: bool
 ) -> Routes:
-    """Decide who answers which tool name.
+    """Decide which session, delegate or interactive skill handles each tool name.
 
-    Where a name is taken twice the first wins, in the order of `sessions` (the base skill leads), interactive skills,
-    delegates: the same when offering as when executing, unlike spec 5.3. A delegated Expert cannot ask the user.
+    If a name occurs twice, the first wins, in the order of `sessions` (base skill first), interactive skills,
+    delegates. Unlike in Perstack, offering and executing use the same order. A delegated Expert cannot ask the user.
     """
     routes: dict[str, Route] = {}
     for skill_name, session in sessions:

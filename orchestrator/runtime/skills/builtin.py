@@ -1,4 +1,4 @@
-"""The base skill: the built-in tools, in the runtime's own process (spec 7)."""
+"""The base skill: the built-in tools, run in the runtime's process (docs/reference/perstack.md#base-skill)."""
 
 import asyncio
 import base64
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.runtime.tool_context import ToolContext
 from orchestrator.runtime.tools import (
     Inline,
     ToolError,
@@ -59,7 +59,7 @@ _FILE_TOOLS: tuple[tuple[ToolDefinition, _ExecuteFile], ...] = (
 _LOCKED = frozenset(
     tool.DEFINITION.name for tool in (write_text_file, append_text_file, edit_text_file, delete_file, move_file)
 )
-"""Tools that change a file as a whole: no other Sandbox may do so between a look at the file and the change of it."""
+"""Tools that change whole files: no other Sandbox may change a file between their read and their write."""
 
 _ON_TODOS = (todo.TODO.name, todo.CLEAR_TODO.name)
 
@@ -68,18 +68,16 @@ class BuiltinSession:
     """The built-in tools of one Run of one Expert.
 
     Args:
-        expert: whose `pick` and `omit` for the base skill apply; one that does not declare it has all tools.
-        exec_grant: what `exec` is given.
-        surroundings: the Sandbox.
+        expert: the Expert whose `pick` and `omit` apply; without a declared base skill all tools are offered.
+        exec_grant: the grant of `exec`.
+        context: the Sandbox.
         todos: the items that an earlier Run of the same Expert left.
     """
 
-    def __init__(
-        self, expert: Expert, exec_grant: Grant, surroundings: Surroundings, todos: list[Mapping[str, Any]]
-    ) -> None:
-        self._surroundings = surroundings
+    def __init__(self, expert: Expert, exec_grant: Grant, context: ToolContext, todos: list[Mapping[str, Any]]) -> None:
+        self._context = context
         self._todos = todo.TodoList(todos)
-        self._commands = exec_tool.Commands(surroundings, exec_grant)
+        self._commands = exec_tool.Commands(context, exec_grant)
         self._files = asyncio.Lock()
         tools: list[tuple[ToolDefinition, _Execute]] = [
             (definition, partial(self._use_files, execute, locked=definition.name in _LOCKED))
@@ -95,39 +93,39 @@ class BuiltinSession:
 
     @property
     def todos(self) -> list[dict[str, Any]]:
-        """The todo items as they are now; they go into the checkpoint."""
+        """The current todo items, for the checkpoint."""
         return self._todos.items
 
     async def replay(self, call: ToolCall) -> None:
-        """Do again what a call did to the todo list in an earlier attempt; of all else only the result counts.
+        """Repeat the effect of an earlier attempt's call on the todo list; for other calls only the result counts.
 
-        The list is in a checkpoint once the step is over, which that attempt did not come to.
+        Checkpoints contain the list after a step, and that attempt did not finish its step.
         """
         if call.tool_name in _ON_TODOS:
             await self.call(call)
 
     async def close(self) -> None:
-        """End what its commands left running."""
+        """Kill the processes that its commands left behind."""
         await self._commands.close()
 
     def tools(self) -> tuple[ToolDefinition, ...]:
-        """The tools it offers, after `pick` and `omit`."""
+        """The tools of this skill, after `pick` and `omit`."""
         return tuple(definition for definition, _ in self._tools.values())
 
     async def call(self, call: ToolCall) -> ToolResult:
-        """Run one tool; errors are JSON that the model reads (spec 7.1)."""
+        """Run one tool; errors are JSON that the model reads (docs/reference/perstack.md#tool-results)."""
         definition, execute = self._tools[call.tool_name]
         try:
             check(definition, call.args)
             answer = await execute(call.args)
         except ToolError as error:
             answer = error.to_json()
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong in a tool is the model's to read
+        except Exception as error:  # noqa: BLE001 - the model reads every failure of a tool
             answer = to_json({"error": type(error).__name__, "message": str(error)})
         return ToolResult(id=call.id, skill_name=BASE_SKILL, tool_name=call.tool_name, result=(self._part(answer),))
 
     def _part(self, answer: _Answer) -> ResultPart:
-        part_id = self._surroundings.part_id()
+        part_id = self._context.new_part_id()
         if isinstance(answer, Inline):
             data = base64.b64encode(answer.data).decode("ascii")
             if answer.kind == "image":
@@ -136,9 +134,9 @@ class BuiltinSession:
         return TextPart(id=part_id, text=answer if isinstance(answer, str) else to_json(answer))
 
     async def _use_files(self, execute: _ExecuteFile, args: Mapping[str, Any], *, locked: bool) -> _Answer:
-        # One after another, in the order of the calls: each edit is made of what the one before it left.
-        async with self._files, self._surroundings.lock_files() if locked else nullcontext():
-            return await asyncio.to_thread(execute, args, self._surroundings.workspace)
+        # In sequence, in the order of the calls: each edit starts from the result of the previous one.
+        async with self._files, self._context.lock_files() if locked else nullcontext():
+            return await asyncio.to_thread(execute, args, self._context.workspace)
 
     async def _todo(self, args: Mapping[str, Any]) -> _Answer:
         return self._todos.todo(args)

@@ -1,38 +1,66 @@
-"""An open connection to an MCP server, whatever carries it (spec 5.5, 6)."""
+"""An open connection to an MCP server, over any transport.
+
+See docs/reference/perstack.md#calling-tools.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from mcp import Client, MCPError
-from mcp_types import REQUEST_TIMEOUT, Tool
+from mcp_types import (
+    REQUEST_TIMEOUT,
+    AudioContent,
+    BlobResourceContents,
+    ContentBlock,
+    EmbeddedResource,
+    ImageContent,
+    TextContent,
+    TextResourceContents,
+    Tool,
+)
 
-from orchestrator.runtime.skills.content import to_parts
-from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.runtime.tool_context import ToolContext
+from orchestrator.runtime.tools import to_json
+from orchestrator.wire.event import SkillConnected
 from orchestrator.wire.generation import ToolDefinition
-from orchestrator.wire.message import NAME_CHARACTERS, ResultPart, TextPart, ToolCall, ToolResult
-from orchestrator.wire.platform_event import SkillConnected
+from orchestrator.wire.message import (
+    NAME_CHARACTERS,
+    FileInlinePart,
+    ImageInlinePart,
+    ResultPart,
+    TextPart,
+    ToolCall,
+    ToolResult,
+)
 from orchestrator.wire.skill import SseSkill, StdioSkill
 
 _PAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How many seconds a skill has to start, which may install it, and to answer one call (spec 5.5)."""
+class SkillTimeouts:
+    """Seconds for a skill to start, which may include an installation, and to answer one call.
+
+    See docs/reference/perstack.md#calling-tools.
+    """
 
     start: float = 120.0
     call: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """A connection to a skill's server. `why` says what the way there did to a call, None if the server failed it."""
+class McpConnection:
+    """A connection to a skill's server.
+
+    `explain` returns why the transport failed; None if the server itself failed.
+    """
 
     skill: StdioSkill | SseSkill
     client: Client
-    why: Callable[[MCPError], Awaitable[str | None]]
+    explain: Callable[[MCPError], Awaitable[str | None]]
     call_seconds: float
 
 
@@ -40,52 +68,52 @@ class McpSession:
     """The tools of one skill.
 
     Args:
-        connection: where they are called.
-        tools: what the server offers; `pick` and `omit` are applied here (E4).
-        part_id: gives an id for each part of a result.
+        connection: the connection for their calls.
+        tools: the tools of the server; `pick` and `omit` are applied here.
+        new_part_id: returns an id for each part of a result.
     """
 
-    def __init__(self, connection: Connection, tools: Sequence[Tool], part_id: Callable[[], str]) -> None:
+    def __init__(self, connection: McpConnection, tools: Sequence[Tool], new_part_id: Callable[[], str]) -> None:
         skill = connection.skill
         self._connection = connection
-        self._part_id = part_id
+        self._new_part_id = new_part_id
         self._tools = {
             tool.name: ToolDefinition(name=tool.name, description=tool.description, input_schema=tool.input_schema)
             for tool in tools
             if tool.name not in skill.omit
             and (not skill.pick or tool.name in skill.pick)
-            # No event could tell of a call to another.
+            # Events have no room for longer names.
             and 0 < len(tool.name) <= NAME_CHARACTERS
         }
 
     def tools(self) -> tuple[ToolDefinition, ...]:
-        """The tools it offers, after `pick` and `omit`."""
+        """The tools of this skill, after `pick` and `omit`."""
         return tuple(self._tools.values())
 
     async def call(self, call: ToolCall) -> ToolResult:
-        """Run one tool. Whatever goes wrong in it is a result that the model can read, never an exception."""
+        """Run one tool. Every failure is a result that the model can read, never an exception."""
         skill, tool = self._connection.skill.name, call.tool_name
         if tool not in self._tools:
             return self._failed(call, f"skill {skill!r} has no tool {tool!r}; use one of: {', '.join(self._tools)}")
         try:
             async with asyncio.timeout(self._connection.call_seconds):
                 answer = await self._connection.client.call_tool(tool, call.args)
-            parts = to_parts(answer.content, call.args, self._part_id)
+            parts = to_parts(answer.content, call.args, self._new_part_id)
         except (MCPError, TimeoutError) as error:
             return self._failed(call, await self._explain(f"tool {tool!r} of skill {skill!r}", error))
-        except Exception as error:  # noqa: BLE001 - a server is not trusted to keep to the protocol
+        except Exception as error:  # noqa: BLE001 - a server may violate the protocol
             sentence = f"tool {tool!r} of skill {skill!r} gave an answer that the protocol does not allow: {error}"
             return self._failed(call, sentence)
         return _result(call, parts, is_error=answer.is_error)
 
     def _failed(self, call: ToolCall, sentence: str) -> ToolResult:
-        return _result(call, (TextPart(id=self._part_id(), text=f"Error: {sentence}"),), is_error=True)
+        return _result(call, (TextPart(id=self._new_part_id(), text=f"Error: {sentence}"),), is_error=True)
 
     async def _explain(self, named: str, error: MCPError | TimeoutError) -> str:
         if isinstance(error, TimeoutError) or error.code == REQUEST_TIMEOUT:
             seconds = self._connection.call_seconds
-            return f"{named} gave no answer within {seconds:g} s; ask for less, or go on without it"
-        why = await self._connection.why(error)
+            return f"{named} gave no answer within {seconds:g} s; ask for less, or go on without it"  # words: a result
+        why = await self._connection.explain(error)
         return f"calling {named}: {error}" if why is None else f"{named} did not answer: {why}"
 
 
@@ -101,11 +129,11 @@ async def discover(client: Client) -> AsyncIterator[Tool]:
             return
 
 
-def tell(skill: StdioSkill | SseSkill, client: Client, times: Sequence[float], surroundings: Surroundings) -> None:
-    """Write that a skill is connected. `times` are seconds: when it began, was spawned, shook hands, told its tools."""
+def emit_connected(skill: StdioSkill | SseSkill, client: Client, times: Sequence[float], context: ToolContext) -> None:
+    """Emit that a skill is connected. `times` are seconds: start, process started, handshake done, tools listed."""
     spawn, handshake, discovery = ((after - before) * 1000 for before, after in pairwise(times))
     info = client.server_info
-    surroundings.emitter.emit(
+    context.emitter.emit(
         SkillConnected,
         skill_name=skill.name,
         server_info=None if info is None else {"name": info.name, "version": info.version},
@@ -118,7 +146,7 @@ def tell(skill: StdioSkill | SseSkill, client: Client, times: Sequence[float], s
 
 
 def innermost(error: Exception) -> Exception:
-    """What went wrong, without the groups that the SDK's task groups wrap around it."""
+    """The original error, without the exception groups of the SDK's task groups."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
@@ -132,3 +160,36 @@ def _result(call: ToolCall, parts: tuple[ResultPart, ...], *, is_error: bool | N
         result=parts,
         is_error=True if is_error else None,
     )
+
+
+def to_parts(
+    content: Sequence[ContentBlock], args: Mapping[str, Any], new_part_id: Callable[[], str]
+) -> tuple[ResultPart, ...]:
+    """Convert an answer to parts; content that cannot be shown to the model becomes an explaining text."""
+    if not content:
+        return (TextPart(id=new_part_id(), text=f"The tool returned nothing. Its arguments were: {to_json(args)}"),)
+    return tuple(_part(block, new_part_id()) for block in content)
+
+
+def _part(block: ContentBlock, part_id: str) -> ResultPart:
+    match block:
+        case ImageContent(data=data, mime_type=mime_type) if data and mime_type:
+            return ImageInlinePart(id=part_id, encoded_data=data, mime_type=mime_type)
+        case EmbeddedResource(resource=BlobResourceContents(blob=blob, mime_type=mime_type)) if blob and mime_type:
+            return FileInlinePart(id=part_id, encoded_data=blob, mime_type=mime_type)
+        case _:
+            return TextPart(id=part_id, text=_text(block))
+
+
+def _text(block: ContentBlock) -> str:
+    match block:
+        case TextContent(text=text) | EmbeddedResource(resource=TextResourceContents(text=text)):
+            return text or "Error: No content"
+        case ImageContent():
+            return "Error: the tool returned an image without data or type"
+        case EmbeddedResource(resource=resource):
+            return f"Error: the resource {resource.uri} came without data or type"
+        case AudioContent(mime_type=mime_type):
+            return f"[audio of type {mime_type} was left out: it cannot be shown]"
+        case _:
+            return f"[a link to the resource {block.uri} was left out: it is not followed]"

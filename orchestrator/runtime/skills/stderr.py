@@ -1,19 +1,19 @@
-"""What a skill writes besides its answers: shown as events within bounds, its end kept for error sentences."""
+"""Other output of a skill than its answers: limited numbers of events, and its end for error messages."""
 
 import codecs
 
 from orchestrator.runtime.emit import Emitter
-from orchestrator.wire.platform_event import SkillStderr
+from orchestrator.wire.event import SkillStderr
 
 CHUNK_BYTES = 4096
-"""The most that one event carries."""
+"""The most bytes that one event carries."""
 _EVENTS = 100
 _TAIL_CHARACTERS = 600
 _TAIL_LINES = 4
 
 
 class SkillLog:
-    """The stderr of one skill, and what it wrote to stdout that is no message."""
+    """The stderr of one skill, and its output on stdout that is not a message."""
 
     def __init__(self, skill_name: str, emitter: Emitter) -> None:
         self._skill_name = skill_name
@@ -23,15 +23,15 @@ class SkillLog:
         self._tail = ""
 
     def write(self, chunk: bytes) -> None:
-        """Take the next bytes of stderr, CHUNK_BYTES at most."""
+        """Process the next bytes of stderr, CHUNK_BYTES at most."""
         self._show(self._decoder.decode(chunk))
 
     def write_noise(self, line: bytes) -> None:
-        """Take a line of stdout that is no message of the protocol."""
+        """Process a line of stdout that is not a message of the protocol."""
         self._show(f"(stdout) {line[: CHUNK_BYTES // 2].decode(errors='replace')}\n")
 
     def tail(self) -> str:
-        """The last lines, as a clause to end a sentence with; empty if there are none."""
+        """The last lines, as a clause for the end of a sentence; empty if the skill wrote nothing."""
         lines = [line.strip() for line in self._tail.splitlines() if line.strip()][-_TAIL_LINES:]
         return f"; it last wrote: {' | '.join(lines)}" if lines else ""
 

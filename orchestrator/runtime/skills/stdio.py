@@ -1,4 +1,7 @@
-"""Skills that are MCP servers started in the Sandbox and spoken to over their pipes (spec 6.2)."""
+"""Skills that are MCP servers started in the Sandbox and connected through pipes.
+
+See docs/reference/perstack.md#stdio-skills.
+"""
 
 import asyncio
 import os
@@ -12,23 +15,29 @@ from mcp import Client, MCPError
 from mcp_types import CONNECTION_CLOSED
 
 from orchestrator.runtime import toolchain
-from orchestrator.runtime.confine import Child
-from orchestrator.runtime.enclosed import for_skill
+from orchestrator.runtime.confinement import ConfinedProcess, confine_skill
 from orchestrator.runtime.errors import SkillError
-from orchestrator.runtime.skills.lines import LINE_BYTES, transport
-from orchestrator.runtime.skills.mcp_session import Connection, McpSession, Patience, discover, innermost, tell
+from orchestrator.runtime.skills.mcp_session import (
+    McpConnection,
+    McpSession,
+    SkillTimeouts,
+    discover,
+    emit_connected,
+    innermost,
+)
 from orchestrator.runtime.skills.stderr import SkillLog
-from orchestrator.runtime.surroundings import Surroundings
-from orchestrator.wire.platform_event import SkillDisconnected, SkillStarting
+from orchestrator.runtime.skills.stdio_transport import LINE_BYTES, stdio_transport
+from orchestrator.runtime.tool_context import ToolContext
+from orchestrator.wire.event import SkillDisconnected, SkillStarting
 from orchestrator.wire.run import Grant
 from orchestrator.wire.skill import BASE_SKILL, StdioSkill
 
 _EXIT_SECONDS = 1.0
-_REMEDY = "correct it in perstack.toml, or name an image that has it by --image"
+_REMEDY = "correct it in perstack.toml, or choose an image that contains it with --image"
 
 
 def command_line(skill: StdioSkill) -> tuple[str, ...]:
-    """The command of a skill and its arguments (spec 6.2, E1).
+    """The command of a skill and its arguments (docs/reference/perstack.md#stdio-skills).
 
     Raises:
         SkillError: it has both a package name and arguments, or neither.
@@ -47,58 +56,60 @@ def command_line(skill: StdioSkill) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def connect(
-    skill: StdioSkill, grant: Grant, surroundings: Surroundings, patience: Patience | None = None
+    skill: StdioSkill, grant: Grant, context: ToolContext, timeouts: SkillTimeouts | None = None
 ) -> AsyncIterator[McpSession]:
-    """Start a skill in a domain, directory and environment of its own, and learn its tools.
+    """Start a skill in its own domain, directory and environment, and list its tools.
 
     Raises:
-        SkillError: it does not start, or does not speak the protocol.
+        SkillError: it does not start, or does not implement the protocol.
     """
     failure: Exception | None = None
     session: McpSession | None = None
     async with AsyncExitStack() as stack:
-        # Kept from the stack, whose task groups would wrap it in groups of their own.
+        # The exit stack must not see the error: its task groups would wrap it in exception groups.
         try:
-            session = await _open(stack, skill, grant, surroundings, patience or Patience())
+            session = await _open(stack, skill, grant, context, timeouts or SkillTimeouts())
             yield session
         except Exception as error:  # noqa: BLE001 - raised again below
             failure = error
     if session is not None:
-        surroundings.emitter.emit(SkillDisconnected, skill_name=skill.name)
+        context.emitter.emit(SkillDisconnected, skill_name=skill.name)
     if failure is not None:
         raise failure
 
 
 async def _open(
-    stack: AsyncExitStack, skill: StdioSkill, grant: Grant, surroundings: Surroundings, patience: Patience
+    stack: AsyncExitStack, skill: StdioSkill, grant: Grant, context: ToolContext, timeouts: SkillTimeouts
 ) -> McpSession:
     command = command_line(skill)
-    log = SkillLog(skill.name, surroundings.emitter)
-    surroundings.emitter.emit(SkillStarting, skill_name=skill.name, command=command[0], args=command[1:])
+    log = SkillLog(skill.name, context.emitter)
+    context.emitter.emit(SkillStarting, skill_name=skill.name, command=command[0], args=command[1:])
     times = [time.perf_counter()]
-    child = await _start(stack, skill, _actual(skill, command, grant, surroundings), grant, surroundings)
+    child = await _start(stack, skill, _resolved_command(skill, command, grant, context), grant, context)
     times.append(time.perf_counter())
     try:
-        async with asyncio.timeout(patience.start):
-            client = await stack.enter_async_context(Client(transport(child, log), cache=None))
+        async with asyncio.timeout(timeouts.start):
+            client = await stack.enter_async_context(Client(stdio_transport(child, log), cache=None))
             times.append(time.perf_counter())
             tools = [tool async for tool in discover(client)]
     except Exception as error:
-        raise SkillError(await _why_not(skill, child, log, patience, error)) from error
+        raise SkillError(await _start_failure(skill, child, log, timeouts, error)) from error
     times.append(time.perf_counter())
-    tell(skill, client, times, surroundings)
-    connection = Connection(skill, client, partial(_why_no_answer, child, log), patience.call)
-    return McpSession(connection, tools, surroundings.part_id)
+    emit_connected(skill, client, times, context)
+    connection = McpConnection(skill, client, partial(_call_failure, child, log), timeouts.call)
+    return McpSession(connection, tools, context.new_part_id)
 
 
-def _actual(skill: StdioSkill, command: tuple[str, ...], grant: Grant, surroundings: Surroundings) -> tuple[str, ...]:
-    """What is really started: npx and uvx would fetch what is installed already."""
+def _resolved_command(
+    skill: StdioSkill, command: tuple[str, ...], grant: Grant, context: ToolContext
+) -> tuple[str, ...]:
+    """The command that is really started, since npx and uvx would fetch a package that is already installed."""
     program = grant.program
     if program is None:
         return command
-    entry = str(surroundings.packages / program.slug / program.entry)
+    entry = str(context.packages / program.slug / program.entry)
     try:
-        runner = toolchain.node(surroundings.path) if program.runs_on_node else ()
+        runner = toolchain.node(context.path) if program.runs_on_node else ()
     except toolchain.ToolMissingError as error:
         message = f"skill {skill.name!r} does not start: {error}"
         raise SkillError(message) from error
@@ -106,12 +117,12 @@ def _actual(skill: StdioSkill, command: tuple[str, ...], grant: Grant, surroundi
 
 
 async def _start(
-    stack: AsyncExitStack, skill: StdioSkill, command: tuple[str, ...], grant: Grant, surroundings: Surroundings
-) -> Child:
-    place = await stack.enter_async_context(for_skill(skill.name, surroundings, grant))
-    directory = place.open_directory()
+    stack: AsyncExitStack, skill: StdioSkill, command: tuple[str, ...], grant: Grant, context: ToolContext
+) -> ConfinedProcess:
+    tool = await stack.enter_async_context(confine_skill(skill.name, context, grant))
+    directory = tool.open_directory()
     try:
-        return await place.enclosure.start(command, env=place.env, cwd=directory, line_bytes=LINE_BYTES)
+        return await tool.spawner.start(command, env=tool.env, cwd=directory, line_bytes=LINE_BYTES)
     except FileNotFoundError as error:
         sentence = f"skill {skill.name!r} does not start: command {command[0]!r} was not found; {_REMEDY}"
         raise SkillError(sentence) from error
@@ -122,28 +133,30 @@ async def _start(
         os.close(directory)
 
 
-async def _why_not(skill: StdioSkill, child: Child, log: SkillLog, patience: Patience, error: Exception) -> str:
+async def _start_failure(
+    skill: StdioSkill, child: ConfinedProcess, log: SkillLog, timeouts: SkillTimeouts, error: Exception
+) -> str:
     error = innermost(error)
     if isinstance(error, TimeoutError):
-        reason = f"did not answer within {patience.start:g} s"
+        reason = f"did not answer within {timeouts.start:g} s"
     elif isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
-        reason = await _how_it_ended(child)
+        reason = await _exit_text(child)
     else:
-        reason = f"does not speak the Model Context Protocol: {error}"
+        reason = f"does not implement the Model Context Protocol: {error}"
     command = shlex.join(command_line(skill))
     return f"skill {skill.name!r} does not start: {command!r} {reason}{log.tail()}"
 
 
-async def _why_no_answer(child: Child, log: SkillLog, error: MCPError) -> str | None:
+async def _call_failure(child: ConfinedProcess, log: SkillLog, error: MCPError) -> str | None:
     if error.code != CONNECTION_CLOSED:
         return None
     return (
-        f"the skill's process {await _how_it_ended(child)}; none of its tools can be called any more in this run, "
-        f"so go on without them{log.tail()}"
+        f"the skill's process {await _exit_text(child)}; none of its tools can be called "
+        f"any more in this run, so go on without them{log.tail()}"  # words: a result
     )
 
 
-async def _how_it_ended(child: Child) -> str:
+async def _exit_text(child: ConfinedProcess) -> str:
     with suppress(TimeoutError):
         async with asyncio.timeout(_EXIT_SECONDS):
             code = await child.wait()

@@ -1,6 +1,6 @@
-"""Built-in tools, a module each (spec 7.3).
+"""Built-in tools, one module each (docs/reference/perstack.md#built-in-tools).
 
-A module has `DEFINITION`, the tool as the model sees it, and `execute`, which gives the result as JSON text.
+A module has `DEFINITION`, the tool as the model sees it, and `execute`, which returns the result as JSON text.
 """
 
 import json
@@ -21,11 +21,12 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 
 class ToolError(Exception):
-    """A tool failed in a way that its caller can act on.
+    """A tool failed in a way that the model can react to.
 
     Args:
         message: what happened, to which path, what to do.
-        kind: the kind of failure; None where the message itself is the error, as `exec` has it (spec 7.1).
+        kind: the kind of failure; None if the message itself is the error, as in `exec`.
+        more: further members of the result.
         more: further members of the result.
     """
 
@@ -40,7 +41,7 @@ class ToolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """A result that is a file's bytes, for the model to look at."""
+    """A result that is a file's bytes, for the model to view."""
 
     kind: Literal["image", "file"]
     mime_type: str
@@ -48,7 +49,7 @@ class Inline:
 
 
 def to_json(result: Mapping[str, Any]) -> str:
-    """A result as the model reads it; what is not Unicode, as in names of files, becomes question marks."""
+    """A result as the model reads it; invalid Unicode, as in file names, becomes question marks."""
     text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", errors="replace").decode("utf-8")
 
@@ -64,10 +65,10 @@ def define(
 
 
 def check(definition: ToolDefinition, args: Mapping[str, Any]) -> None:
-    """Compare arguments with the tool's schema.
+    """Check arguments against the tool's schema.
 
     Raises:
-        ToolError: one is missing or of another type.
+        ToolError: an argument is missing or of another type.
     """
     properties = definition.input_schema["properties"]
     for name in definition.input_schema.get("required", ()):

@@ -1,4 +1,4 @@
-"""appendTextFile."""
+"""The tool `appendTextFile`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +17,10 @@ DEFINITION = define(
 
 
 def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
-    """Add to the file.
+    """Append to the file.
 
     Raises:
-        ToolError: it is not there or cannot be written.
+        ToolError: the file does not exist or cannot be written.
     """
     path, text = args["path"], args["text"]
     text_file.add(workspace, path, text_file.encode(text))

@@ -1,4 +1,4 @@
-"""createDirectory."""
+"""The tool `createDirectory`."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ DEFINITION = define(
 
 
 def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
-    """Create it.
+    """Create the directory.
 
     Raises:
         ToolError: it exists, or its parent does not.

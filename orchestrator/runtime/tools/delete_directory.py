@@ -1,4 +1,4 @@
-"""deleteDirectory."""
+"""The tool `deleteDirectory`."""
 
 import os
 import stat
@@ -20,10 +20,10 @@ DEFINITION = define(
 
 
 def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
-    """Delete it.
+    """Delete the directory.
 
     Raises:
-        ToolError: it is not there, not a directory, or not empty.
+        ToolError: it does not exist, is not a directory, or not empty.
     """
     path = args["path"]
     with parent(workspace, path) as (directory, name):
@@ -31,8 +31,8 @@ def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
             message = f"path {path!r} is not a directory; use deleteFile"
             raise ToolError(message)
         if args.get("recursive"):
-            if (trouble := delete(name, dir_fd=directory)) is not None:
-                raise trouble
+            if (error := delete(name, dir_fd=directory)) is not None:
+                raise error
         else:
             os.rmdir(name, dir_fd=directory)
     return {"path": shown(resolve(workspace, path))}

@@ -1,4 +1,4 @@
-"""deleteFile."""
+"""The tool `deleteFile`."""
 
 import os
 import stat
@@ -18,10 +18,10 @@ DEFINITION = define(
 
 
 def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
-    """Delete it.
+    """Delete the file.
 
     Raises:
-        ToolError: it is not there or is a directory.
+        ToolError: it does not exist or is a directory.
     """
     path = args["path"]
     with parent(workspace, path) as (directory, name):

@@ -1,4 +1,4 @@
-"""editTextFile."""
+"""The tool `editTextFile`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,17 +18,17 @@ DEFINITION = define(
 
 
 def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
-    """Replace once.
+    """Replace the first occurrence.
 
     Raises:
-        ToolError: the file is not there or not text, or the old text is not in it.
+        ToolError: the file does not exist or is not text, or does not contain the old text.
     """
     path = args["path"]
-    new, old = (_unix(args[name]) for name in ("newText", "oldText"))
+    new, old = (_with_lf(args[name]) for name in ("newText", "oldText"))
 
     def change(content: bytes) -> bytes:
         try:
-            text = _unix(content.decode("utf-8"))
+            text = _with_lf(content.decode("utf-8"))
         except UnicodeDecodeError as error:
             message = f"path {path!r} is not UTF-8 text"
             raise ToolError(message) from error
@@ -41,5 +41,5 @@ def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
     return {"path": shown(resolve(workspace, path)), "newText": args["newText"], "oldText": args["oldText"]}
 
 
-def _unix(text: str) -> str:
+def _with_lf(text: str) -> str:
     return text.replace("\r\n", "\n")

@@ -1,4 +1,7 @@
-"""`exec`: runs a command in the workspace, in a domain of its own, without a shell (spec 7.3, F6)."""
+"""`exec`: runs a command in the workspace, in its own domain, without a shell.
+
+See docs/reference/perstack.md#built-in-tools.
+"""
 
 import asyncio
 import os
@@ -8,16 +11,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.runtime.confine import Child, Enclosure
-from orchestrator.runtime.enclosed import for_exec
-from orchestrator.runtime.environment import without_protected
-from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.runtime.confinement import ConfinedProcess, ConfinedSpawner, confine_exec
+from orchestrator.runtime.tool_context import ToolContext
+from orchestrator.runtime.tool_environment import without_protected
 from orchestrator.runtime.tools import ToolError, check, define, to_json
-from orchestrator.runtime.tools.paths import opened
+from orchestrator.runtime.tools.paths import open_in_workspace
 from orchestrator.wire.run import Grant
 
 OUTPUT_BYTES = 10 * 1024 * 1024
-"""How much a command may write, both streams together."""
+"""The most bytes that a command may write, both streams together."""
 _TIMEOUT_MS = 60_000
 _AFTERGLOW_SECONDS = 0.25
 _CHUNK_BYTES = 64 * 1024
@@ -34,7 +36,7 @@ DEFINITION = define(
     env={
         "type": "object",
         "additionalProperties": {"type": "string"},
-        "description": "Environment variables besides the standard ones",
+        "description": "Environment variables besides the standard ones",  # words: a tool definition
     },
     cwd={"type": "string", "description": "The directory to run it in, inside the workspace"},
     stdout={"type": "boolean", "description": "Whether to return what it writes to stdout"},
@@ -43,36 +45,36 @@ DEFINITION = define(
 )
 
 Execute = Callable[[Mapping[str, Any]], Awaitable[str]]
-"""Runs one command for its arguments; gives JSON text, or raises ToolError."""
+"""Runs one command with its arguments; returns JSON text, or raises ToolError."""
 
 
-async def execute(args: Mapping[str, Any], surroundings: Surroundings, grant: Grant) -> str:
-    """Run one command in an enclosure of its own, which no other command can signal into.
+async def execute(args: Mapping[str, Any], context: ToolContext, grant: Grant) -> str:
+    """Run one command in a separate spawner, which no other command can send signals into.
 
     Raises:
         ToolError: it failed, took too long, wrote too much, or could not be started.
     """
-    async with connect(surroundings, grant) as run:
+    async with connect(context, grant) as run:
         return await run(args)
 
 
 @asynccontextmanager
-async def connect(surroundings: Surroundings, grant: Grant) -> AsyncIterator[Execute]:
-    """Open the enclosure that all commands of a Run share, so that a later one can stop what an earlier one started."""
-    async with for_exec(surroundings, grant) as place:
+async def connect(context: ToolContext, grant: Grant) -> AsyncIterator[Execute]:
+    """Open the spawner that all commands of a Run share, so that a later one can stop processes of an earlier one."""
+    async with confine_exec(context, grant) as tool:
 
         async def run(args: Mapping[str, Any]) -> str:
             check(DEFINITION, args)
-            return await _run(args, surroundings, place.enclosure, place.env)
+            return await _run(args, context, tool.spawner, tool.env)
 
         yield run
 
 
 class Commands:
-    """The commands of one Run, in one enclosure that is opened for the first of them."""
+    """The commands of one Run, in one spawner that the first of them opens."""
 
-    def __init__(self, surroundings: Surroundings, grant: Grant) -> None:
-        self._connection = connect(surroundings, grant)
+    def __init__(self, context: ToolContext, grant: Grant) -> None:
+        self._connection = connect(context, grant)
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._run: Execute | None = None
@@ -89,31 +91,29 @@ class Commands:
         return await self._run(args)
 
     async def close(self) -> None:
-        """End what the commands left running."""
+        """Kill the processes that the commands left behind."""
         await self._stack.aclose()
 
 
 @dataclass(slots=True)
 class _Output:
-    """What a command wrote so far; `room` is left for both streams, negative once they were cut."""
+    """The output of a command so far; `room` is what is left for both streams, negative once they were cut."""
 
     stdout: bytearray
     stderr: bytearray
     room: int = OUTPUT_BYTES
 
     def selected(self, args: Mapping[str, Any]) -> dict[str, str]:
-        """The streams asked for, with what is not UTF-8 replaced."""
+        """The requested streams, with invalid UTF-8 replaced."""
         streams = {"stdout": self.stdout, "stderr": self.stderr}
         return {name: data.decode(errors="replace") for name, data in streams.items() if args[name]}
 
 
-async def _run(
-    args: Mapping[str, Any], surroundings: Surroundings, enclosure: Enclosure, env: Mapping[str, str]
-) -> str:
+async def _run(args: Mapping[str, Any], context: ToolContext, spawner: ConfinedSpawner, env: Mapping[str, str]) -> str:
     timeout = args.get("timeout")
     milliseconds = _TIMEOUT_MS if timeout is None else timeout
     output = _Output(bytearray(), bytearray())
-    child = await _start(args, surroundings, enclosure, env)
+    child = await _start(args, context, spawner, env)
     try:
         async with asyncio.timeout(milliseconds / 1000):
             code = await _finish(child, output)
@@ -127,14 +127,12 @@ async def _run(
 
 
 async def _start(
-    args: Mapping[str, Any], surroundings: Surroundings, enclosure: Enclosure, env: Mapping[str, str]
-) -> Child:
+    args: Mapping[str, Any], context: ToolContext, spawner: ConfinedSpawner, env: Mapping[str, str]
+) -> ConfinedProcess:
     command = args["command"]
     try:
-        with opened(surroundings.workspace, args["cwd"], os.O_PATH | os.O_DIRECTORY) as cwd:
-            return await enclosure.start(
-                (command, *args["args"]), env={**env, **without_protected(args["env"])}, cwd=cwd
-            )
+        with open_in_workspace(context.workspace, args["cwd"], os.O_PATH | os.O_DIRECTORY) as cwd:
+            return await spawner.start((command, *args["args"]), env={**env, **without_protected(args["env"])}, cwd=cwd)
     except FileNotFoundError as error:
         sentence = f"command {command!r} was not found; check its name, or give its path"
         raise ToolError(sentence, kind=None) from error
@@ -146,19 +144,19 @@ async def _start(
         raise ToolError(sentence, kind=None) from error
 
 
-async def _finish(child: Child, output: _Output) -> int:
+async def _finish(child: ConfinedProcess, output: _Output) -> int:
     async with asyncio.TaskGroup() as streams:
         pairs = ((child.stdout, output.stdout), (child.stderr, output.stderr))
         reading = [streams.create_task(_read(child, stream, kept, output)) for stream, kept in pairs]
         code = await child.wait()
-        # What it left running may hold its streams open for ever; what it wrote itself is there already.
+        # Processes it left behind may keep its streams open forever; its own output has already arrived.
         await asyncio.wait(reading, timeout=_AFTERGLOW_SECONDS)
         for task in reading:
             task.cancel()
     return code
 
 
-async def _read(child: Child, stream: asyncio.StreamReader, kept: bytearray, output: _Output) -> None:
+async def _read(child: ConfinedProcess, stream: asyncio.StreamReader, kept: bytearray, output: _Output) -> None:
     while output.room >= 0 and (chunk := await stream.read(_CHUNK_BYTES)):
         kept += chunk[: output.room]
         output.room -= len(chunk)

@@ -1,4 +1,4 @@
-"""What file tools say about a file."""
+"""Facts about a file, as file tools return them."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 def kind_of(status: os.stat_result) -> str:
-    """`directory`, `symlink`, or `file` for all else."""
+    """`directory`, `symlink`, or `file` for everything else."""
     if stat.S_ISDIR(status.st_mode):
         return "directory"
     return "symlink" if stat.S_ISLNK(status.st_mode) else "file"
@@ -18,7 +18,7 @@ def iso(seconds: float) -> str:
 
 
 def formatted(size: int) -> str:
-    """Bytes for a person."""
+    """A number of bytes as readable text."""
     amount = float(size)
     for unit in ("B", "KB", "MB", "GB"):
         if amount < 1024:  # noqa: PLR2004 - the step from one unit to the next

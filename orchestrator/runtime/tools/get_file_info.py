@@ -1,4 +1,4 @@
-"""getFileInfo."""
+"""The tool `getFileInfo`."""
 
 import mimetypes
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.runtime.tools import define
 from orchestrator.runtime.tools.file_info import formatted, iso, kind_of
-from orchestrator.runtime.tools.paths import opened, resolve, shown
+from orchestrator.runtime.tools.paths import open_in_workspace, resolve, shown
 
 DEFINITION = define(
     "getFileInfo",
@@ -20,14 +20,14 @@ DEFINITION = define(
 
 
 def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
-    """Look at it.
+    """Return facts about the file or directory.
 
     Raises:
-        ToolError: it is not there or is a symbolic link.
+        ToolError: it does not exist or is a symbolic link.
     """
     path = args["path"]
     relative = resolve(workspace, path)
-    with opened(workspace, path, os.O_PATH) as fd:
+    with open_in_workspace(workspace, path, os.O_PATH) as fd:
         status = os.fstat(fd)
     absolute = shown(relative)
     is_directory = stat.S_ISDIR(status.st_mode)

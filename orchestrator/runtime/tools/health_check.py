@@ -1,4 +1,4 @@
-"""healthCheck."""
+"""The tool `healthCheck`."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ DEFINITION = define("healthCheck", "Tell whether the built-in tools work, with u
 
 
 def execute(_args: Mapping[str, Any], _workspace: Path) -> Mapping[str, Any]:
-    """Look at this process."""
+    """Return uptime and memory of this process."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return {
         "status": "ok",

@@ -1,4 +1,4 @@
-"""Reading a whole file for the model to look at."""
+"""Read a whole file for the model to view."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from orchestrator.runtime.tools.paths import regular_file
 
 
 def read(workspace: Path, path: str, types: Mapping[str, str], limit: int) -> tuple[str, bytes]:
-    """Give the MIME type by extension and the bytes of a file of at most `limit` bytes.
+    """Return the MIME type (by extension) and the bytes of a file of at most `limit` bytes.
 
     Raises:
         ToolError: it cannot be read, is of another type, empty, or larger.
@@ -24,7 +24,7 @@ def read(workspace: Path, path: str, types: Mapping[str, str], limit: int) -> tu
         message = f"path {path!r} is larger than {limit // 2**20} MiB"
         raise ToolError(message)
     if not data:
-        # No API takes it, and it would be in every later call of the conversation.
+        # No API accepts an empty file, and it would be in every later call of the conversation.
         message = f"path {path!r} is empty"
         raise ToolError(message)
     return mime_type, data

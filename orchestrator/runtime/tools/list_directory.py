@@ -1,4 +1,4 @@
-"""listDirectory."""
+"""The tool `listDirectory`."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.runtime.tools import define
 from orchestrator.runtime.tools.file_info import iso, kind_of
-from orchestrator.runtime.tools.paths import is_reserved, opened, resolve, shown, translated
+from orchestrator.runtime.tools.paths import is_reserved, open_in_workspace, resolve, shown, translate_os_errors
 
 DEFINITION = define(
     "listDirectory",
@@ -18,14 +18,14 @@ DEFINITION = define(
 
 
 def execute(args: Mapping[str, Any], workspace: Path) -> Mapping[str, Any]:
-    """List it.
+    """List the directory.
 
     Raises:
-        ToolError: it is not a directory that may be read.
+        ToolError: it is not a readable directory.
     """
     path = args["path"]
     relative = resolve(workspace, path)
-    with opened(workspace, path, os.O_RDONLY | os.O_DIRECTORY) as fd, translated(path):
+    with open_in_workspace(workspace, path, os.O_RDONLY | os.O_DIRECTORY) as fd, translate_os_errors(path):
         names = sorted(os.listdir(fd))  # noqa: PTH208 - of a descriptor, which a Path cannot be
         items = [_item(fd, name) for name in names if not is_reserved(relative / name)]
     return {"path": shown(relative), "items": [item for item in items if item is not None]}

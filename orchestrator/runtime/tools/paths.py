@@ -1,7 +1,7 @@
-"""Race-free access to files of the workspace (spec 7.2; stricter where upstream's rules could be escaped).
+"""Race-free access to files of the workspace (docs/reference/perstack.md#paths; decision 7).
 
-A path is first taken apart as text, then opened below the workspace's directory by the kernel, which refuses every
-symbolic link on the way. So nothing that an Expert's own processes swap in between can lead outside.
+A path is first normalized as text, then opened below the workspace's directory by the kernel, which refuses every
+symbolic link in it. So processes of an Expert cannot redirect a path to the outside by swapping its parts.
 """
 
 import ctypes
@@ -14,16 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from orchestrator.runtime.tools import ToolError
+from orchestrator.wire.layout import WORKSPACE
 
-SHOWN_ROOT = "/workspace"
-"""How every backend's workspace is called in results."""
+SHOWN_ROOT = str(WORKSPACE)
+"""The path of every backend's workspace in results."""
 
 RESERVED = "perstack"
-"""The directory at the workspace's root that no tool may touch, in any letter case."""
+"""The directory at the workspace's root that no tool may access, in any letter case."""
 
 _SYS_OPENAT2 = 437
 _RESOLVE = 0x08 | 0x04 | 0x02  # RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS
-_ALWAYS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_COMMON_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _TRIES = 16
 _MISSING = "it does not exist"
 _NO_PARENT = "its parent directory does not exist; create it first"
@@ -35,12 +36,12 @@ class _OpenHow(ctypes.Structure):
 
 
 def resolve(workspace: Path, path: str) -> PurePosixPath:
-    """Take `path` apart as text: where it is, relative to the workspace.
+    """Normalize `path` as text and return it relative to the workspace.
 
-    Empty, `.` and `~` are the workspace itself; absolute paths may name it as SHOWN_ROOT or as `workspace`.
+    Empty, `.` and `~` are the workspace itself; absolute paths may start with SHOWN_ROOT or with `workspace`.
 
     Raises:
-        ToolError: it is outside, reserved, or no path at all.
+        ToolError: the path is outside, reserved, or not a valid path.
     """
     if "\0" in path:
         message = f"path {path!r} holds a NUL character"
@@ -60,24 +61,24 @@ def resolve(workspace: Path, path: str) -> PurePosixPath:
 
 
 def is_reserved(relative: PurePosixPath) -> bool:
-    """Whether a path relative to the workspace lies in the reserved directory."""
+    """Whether a path relative to the workspace is in the reserved directory."""
     return bool(relative.parts) and relative.parts[0].casefold() == RESERVED
 
 
 def shown(relative: PurePosixPath) -> str:
-    """The absolute path as results give it."""
+    """The absolute path for results."""
     return str(SHOWN_ROOT / relative)
 
 
 @contextmanager
-def opened(workspace: Path, path: str, flags: int, mode: int = 0) -> Iterator[int]:
-    """Open what `path` names, never through a symbolic link and never waiting for a FIFO's other end.
+def open_in_workspace(workspace: Path, path: str, flags: int, mode: int = 0) -> Iterator[int]:
+    """Open `path`, never through a symbolic link, and without waiting for a FIFO's other end.
 
     Raises:
-        ToolError: it is not allowed, not there, or the kernel refuses.
+        ToolError: the path is not allowed, does not exist, or the kernel refuses.
     """
     relative = resolve(workspace, path)
-    with _root(workspace) as root, translated(path, missing=_NO_PARENT if flags & os.O_CREAT else _MISSING):
+    with _root(workspace) as root, translate_os_errors(path, missing=_NO_PARENT if flags & os.O_CREAT else _MISSING):
         fd = open_beneath(root, relative, flags, mode)
     try:
         yield fd
@@ -87,19 +88,19 @@ def opened(workspace: Path, path: str, flags: int, mode: int = 0) -> Iterator[in
 
 @contextmanager
 def regular_file(workspace: Path, path: str, flags: int, mode: int = 0) -> Iterator[int]:
-    """The same for a regular file; devices, sockets, FIFOs and directories are refused.
+    """Open a regular file in the same way; devices, sockets, FIFOs and directories are refused.
 
     Raises:
-        ToolError: as `opened`, or it is something else.
+        ToolError: as for `open_in_workspace`, or it is not a regular file.
     """
-    with opened(workspace, path, flags, mode) as fd:
+    with open_in_workspace(workspace, path, flags, mode) as fd:
         require_regular(fd, path)
-        with translated(path):
+        with translate_os_errors(path):
             yield fd
 
 
 def require_regular(fd: int, path: str) -> None:
-    """Refuse what is open as `fd` unless it is a regular file.
+    """Check that `fd` is a regular file.
 
     Raises:
         ToolError: it is a device, socket, FIFO or directory.
@@ -112,29 +113,29 @@ def require_regular(fd: int, path: str) -> None:
 
 @contextmanager
 def parent(workspace: Path, path: str) -> Iterator[tuple[int, str]]:
-    """Open the directory that holds `path`, and give the name in it.
+    """Open the directory that holds `path`, and yield it with the name in it.
 
     Raises:
-        ToolError: as `opened`; or `path` is the workspace itself.
+        ToolError: as for `open_in_workspace`; or `path` is the workspace itself.
     """
     relative = resolve(workspace, path)
     if not relative.parts:
         message = "the workspace itself cannot be made, moved or deleted"
         raise ToolError(message)
     with _root(workspace) as root:
-        with translated(path, missing=_NO_PARENT):
-            # What is done with the names in a directory does not need the right to list them.
+        with translate_os_errors(path, missing=_NO_PARENT):
+            # Changing names in a directory does not require permission to list them.
             fd = open_beneath(root, relative.parent, os.O_PATH | os.O_DIRECTORY)
         try:
-            with translated(path):
+            with translate_os_errors(path):
                 yield fd, relative.name
         finally:
             os.close(fd)
 
 
 @contextmanager
-def translated(path: str, missing: str = _MISSING) -> Iterator[None]:
-    """Turn the kernel's errors into sentences.
+def translate_os_errors(path: str, missing: str = _MISSING) -> Iterator[None]:
+    """Translate the kernel's errors to sentences.
 
     Raises:
         ToolError: for any OSError.
@@ -156,25 +157,25 @@ def translated(path: str, missing: str = _MISSING) -> Iterator[None]:
 
 
 def open_beneath(root: int, relative: PurePosixPath, flags: int, mode: int = 0) -> int:
-    """Open a path of plain names below the directory `root`, refusing symbolic links anywhere on it.
+    """Open a path of plain names below the directory `root`; symbolic links anywhere in it are refused.
 
     Raises:
-        OSError: ELOOP for a link; otherwise as `open`.
+        OSError: ELOOP for a link; otherwise as for `open`.
     """
     try:
-        return _openat2(root, str(relative), flags | _ALWAYS, mode)
+        return _openat2(root, str(relative), flags | _COMMON_FLAGS, mode)
     except OSError as error:
-        # A kernel before 5.6, or an engine whose seccomp profile does not know the call.
+        # A kernel before 5.6, or an engine whose seccomp profile does not allow the call.
         if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
     return walk(root, relative, flags, mode)
 
 
 def walk(root: int, relative: PurePosixPath, flags: int, mode: int = 0) -> int:
-    """The same without openat2: name by name, each relative to the directory opened before.
+    """Do the same without openat2: name by name, each relative to the directory opened before.
 
     Raises:
-        OSError: ELOOP for a link; otherwise as `open`.
+        OSError: ELOOP for a link; otherwise as for `open`.
     """
     names = relative.parts or (".",)
     directory = os.dup(root)
@@ -185,7 +186,7 @@ def walk(root: int, relative: PurePosixPath, flags: int, mode: int = 0) -> int:
             directory = following
             if stat.S_ISLNK(os.fstat(directory).st_mode):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        fd = os.open(names[-1], flags | _ALWAYS, mode, dir_fd=directory)
+        fd = os.open(names[-1], flags | _COMMON_FLAGS, mode, dir_fd=directory)
     finally:
         os.close(directory)
     if flags & os.O_PATH and stat.S_ISLNK(os.fstat(fd).st_mode):
@@ -204,8 +205,8 @@ def _root(workspace: Path) -> Iterator[int]:
 
 
 def _openat2(root: int, path: str, flags: int, mode: int) -> int:
-    # Links are refused by `resolve`; with O_NOFOLLOW, O_PATH would open a link itself. openat2 is strict about flags
-    # that O_PATH would ignore.
+    # `resolve` refuses links already; with O_NOFOLLOW, O_PATH would open a link itself. openat2 rejects flags that
+    # O_PATH would ignore.
     flags &= (os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if flags & os.O_PATH else ~os.O_NOFOLLOW
     how = _OpenHow(flags, mode if flags & os.O_CREAT else 0, _RESOLVE)
     syscall = ctypes.CDLL(None, use_errno=True).syscall

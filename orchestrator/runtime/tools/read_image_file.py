@@ -1,4 +1,4 @@
-"""readImageFile."""
+"""The tool `readImageFile`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ DEFINITION = define(
 
 
 def execute(args: Mapping[str, Any], workspace: Path) -> Inline:
-    """Read it.
+    """Read the image.
 
     Raises:
         ToolError: it cannot be read, is of another type, or too large.

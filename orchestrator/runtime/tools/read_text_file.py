@@ -1,4 +1,4 @@
-"""readTextFile."""
+"""The tool `readTextFile`."""
 
 import os
 from collections.abc import Iterator, Mapping

@@ -1,8 +1,8 @@
-"""Replacing what a file holds: all of it, or nothing.
+"""Replace the content of a file: all of it, or nothing.
 
-The new content is written into a file without a name, which takes the old file's name once it is complete. Readers see
-the old content or the new, and a full disk or a kill leaves the old. Where that cannot be done, the file is written in
-place: it has several names, it is a mount point, its directory is not writable, or its owner cannot be kept.
+The new content is written to a file without a name, which takes the old file's name once it is complete. Readers see
+the old content or the new, and a full disk or a kill leaves the old. If that is impossible, the file is written in
+place: it has several names, is a mount point, its directory is not writable, or its owner cannot be kept.
 """
 
 import errno
@@ -17,14 +17,14 @@ IN_PLACE_BYTES = 64 * 1024 * 1024
 """The largest file that is written in place: its old content is held in memory until the new one is written."""
 
 _ORDINARY_MODE = 0o777
-"""The bits of a mode that a changed file keeps. The kernel, too, drops set-user-id when a file is written to."""
+"""The mode bits that a changed file keeps. The kernel also drops set-user-id when a file is written to."""
 
 _NOT_COPIED = ("security.capability", "security.ima", "security.evm")
-"""Extended attributes that vouch for a file's content. The kernel drops them when a file is written to."""
+"""Extended attributes that certify a file's content. The kernel drops them when a file is written to."""
 
-# What the kernel says where a file cannot be exchanged for another one. A lack of space is not among them.
+# Errors that mean a file cannot be exchanged for another one. A lack of space is not among them.
 _CANNOT_EXCHANGE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 _NO_ATTRIBUTES = (errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -43,7 +43,7 @@ class _CannotExchangeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What tells one state of a file from the next: the file itself, its size and its times in nanoseconds."""
+    """Distinguishes states of a file: device and inode, its size in bytes and its times in nanoseconds."""
 
     device: int
     inode: int
@@ -53,16 +53,16 @@ class Version:
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Version":
-        """Take it from a file's status."""
+        """Create it from a file's status."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def create(directory: int, name: str, data: bytes, mode: int) -> None:
-    """Make the file `name` in the open `directory`; it appears with all of `data`.
+    """Create the file `name` in the open `directory`; it appears with all of `data`.
 
     Raises:
-        ChangedError: another process has made it meanwhile.
-        OSError: it cannot be made; nothing of it is left.
+        ChangedError: another process created it in the meantime.
+        OSError: it cannot be created; nothing of it is left.
     """
     with _draft(directory, mode) as draft:
         _write_all(draft.fd, data)
@@ -73,14 +73,14 @@ def create(directory: int, name: str, data: bytes, mode: int) -> None:
 
 
 def replace(directory: int, name: str, file: int, data: bytes, base: Version | None = None) -> None:
-    """Have the file `name` in the open `directory` hold `data` and nothing else.
+    """Replace the content of the file `name` in the open `directory` by `data`.
 
     `file` is that file, open for writing. With `base`, the file must still be in that state just before the exchange.
 
     Raises:
-        ChangedError: it is not in the state `base` any more.
+        ChangedError: it is no longer in the state `base`.
         TooLargeError: it can only be written in place, and is too large for that.
-        OSError: it cannot be written; it holds what it held before.
+        OSError: it cannot be written; its content is unchanged.
     """
     try:
         _exchange(directory, name, file, data, base)
@@ -90,10 +90,10 @@ def replace(directory: int, name: str, file: int, data: bytes, base: Version | N
 
 
 def append(file: int, data: bytes) -> None:
-    """Add `data` at the end of `file`, which is open with O_APPEND.
+    """Append `data` to `file`, which is open with O_APPEND.
 
     Raises:
-        OSError: it cannot be written; it holds what it held before.
+        OSError: it cannot be written; its content is unchanged.
     """
     size = os.fstat(file).st_size
     try:
@@ -110,7 +110,7 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def take_back(file: int, size: int, data: bytes) -> None:
-    """Cut off the part of `data` that was added to a file of `size` bytes, unless something else was added too."""
+    """Cut off the part of `data` that was added to a file of `size` bytes, unless other data was added too."""
     with suppress(OSError):
         added = os.fstat(file).st_size - size
         if 0 < added <= len(data):
@@ -151,7 +151,7 @@ def _copy_attributes(file: int, status: os.stat_result, draft: int) -> None:
     """Give a draft the owner, mode and extended attributes of `file`, access control lists among them.
 
     Raises:
-        OSError: EPERM where the caller may not.
+        OSError: EPERM if the caller lacks the permission.
     """
     fresh = os.fstat(draft)
     if (fresh.st_uid, fresh.st_gid) != (status.st_uid, status.st_gid):
@@ -172,7 +172,7 @@ def _copy_attribute(file: int, draft: int, name: str) -> None:
     value = os.getxattr(file, name)
     try:
         if os.getxattr(draft, name) == value:
-            return  # Such as a security label that the directory gives to every file in it.
+            return  # For example a security label that every file in the directory gets.
     except OSError:
         pass
     try:
@@ -183,17 +183,17 @@ def _copy_attribute(file: int, draft: int, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A file that has no name yet, or one of its own where a file system cannot do without."""
+    """A file without a name, or with a temporary one if the file system does not support that."""
 
     directory: int
     fd: int
     name: str | None
 
     def publish(self, name: str) -> None:
-        """Give it a name that no file bears.
+        """Give it a name that no file has.
 
         Raises:
-            FileExistsError: one does, and the file system can tell.
+            FileExistsError: a file has it, and the file system reports that.
         """
         if self.name is None:
             self._link(name)
@@ -201,10 +201,10 @@ class _Draft:
             self._rename(self.name, name)
 
     def publish_over(self, name: str) -> None:
-        """Give it the name of a file, whose content is then this one's."""
+        """Give it the name of an existing file, which it replaces."""
         given = self.name
         if given is None:
-            given = _name_of_its_own()
+            given = _temporary_name()
             self._link(given)
         try:
             self._rename(given, name)
@@ -213,23 +213,23 @@ class _Draft:
             raise
 
     def _link(self, name: str) -> None:
-        # Linux gives a name to a file without one by its entry in /proc (open(2), O_TMPFILE).
+        # Linux gives a name to a nameless file through its entry in /proc (open(2), O_TMPFILE).
         os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self.directory, follow_symlinks=True)
 
-    def _rename(self, given: str, name: str) -> None:
-        os.rename(given, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+    def _rename(self, old_name: str, name: str) -> None:
+        os.rename(old_name, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
 
 @contextmanager
 def _draft(directory: int, mode: int) -> Iterator[_Draft]:
-    """Open a file to be written in `directory`; nothing of it stays unless it is published."""
+    """Open a file for writing in `directory`; nothing of it stays unless it is published."""
     name = None
     try:
         fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=directory)
     except OSError as error:
         if error.errno not in _NO_TMPFILE:
             raise
-        name = _name_of_its_own()
+        name = _temporary_name()
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
     try:
         yield _Draft(directory, fd, name)
@@ -240,19 +240,19 @@ def _draft(directory: int, mode: int) -> Iterator[_Draft]:
                 os.unlink(name, dir_fd=directory)
 
 
-def _name_of_its_own() -> str:
+def _temporary_name() -> str:
     return f".perstack-write-{secrets.token_hex(8)}"
 
 
 def _overwrite(file: int, data: bytes) -> None:
-    """Write in place. Room for the new content is taken before a byte of the old one is touched."""
+    """Write in place. Space for the new content is allocated before a byte of the old content changes."""
     size = os.fstat(file).st_size
     if size > IN_PLACE_BYTES:
         raise TooLargeError
     with open(f"/proc/self/fd/{file}", "rb") as reading:  # noqa: PTH123 - a descriptor has no path
         old = reading.read()
     if len(data) > size:
-        _take_room(file, size, len(data))
+        _allocate(file, size, len(data))
     try:
         _put(file, data)
     except OSError:
@@ -260,12 +260,12 @@ def _overwrite(file: int, data: bytes) -> None:
         raise
 
 
-def _take_room(file: int, size: int, wanted: int) -> None:
+def _allocate(file: int, size: int, new_size: int) -> None:
     try:
-        os.posix_fallocate(file, 0, wanted)
+        os.posix_fallocate(file, 0, new_size)
     except OSError as error:
         os.ftruncate(file, size)
-        if error.errno in _NO_ROOM:
+        if error.errno in _NO_SPACE:
             raise
 
 

@@ -1,4 +1,4 @@
-"""Reading and changing whole text files, as several tools need it."""
+"""Read and change whole text files, for several tools."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from orchestrator.runtime.tools.paths import open_beneath, parent, regular_file,
 from orchestrator.runtime.tools.replace import ChangedError, TooLargeError, Version, append, create, replace
 
 READ_BYTES = 16 * 1024 * 1024
-"""The most that one call reads into memory."""
+"""The most bytes that one call reads into memory."""
 
 _MODE = 0o644
 _TRIES = 8
@@ -27,10 +27,10 @@ def read(workspace: Path, path: str) -> bytes:
 
 
 def write(workspace: Path, path: str, data: bytes) -> None:
-    """Replace what a file holds, or make it.
+    """Replace the content of a file, or create it.
 
     Raises:
-        ToolError: it cannot be written; it holds what it held before.
+        ToolError: it cannot be written; its content is unchanged.
     """
 
     def once() -> None:
@@ -47,10 +47,10 @@ def write(workspace: Path, path: str, data: bytes) -> None:
 
 
 def edit(workspace: Path, path: str, change: Callable[[bytes], bytes]) -> None:
-    """Replace what a file holds by what `change` makes of it; of what another process has written meanwhile, anew.
+    """Replace the content of a file by `change` of it; if another process changed it in the meantime, start again.
 
     Raises:
-        ToolError: `change` raised it, or the file cannot be read or written; it holds what it held before.
+        ToolError: `change` raised it, or the file cannot be read or written; its content is unchanged.
     """
 
     def once() -> None:
@@ -64,17 +64,17 @@ def edit(workspace: Path, path: str, change: Callable[[bytes], bytes]) -> None:
 
 
 def add(workspace: Path, path: str, data: bytes) -> None:
-    """Write at the end of a file that exists.
+    """Append to an existing file.
 
     Raises:
-        ToolError: it cannot be written; it holds what it held before.
+        ToolError: it cannot be written; its content is unchanged.
     """
     with regular_file(workspace, path, os.O_WRONLY | os.O_APPEND) as fd:
         append(fd, data)
 
 
 def encode(text: str) -> bytes:
-    """Text as files hold it; halves of surrogate pairs, which JSON allows and UTF-8 does not, become question marks."""
+    """Encode text for a file; unpaired surrogates, which JSON allows and UTF-8 does not, become question marks."""
     return text.encode("utf-8", errors="replace")
 
 
@@ -110,7 +110,7 @@ def _closing(fd: int, path: str) -> Iterator[None]:
 
 
 def _until_unchanged(once: Callable[[], None], path: str) -> None:
-    """Do it again where another process changed the file, or made it, between the first look at it and the change."""
+    """Retry if another process changed or created the file between the first look at it and the change."""
     for _ in range(_TRIES):
         try:
             once()

@@ -1,4 +1,4 @@
-"""todo, clearTodo and attemptCompletion: the list of one Expert."""
+"""todo, clearTodo and attemptCompletion: the todo list of one Expert."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from orchestrator.runtime.tools import define
 
 TODO = define(
     "todo",
-    "Keep a list of what is to be done: add items, mark items done, and see the list.",
+    "Keep a list of what is to be done: add items, mark items done, and see the list.",  # words: a tool definition
     newTodos={"type": "array", "items": {"type": "string"}, "description": "Titles of items to add."},
     completedTodos={"type": "array", "items": {"type": "number"}, "description": "Ids of items that are done."},
 )
@@ -19,9 +19,10 @@ ATTEMPT_COMPLETION = define(
 
 
 class TodoList:
-    """Items with ids from 0; done stays done (spec 7.3).
+    """Items with ids from 0; completed items stay completed (docs/reference/perstack.md#built-in-tools).
 
     Args:
+        items: the items of an earlier Run of the same Expert, as in `items`.
         items: what an earlier Run of the same Expert left, as `items` gives it.
     """
 
@@ -34,7 +35,7 @@ class TodoList:
         return [dict(item) for item in self._items]
 
     def todo(self, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Add, mark done, and give the list; ids that nobody has are ignored."""
+        """Add items, complete items, and return the list; unknown ids are ignored."""
         for title in args.get("newTodos") or ():
             self._items.append({"id": len(self._items), "title": title, "completed": False})
         done = set(args.get("completedTodos") or ())
@@ -43,11 +44,11 @@ class TodoList:
         return {"todos": self.items}
 
     def clear(self) -> Mapping[str, Any]:
-        """Forget all; ids begin at 0 again."""
+        """Remove all items; ids start at 0 again."""
         self._items.clear()
         return {"todos": []}
 
     def attempt_completion(self) -> Mapping[str, Any]:
-        """Give the open items, or nothing if the Expert may finish."""
+        """Return the open items, or nothing if the Expert may finish."""
         remaining = [item for item in self.items if not item["completed"]]
         return {"remainingTodos": remaining} if remaining else {}

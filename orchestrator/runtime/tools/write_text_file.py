@@ -1,4 +1,4 @@
-"""writeTextFile."""
+"""The tool `writeTextFile`."""
 
 from collections.abc import Mapping
 from pathlib import Path

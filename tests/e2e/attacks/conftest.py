@@ -1,4 +1,4 @@
-"""What attacks are tried against: an internet whose every machine answers, at addresses that nobody may reach too."""
+"""What attacks are tried against: an internet whose every machine answers, also at addresses that are forbidden."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ FORBIDDEN = {
     "nowhere.wild.test": ("0.0.0.0", "this host"),  # noqa: S104 - a name of it
     "itself.wild.test": (HERE, "this machine"),
 }
-"""Names whose addresses no skill may reach, though it declared them; each with its address, and why."""
+"""Names whose addresses no skill may reach, even if it declared them; each with its address, and why."""
 
 
 @pytest.fixture(scope="module")

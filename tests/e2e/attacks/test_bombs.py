@@ -1,4 +1,4 @@
-"""At what a Sandbox may use: memory, processes, files, disk. A bomb costs its command, or its Run, and nobody else."""
+"""Attacks on what a Sandbox may use: memory, processes, files, disk. A bomb costs only its command or its Run."""
 
 import asyncio
 import json
@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from orchestrator.sandbox import MIB, Limits
+from orchestrator.sandbox.api import DEFAULT_LIMITS, MIB
+from orchestrator.wire.event import CompleteRun, ResolveToolResults
 from orchestrator.wire.message import TextPart
-from orchestrator.wire.state_event import CompleteRun, ResolveToolResults
 from tests.support.attacks import nothing_left
 from tests.support.embedded import running
 from tests.support.project import ONE, PYTHON, Project, say, use
 
 pytestmark = [pytest.mark.docker]
 
-LIMITS = Limits(memory=160 * MIB, tmp=16 * MIB, pids=48, files=256)
+LIMITS = DEFAULT_LIMITS.with_(memory=160 * MIB, tmp=16 * MIB, pids=48, files=256)
 
 FORKS = """
 import os, signal
@@ -75,8 +75,8 @@ BOMBS: Mapping[str, tuple[str, str, str]] = {
         ALL_OF.format(path="/workspace/bomb", megabytes=8),
     ),
 }
-"""Each with what stops it, and a small one that goes through."""
-# Its processes leave their group, so that nobody ends them with the command.
+"""Each with what stops it, and a small one that is allowed."""
+# Its processes leave their group, so that they do not end with the command.
 LEFT = FORKS.format(most=1000, quiet="os.setsid(); ")
 
 
@@ -87,7 +87,7 @@ def _run(code: str) -> tuple[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of each command, and of the Run."""
+    """The result of each command, and of the Run."""
 
     results: list[str]
     ended: list[str]
@@ -119,14 +119,14 @@ def bombed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_ends_its_command_alone(bombed: Mapping[str, tuple[str, str]], name: str) -> None:
-    """Its own limit stops it, the Run goes on, and what is no bomb goes through."""
+    """Its own limit stops it, the Run continues, and a small one is allowed."""
     small, large = bombed[name]
     assert json.loads(small) == {"output": "all\n"}
     assert re.search(BOMBS[name][1], large), large
 
 
 async def test_processes_that_leave_their_command_end_with_the_run(tmp_path: Path) -> None:
-    """They may take all that the Sandbox has from the commands that follow; the Run ends all the same, and they too."""
+    """They may take all that the Sandbox has from later commands; the Run still ends, and they end with it."""
     replies = {"one": [use(_run(LEFT)), use(_run("print('more')")), say("still here")]}
     tried = await _tried(Project.make(tmp_path / "project", "docker", ONE, replies))
     assert "Resource temporarily unavailable" in tried.results[0]

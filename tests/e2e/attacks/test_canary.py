@@ -1,4 +1,4 @@
-"""Secrets are canaries here, and whatever a job leaves, or shows while it runs, is searched for them."""
+"""Secrets are canaries here: all that a job leaves, or shows while it runs, is searched for them."""
 
 import base64
 import json
@@ -13,10 +13,10 @@ import pytest
 from tests.support import engine, production
 from tests.support.canaries import told_by
 from tests.support.cluster import Manifest
-from tests.support.in_cluster import seen as seen_objects
-from tests.support.keyed import FROM_FILE, keyed
+from tests.support.cluster_jobs import seen as seen_objects
 from tests.support.project import Project, ask, ended, say, use
-from tests.support.submitted import SUBMITTED
+from tests.support.project_with_keys import FROM_FILE, keyed
+from tests.support.submitted_project import SUBMITTED
 from tests.support.watch import Seen, watching
 
 FROM_ENVIRONMENT = {
@@ -34,15 +34,15 @@ SHOW = 'env; env | base64 -w0; echo; echo "$OWN_NOTE" | base64; env >&2'
 
 
 def found_in(content: bytes, *names: str) -> list[str]:
-    """Which of the secrets are in there, in whatever form; by default all are looked for."""
+    """Return which of the secrets are in there, in any form; by default all are looked for."""
     return told_by(content, {name: SECRETS[name] for name in names or SECRETS})
 
 
 def _project(directory: Path, backend: str) -> Project:
-    """Write a skill that tells its whole environment, a command that does, and a delegate that has no right to any."""
+    """Write a skill that prints its whole environment, a command that does, and a delegate without a right to any."""
     show = ("exec", {"command": "sh", "args": ["-c", SHOW], "env": {}, "cwd": ".", "stdout": True, "stderr": True})
     replies = {
-        "one": [use(("environ", {})), use(show), use(("fail", {})), use(ask("two", "go on")), say("done")],
+        "one": [use(("environ", {})), use(show), use(("fail", {})), use(ask("two", "go ahead")), say("done")],
         "two": [use(show), say("done too")],
     }
     return keyed(directory, backend, replies)
@@ -68,7 +68,7 @@ def _misplaced(seen: Seen) -> list[tuple[bytes, list[str]]]:
 
 @asynccontextmanager
 async def _objects_of(place: str) -> AsyncIterator[list[Manifest]]:
-    """List every state of all objects of a job that is left to a cluster, and of what others there have now."""
+    """List every state of all objects of a job that a coordinator works, and the present state of other objects."""
     if place != SUBMITTED:
         yield []
         return
@@ -76,10 +76,11 @@ async def _objects_of(place: str) -> AsyncIterator[list[Manifest]]:
         yield states
 
 
+@pytest.mark.behaviour("G18")
 @pytest.mark.everywhere
 @pytest.mark.in_production
-async def test_g18_no_secret_leaves_the_place_it_is_for(tmp_path: Path, backend: str) -> None:
-    """Not in records, output, workspace, spools, containers' settings and logs, engine events, objects, processes."""
+async def test_no_secret_is_found_outside_its_place(tmp_path: Path, backend: str) -> None:
+    """No secret is in records, output, workspace, spools, settings and logs of containers, objects, or processes."""
     made = _project(tmp_path / "project", backend)
     options = ("--backend", made.backend, "--verbose", "--events", "full", "--env", "OWN_NOTE", "--job-id", JOB)
     instance = made.instance if backend == "docker" else None
@@ -116,9 +117,10 @@ async def test_g18_no_secret_leaves_the_place_it_is_for(tmp_path: Path, backend:
         assert found_in(said.encode()) == []
 
 
+@pytest.mark.behaviour("G2", "G18")
 @pytest.mark.docker
 @pytest.mark.parametrize("backend", ["docker"])
-def test_g2_g18_the_image_has_nothing_of_this_machine(backend: str) -> None:
+def test_the_image_has_nothing_of_this_machine(backend: str) -> None:
     """Neither the layers' commands nor the image's configuration name a key, a proxy, a host or a skill's package."""
     assert backend == "docker"
     told = ""
@@ -133,7 +135,7 @@ def test_g2_g18_the_image_has_nothing_of_this_machine(backend: str) -> None:
 
 
 def test_what_is_searched_for_would_be_found() -> None:
-    """The control of the search itself: each form that it looks for is one that programs write."""
+    """The control of the search: it finds each form that ordinary programs write."""
     for name, secret in SECRETS.items():
         for written in (
             secret,

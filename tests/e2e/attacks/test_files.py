@@ -1,18 +1,16 @@
-"""At files: this machine's, those that grant authority, devices, programs that run as another user; and by races."""
+"""Attacks on files: this machine's, those that grant authority, devices, programs of another user; and races."""
 
 import asyncio
 import json
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.wire.state_event import ResolveToolResults
+from orchestrator.wire.event import ResolveToolResults
 from tests.support.attacks import (
     CONTAINERS,
     NO_CONTROL,
@@ -25,8 +23,9 @@ from tests.support.attacks import (
     nothing_left,
 )
 from tests.support.project import PYTHON, Project, say, use
+from tests.support.traces import outside_directory
 
-pytestmark = pytest.mark.parametrize("backend", CONTAINERS, scope="module")
+pytestmark = [pytest.mark.parametrize("backend", CONTAINERS, scope="module"), pytest.mark.mounted]
 
 TOML = """
 [experts.one]
@@ -40,13 +39,13 @@ READS = {
     "passwords": ("open('/etc/shadow').read()", "EACCES", "open('/etc/passwd').read()"),
     "root's home": ("os.listdir('/root')", "EACCES", "os.listdir('/etc')"),
     "SSH keys": ("open('/root/.ssh/id_rsa')", "EACCES", "open('/etc/hostname')"),
-    "somebody's AWS credentials": ("open('/home/user/.aws/credentials')", "ENOENT|EACCES", "open('/etc/hostname')"),
+    "a user's AWS credentials": ("open('/home/user/.aws/credentials')", "ENOENT|EACCES", "open('/etc/hostname')"),
     "Docker's socket": ("os.stat('/var/run/docker.sock')", "ENOENT", "os.stat('/var/run')"),
     "containerd's socket": ("os.stat('/run/containerd/containerd.sock')", "ENOENT", "os.stat('/run')"),
     "a service account's token": ("os.listdir('/var/run/secrets')", "ENOENT|EACCES", "os.listdir('/etc')"),
     "a file of this machine by a link": ("open('/workspace/to-secret').read()", "ENOENT", "open('/workspace/to-own')"),
-    "a file beside the workspace": ("open('/workspace/../secret').read()", "ENOENT", "open('/workspace/../etc/hosts')"),
-    "a file beside it by a link": ("open('/workspace/to-above').read()", "ENOENT", "open('/workspace/to-own')"),
+    "a file above the workspace": ("open('/workspace/../secret').read()", "ENOENT", "open('/workspace/../etc/hosts')"),
+    "a file above it by a link": ("open('/workspace/to-above').read()", "ENOENT", "open('/workspace/to-own')"),
     "a hidden env file": (
         "assert open('/workspace/.env').read()",
         "AssertionError",
@@ -60,7 +59,7 @@ READS = {
     "sudo": ("assert shutil.which('sudo')", "AssertionError", "assert shutil.which('sh')"),
     "docker": ("assert shutil.which('docker')", "AssertionError", "assert shutil.which('env')"),
 }
-"""What an attacker looks for, how it ends, and the same where it is allowed."""
+"""What an attacker looks for, the expected end, and the same code where it is allowed."""
 MAKE = "open('/workspace/spare', 'w').close(); "
 GUARDED = {
     f"{act} {file}": (code.format(file), why, control)
@@ -115,6 +114,13 @@ MACHINE = {
     "another root": ("os.chroot('/workspace')", "EPERM", "os.chdir('/workspace')"),
     "another user": ("os.setuid(0)", "EPERM", "os.setuid(os.getuid())"),
     "a user namespace": ("syscall(272, 0x10000000)", "EPERM", "syscall(39)"),
+    "a user namespace for a process": ("syscall(56, 0x10000011, 0, 0, 0, 0)", "EPERM", "child()"),
+    "another way to a process": ("syscall(435, ctypes.create_string_buffer(88), 88)", "ENOSYS", "syscall(39)"),
+    "asynchronous calls": ("syscall(425, 1, ctypes.create_string_buffer(120))", "EPERM", "syscall(39)"),
+    "a keyring": ("syscall(250, 0, -3, 1)", "EPERM", "syscall(39)"),
+    "the kernel's messages": ("syscall(103, 10, 0, 0)", "EPERM", "syscall(39)"),
+    "the virtual machine around": ("socket.socket(socket.AF_VSOCK)", "EPERM", "socket.socket(socket.AF_UNIX)"),
+    "the kernel's cryptography": ("socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET)", "EPERM", "socket.socket()"),
 }
 TABLE = {**READS, **GUARDED, **MACHINE}
 SEATS = {"exec": (), "skill": ("--skill", "kit")}
@@ -123,7 +129,7 @@ AS_ROOT = "import subprocess; assert subprocess.check_output(['/workspace/as-roo
 
 @pytest.fixture(scope="module")
 def outcomes(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Outcomes]]:
-    """All attacks and their controls from both seats, in a workspace full of temptations."""
+    """All attacks and their controls from `exec` and from a skill, in a workspace full of temptations."""
     root = tmp_path_factory.mktemp("files")
     made = Project.make(root / "project", backend, TOML, {})
     furnish(made)
@@ -144,10 +150,11 @@ def outcomes(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     nothing_left(root, backend)
 
 
+@pytest.mark.behaviour("G12")
 @pytest.mark.parametrize("seat", SEATS)
 @pytest.mark.parametrize("name", READS)
-def test_g12_nothing_of_this_machine_is_read(outcomes: Mapping[str, Outcomes], name: str, seat: str) -> None:
-    """What is not for an Expert is not there, or not readable; beside it, what is for it can be read."""
+def test_nothing_of_this_machine_is_read(outcomes: Mapping[str, Outcomes], name: str, seat: str) -> None:
+    """A file that is not for an Expert is absent or cannot be read; one next to it for the Expert can be read."""
     assert outcomes[seat][f"control {name}"] == WORKS, NO_CONTROL
     assert_refused(outcomes[seat][name], READS[name][1])
 
@@ -155,26 +162,27 @@ def test_g12_nothing_of_this_machine_is_read(outcomes: Mapping[str, Outcomes], n
 @pytest.mark.parametrize("seat", SEATS)
 @pytest.mark.parametrize("name", GUARDED)
 def test_what_grants_authority_stays_as_it_is(outcomes: Mapping[str, Outcomes], name: str, seat: str) -> None:
-    """perstack.toml, its lock and env files in a workspace, by whatever way; with another file each works."""
+    """perstack.toml, its lock and env files in a workspace never change; each attack works with another file."""
     assert outcomes[seat][f"control {name}"] == WORKS, NO_CONTROL
     assert_refused(outcomes[seat][name], GUARDED[name][1])
 
 
+@pytest.mark.behaviour("G12")
 @pytest.mark.parametrize("seat", SEATS)
 @pytest.mark.parametrize("name", MACHINE)
-def test_g12_nothing_of_the_machine_is_changed(outcomes: Mapping[str, Outcomes], name: str, seat: str) -> None:
-    """No device, no mount, no other user, no file but those of the workspace."""
+def test_nothing_of_the_machine_is_changed(outcomes: Mapping[str, Outcomes], name: str, seat: str) -> None:
+    """No device, no mount, no other user and no file outside the workspace can be changed."""
     assert outcomes[seat][f"control {name}"] == WORKS, NO_CONTROL
     assert_refused(outcomes[seat][name], MACHINE[name][1])
 
 
 @pytest.mark.parametrize("seat", SEATS)
 def test_a_program_that_runs_as_root_elsewhere_does_not_here(outcomes: Mapping[str, Outcomes], seat: str) -> None:
-    """A set-user-id copy of `id`, which belongs to root: outside it makes root of anybody."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-        copy = Path(directory, "as-root")
+    """A set-user-id copy of `id`, which belongs to root: outside a Sandbox it gives root to any user."""
+    with outside_directory() as directory:
+        copy = directory / "as-root"
         shutil.copy("/usr/bin/id", copy)
-        Path(directory).chmod(0o755)
+        directory.chmod(0o755)
         copy.chmod(0o4755)
         nobody = ["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups"]
         assert subprocess.check_output([*nobody, copy, "-u"], timeout=20) == b"0\n", NO_CONTROL
@@ -191,7 +199,12 @@ if os.fork(): os._exit(0)
 os.setsid()
 for fd in range(3): os.close(fd)
 call, until = ctypes.CDLL(None).syscall, time.monotonic() + 60
-while time.monotonic() < until: call(316, -100, b"/workspace/swap", -100, b"/workspace/link", 2)
+while time.monotonic() < until:
+    if call(316, -100, b"/workspace/swap", -100, b"/workspace/link", 2) == 0: continue
+    # This file system exchanges no names.
+    for name, to in ("swap", "away"), ("link", "swap"), ("swap", "link"), ("away", "swap"):
+        try: os.rename("/workspace/" + name, "/workspace/" + to)
+        except OSError: pass
 """
 NAIVE = """
 import time
@@ -218,7 +231,7 @@ TIMES = 25
 
 @dataclass(frozen=True)
 class Raced:
-    """What the tools answered, and what is outside afterwards."""
+    """What the tools returned, and what is outside afterwards."""
 
     naive: str
     answers: Mapping[str, list[str]]
@@ -258,12 +271,12 @@ def raced(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ra
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_no_tool_is_led_outside_by_a_race(raced: Raced, tool: str) -> None:
-    """Whoever opens the path without care is led outside within moments; no built-in tool ever is."""
+    """Without care, a program that opens the path is led outside within moments; no built-in tool ever is."""
     assert raced.naive == "escaped\n", NO_CONTROL
     assert any('"inside"' in text for text in raced.answers["readTextFile"]), "the tools did not work at all"
     assert [text for text in raced.answers[tool] if "BEYOND" in text or "changed" in text] == []
 
 
 def test_nothing_outside_was_changed_by_a_race(raced: Raced) -> None:
-    """Not written, not deleted, nothing made there."""
+    """Nothing was written, deleted or made there."""
     assert raced.outside == "['file'] BEYOND\n"

@@ -1,6 +1,6 @@
-"""Configuration that a command finds by itself: none that an Expert left in any workspace, none of another user.
+"""Configuration that a command finds by itself: none that an Expert left in any workspace, and none of another user.
 
-Each of the files that are planted sends the caller's key to a server of the attacker, as the controls show.
+Each of the planted files sends the caller's key to a server of the attacker, as the controls show.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.mounted import mounted_above
-from orchestrator.trail import follow
+from orchestrator.disk.mount_registry import mounted_above
+from orchestrator.disk.path_trail import follow
 from tests.support import fake_anthropic as api
 from tests.support.attacks import NO_CONTROL, nothing_left
 from tests.support.embedded import running
@@ -54,15 +54,15 @@ def thief(url: str) -> str:
 
 
 def point(plant: Path, url: str) -> None:
-    """Have every perstack.toml below a directory, or one alone, name this server."""
+    """Make every perstack.toml below a directory, or a single one, name this server."""
     for file in plant.rglob("perstack.toml") if plant.is_dir() else (plant,):
         file.write_text(thief(url))
 
 
 async def stolen(directory: Path, plant: Path, command: tuple[str, ...] = ()) -> tuple[Result, bool]:
-    """Run a command in `directory`, once `plant` names a server; whether that got the key.
+    """Run a command in `directory`, once `plant` names a server; return whether the server got the key.
 
-    Without a command it is `run`, as somebody types it who has a key.
+    Without a command it is `run`, as a user with a key types it.
     """
     words = command or ("run", "--backend", "process", "one", "go")
     async with fake_http(*[SAID] * 3) as server:
@@ -76,21 +76,21 @@ async def stolen(directory: Path, plant: Path, command: tuple[str, ...] = ()) ->
 
 @dataclass(frozen=True)
 class Planted:
-    """A project, of whose workspace `site` a job has made a trap for whoever works there."""
+    """A project in whose workspace `site` a job has made a trap for the user who works there."""
 
     made: Project
     site: Path
 
 
 def given_to_the_caller(site: Path) -> None:
-    """Have it all belong to the caller, who is the user inside on most machines; what root owns is told by no owner."""
+    """Give it all to the caller, who is the user inside on most machines; for root's files the owner proves nothing."""
     for path in (site, *site.rglob("*")):
         os.chown(path, os.geteuid(), os.getegid(), follow_symlinks=False)
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
-    """What the job of an Expert left that did as an attacker said."""
+    """What the job of an Expert left that did what an attacker asked."""
     root = tmp_path_factory.mktemp("found")
     plant = PLANT.replace("TOML", repr(thief("http://127.0.0.1:9"))).replace("LOCK", repr(LOCK))
     call = _exec("python3", "-c", plant)
@@ -112,14 +112,14 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
 
 @pytest.mark.parametrize("below", [".", "src", "src/deep"])
 async def test_what_an_expert_planted_gets_no_key(planted: Planted, below: str) -> None:
-    """In the workspace of an earlier job and below it, whatever its name; the way to use it all the same is told."""
+    """Neither in the workspace of an earlier job nor below it; the error names the way to use the file on purpose."""
     result, got = await stolen(planted.site / below, planted.site)
     assert not got, "the server of the planted perstack.toml has the key"
     refused(result, 2, MOUNTED, str(planted.site), "if it is yours, name it with --config ")
 
 
 async def test_the_same_files_elsewhere_or_named_do_get_it(planted: Planted, tmp_path: Path) -> None:
-    """The controls: in a directory that was never mounted, and where the user names the file."""
+    """The controls: in a directory that was never mounted, and if the user names the file."""
     copy = tmp_path / "copy"
     shutil.copytree(planted.site, copy, symlinks=True)
     store = ("--storage", str(tmp_path / "store"))
@@ -142,7 +142,7 @@ async def test_the_same_files_elsewhere_or_named_do_get_it(planted: Planted, tmp
     ids=" ".join,
 )
 async def test_no_command_takes_it(planted: Planted, tmp_path: Path, words: tuple[str, ...]) -> None:
-    """Neither perstack.toml, with a store elsewhere, nor, where that is named, the store."""
+    """Neither perstack.toml, with a store elsewhere, nor the store, if perstack.toml is named."""
     store = ("--storage", str(tmp_path / "store"))
     for backend in ("docker", "process"):
         command = (words[0], "--backend", backend, *store, *words[1:])
@@ -163,7 +163,7 @@ async def test_no_command_takes_it(planted: Planted, tmp_path: Path, words: tupl
     "words", [("log", "--jobs"), ("resume", "planted"), ("record", "planted"), ("prune",)], ids=" ".join
 )
 async def test_no_command_takes_its_store(planted: Planted, words: tuple[str, ...]) -> None:
-    """Records that an Expert wrote are read and gone on with nowhere, unless they are named."""
+    """No command reads or continues records that an Expert wrote, unless the user names their store."""
     for directory in (planted.site, planted.site / "src" / "deep"):
         refused(await Project(directory, "docker").command(*words), 2, "the store ", MOUNTED, "--storage")
     named = await Project(planted.site, "docker").command("log", "--jobs", "--storage", "./perstack")
@@ -171,7 +171,7 @@ async def test_no_command_takes_its_store(planted: Planted, words: tuple[str, ..
 
 
 async def test_its_env_files_and_lock_are_ignored(planted: Planted, tmp_path: Path) -> None:
-    """Where perstack.toml was named, they still need a word of their own; the lock can have none."""
+    """If perstack.toml is named, env files still need an option, and the lock has none."""
     toml = f'{ONE}[experts.one.skills.kit]\ntype = "mcpStdioSkill"\ncommand = "x"\nargs = ["y"]\n'
     (planted.site / "src" / "mine.toml").write_text(
         f'[provider]\nproviderName = "scripted"\n{toml}requiredEnv = ["ONE_KEY"]\n'
@@ -189,7 +189,7 @@ async def test_its_env_files_and_lock_are_ignored(planted: Planted, tmp_path: Pa
 
 
 async def test_no_other_way_leads_there(planted: Planted, tmp_path: Path) -> None:
-    """Through links to the file, to the directory, and from inside out; to a directory that was renamed."""
+    """Neither links to the file or the directory, nor links inside that lead out, nor a renamed directory."""
     toml, above = planted.site / "perstack.toml", tmp_path / "project"
     above.mkdir()
     (above / "perstack.toml").symlink_to(toml)
@@ -212,7 +212,7 @@ async def test_no_other_way_leads_there(planted: Planted, tmp_path: Path) -> Non
 
 
 async def test_a_link_that_an_expert_made_leads_out_to_no_other_configuration(planted: Planted, tmp_path: Path) -> None:
-    """Another project of the user's has other keys and hosts, and is not to be chosen by an Expert."""
+    """Another project of the user's has other keys and hosts, and an Expert must not choose it."""
     other = tmp_path / "other"
     other.mkdir()
     (other / "perstack.toml").write_text(ONE)
@@ -226,7 +226,7 @@ async def test_a_link_that_an_expert_made_leads_out_to_no_other_configuration(pl
 
 @as_root
 async def test_nor_does_a_bind_mount(planted: Planted, tmp_path: Path) -> None:
-    """The directory is the same, by whatever name."""
+    """The directory is the same under any name."""
     bound = tmp_path / "bound"
     bound.mkdir()
     if subprocess.run(["mount", "--bind", str(planted.site), str(bound)], check=False).returncode:  # noqa: ASYNC221, S607
@@ -240,7 +240,7 @@ async def test_nor_does_a_bind_mount(planted: Planted, tmp_path: Path) -> None:
 
 
 async def test_a_project_around_the_workspace_works_on(planted: Planted, tmp_path: Path) -> None:
-    """The user's own perstack.toml beside a workspace, and above it, is found as ever; also from a fresh directory."""
+    """The user's own perstack.toml next to or above a workspace is found as before; so is one in a fresh directory."""
     (planted.made.directory / "perstack.toml").write_text("")
     result, got = await stolen(planted.made.directory, planted.made.directory / "perstack.toml")
     assert "Validation failed" not in result.stderr
@@ -253,7 +253,7 @@ async def test_a_project_around_the_workspace_works_on(planted: Planted, tmp_pat
 
 
 async def test_a_directory_mounted_on_purpose_needs_its_config_named_from_then_on(tmp_path: Path) -> None:
-    """`--workspace .`: refused unless named, before the first job and after it, with the words to type."""
+    """With `--workspace .` it is refused unless named, before the first job and after; the error names the option."""
     made = Project.make(tmp_path / "project", "docker", ONE, {"one": [say("done")]})
     for path in (made.directory, *made.directory.iterdir()):
         os.chown(path, 65532, 65532) if os.geteuid() == 0 else None
@@ -288,7 +288,7 @@ async def _embedded(made: Project) -> None:
 
 
 async def _resume(made: Project) -> None:
-    """Where the registry was not there yet when the job began."""
+    """Whether the registry existed before the job began."""
     made.script({"one": [use(_exec("true")), say("late") | {"delayMs": 60_000}]})
     process = await made.start("run", "--backend", made.backend, "--job-id", "j", "one", "go")
     assert process.stdout is not None
@@ -303,14 +303,16 @@ async def _resume(made: Project) -> None:
     assert resumed.code == 0, resumed.stderr
 
 
-@pytest.mark.parametrize("way", [_run, _shell, _user, _embedded, _resume], ids=lambda way: way.__name__.strip("_"))
-async def test_whatever_mounts_a_directory_writes_that_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[[Project], Awaitable[None]]
+@pytest.mark.parametrize(
+    "transport", [_run, _shell, _user, _embedded, _resume], ids=lambda transport: transport.__name__.strip("_")
+)
+async def test_every_command_that_mounts_a_directory_records_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: Callable[[Project], Awaitable[None]]
 ) -> None:
-    """A registry of its own shows it: all of the workspace, and nothing else of the project."""
+    """A separate registry shows it: all of the workspace, and nothing else of the project."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     made = Project.make(tmp_path / "project", "docker", ONE, {"one": [say("done")]})
-    await way(made)
+    await transport(made)
     [mounted] = [*made.directory.glob("users/*/workspace"), *made.directory.glob("workspace")]
     assert mounted_above(follow(mounted / "x").above) == mounted
     assert mounted_above(follow(made.directory).above) is None
@@ -326,16 +328,16 @@ async def test_whatever_mounts_a_directory_writes_that_down(
     ],
     ids=" ".join,
 )
-async def test_what_is_not_mounted_is_not_written_down(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """Where nothing is isolated, an Expert writes anywhere; and who only looks mounts an empty directory."""
+async def test_what_is_not_mounted_is_not_recorded(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Without isolation an Expert writes anywhere; and a command that only looks mounts an empty directory."""
     made = Project.make(tmp_path / "project", "process", ONE, {"one": [say("done")]})
     result = await made.command(*words, env={"XDG_STATE_HOME": str(tmp_path / "state")})
     assert result.code == 0, result.stderr
-    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "state" / "perstack-orch" / "mounted").exists()
 
 
-async def test_where_it_cannot_be_written_down_nothing_is_mounted(tmp_path: Path) -> None:
-    """No container is started, and the way out is told."""
+async def test_if_it_cannot_be_recorded_nothing_is_mounted(tmp_path: Path) -> None:
+    """No container is started, and the error names the remedy."""
     registry = tmp_path / "state" / "perstack-orch"
     registry.mkdir(parents=True)
     registry.chmod(0o777)
@@ -349,7 +351,7 @@ async def test_where_it_cannot_be_written_down_nothing_is_mounted(tmp_path: Path
 
 @as_root
 async def test_a_stranger_s_file_above_gets_no_key(tmp_path: Path) -> None:
-    """As in /tmp: anybody may put a perstack.toml there, and whoever works below does not find it."""
+    """As in /tmp, any user may put a perstack.toml there; the command of another user below it does not find it."""
     sticky = tmp_path / "sticky"
     sticky.mkdir()
     sticky.chmod(0o1777)
@@ -373,7 +375,7 @@ async def test_a_stranger_s_file_above_gets_no_key(tmp_path: Path) -> None:
 
 @as_root
 async def test_a_workspace_path_does_not_follow_an_expert_s_link(tmp_path: Path) -> None:
-    """`out` leads to somebody's keys, as whom the next job would run; who names that directory gets it."""
+    """`out` leads to another user's keys, as whom the next job would run; a user who names that directory gets it."""
     keys = tmp_path / "dot-ssh"
     keys.mkdir(mode=0o700)
     (keys / "id_ed25519").write_text("canary-private-key")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.wire.state_event import ResolveToolResults
+from orchestrator.wire.event import ResolveToolResults
 from tests.support.attacks import belong, nothing_left
 from tests.support.project import ONE, PYTHON, Make, Project, Result, say, use
 
@@ -31,10 +31,10 @@ TRICKS = (
     " a ",
     "x" * 300,
 )
-"""What somebody could call something."""
+"""Names that a user could choose."""
 
 HARMLESS = TRICKS[:6]
-"""What a skill may be called, though it looks like something else."""
+"""Names that a skill may have, though they look like something else."""
 QUOTED = [json.dumps(name, ensure_ascii=True) for name in TRICKS]
 REFUSED_OPTIONS = {
     **{f"job id {name!r}": (("--job-id", name), 2, "--job-id .* is not usable") for name in TRICKS},
@@ -58,9 +58,9 @@ IN_TOML = {
         name="s", rest=f'command = "a"\nargs = ["b"]\nallowedDomains = [{", ".join(QUOTED)}]'
     ),
 }
-"""Where in perstack.toml names are refused."""
+"""The places in perstack.toml whose names are refused."""
 NO_SKILL = ("", "x" * 256)
-"""What a skill may not be called: no event could tell of it."""
+"""What a skill may not be called: no event could contain it."""
 PACKAGES = {"npx": ("file:../x", "git+ssh://x/y", "../x", "-g"), "uvx": ("x;id", "--index-url=https://x", "./x")}
 
 
@@ -72,10 +72,11 @@ def _refused(result: Result, code: int, said: str) -> None:
     assert "internal error" not in result.stderr
 
 
+@pytest.mark.behaviour("G17")
 @BACKEND
 @pytest.mark.parametrize("name", REFUSED_OPTIONS)
-async def test_g17_an_option_is_refused(project: Make, name: str) -> None:
-    """With a sentence, before anything starts or is made."""
+async def test_a_harmful_option_is_refused(project: Make, name: str) -> None:
+    """The command prints one sentence before anything starts or is made."""
     made = project(ONE, {"one": [say("done")]})
     options, code, said = REFUSED_OPTIONS[name]
     option = (f"{options[0]}={options[1]}",)
@@ -86,10 +87,11 @@ async def test_g17_an_option_is_refused(project: Make, name: str) -> None:
     )
 
 
+@pytest.mark.behaviour("G17")
 @BACKEND
 @pytest.mark.parametrize("place", IN_TOML)
-async def test_g17_names_in_perstack_toml_are_refused(project: Make, place: str) -> None:
-    """All of them at once, each at its place; a long one is no trick but where a host or a key stands."""
+async def test_harmful_names_in_perstack_toml_are_refused(project: Make, place: str) -> None:
+    """All of them are listed at once, each with its place; a long name is refused only as a host or a key."""
     made = project(IN_TOML[place], {"one": [say("done")]})
     result = await made.run("one", "go")
     _refused(result, 2, "Validation failed")
@@ -97,20 +99,22 @@ async def test_g17_names_in_perstack_toml_are_refused(project: Make, place: str)
     assert len(complaints) >= len(TRICKS) - 1, result.stderr
 
 
+@pytest.mark.behaviour("G17")
 @BACKEND
 @pytest.mark.parametrize("name", NO_SKILL, ids=["empty", "long"])
-async def test_g17_a_skill_s_name_that_no_event_has_room_for_is_refused(project: Make, name: str) -> None:
-    """Else its calls would be on no record."""
+async def test_a_skills_name_that_is_too_long_for_an_event_is_refused(project: Make, name: str) -> None:
+    """Its calls could not be recorded."""
     made = project(SKILL.format(name=json.dumps(name), rest='command = "a"\nargs = ["b"]'), {"one": [say("done")]})
     _refused(await made.run("one", "go"), 2, "a name must have 1 to 255 characters")
 
 
+@pytest.mark.behaviour("G17")
 @BACKEND
 @pytest.mark.parametrize(
     ("command", "name"), [(command, name) for command, names in PACKAGES.items() for name in names]
 )
-async def test_g17_what_is_no_package_s_name_is_not_installed(project: Make, command: str, name: str) -> None:
-    """No path, no address, no option of an installer; before anything starts."""
+async def test_only_names_of_packages_are_installed(project: Make, command: str, name: str) -> None:
+    """A path, an address or an option of an installer is refused before anything starts."""
     toml = SKILL.format(name="s", rest=f'command = "{command}"\nargs = [{json.dumps(name)}]')
     made = project(toml, {"one": [say("done")]})
     _refused(await made.run("one", "go"), 2, f"cannot be started by {command}")
@@ -119,7 +123,7 @@ async def test_g17_what_is_no_package_s_name_is_not_installed(project: Make, com
 
 @pytest.fixture(scope="module")
 def skills(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
-    """Where skills of all these names were at home, in one Run."""
+    """The homes of skills of all these names, in one Run."""
     root = tmp_path_factory.mktemp("skills")
     toml = '[experts.one]\ninstruction = "Do."\n'
     for number, name in enumerate(HARMLESS):
@@ -137,18 +141,20 @@ def skills(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, st
     nothing_left(root)
 
 
+@pytest.mark.behaviour("G17")
 @pytest.mark.parametrize("name", HARMLESS)
-def test_g17_a_skill_s_name_leads_nowhere(skills: Mapping[str, str], name: str) -> None:
-    """It is at home in a directory of its own, just below the skills'."""
+def test_a_skills_name_leads_to_no_other_directory(skills: Mapping[str, str], name: str) -> None:
+    """The skill has a separate directory, just below that of all skills."""
     home = Path(skills[name])
     assert home.parent == Path("/run/skills")
     assert list(skills.values()).count(skills[name]) == 1
 
 
+@pytest.mark.behaviour("G17")
 @BACKEND
 @pytest.mark.parametrize("name", TRICKS[3:9])
-async def test_g17_a_workspace_s_name_is_only_a_name(tmp_path: Path, backend: str, name: str) -> None:
-    """Mounted is that directory and no other, wherever the project is; nothing of the name is read as anything."""
+async def test_a_workspaces_name_is_only_a_name(tmp_path: Path, backend: str, name: str) -> None:
+    """That directory is mounted and no other, and no part of the name is read as an option or a path."""
     above = tmp_path / name
     made = Project.make(
         above / "project", backend, ONE, {"one": [use(("writeTextFile", {"path": "made", "text": "x"})), say("done")]}
@@ -162,9 +168,10 @@ async def test_g17_a_workspace_s_name_is_only_a_name(tmp_path: Path, backend: st
     assert {path.name for path in above.iterdir()} == {"project", "store", name}
 
 
+@pytest.mark.behaviour("G17")
 @BACKEND
-async def test_g17_a_file_s_name_is_only_a_name(project: Make) -> None:
-    """Whatever an Expert calls its files, tools and the next Run get on with it."""
+async def test_a_files_name_is_only_a_name(project: Make) -> None:
+    """Tools and the next Run work with whatever names an Expert gives its files."""
     names = [name for name in TRICKS if "/" not in name and name not in {"..", "x" * 300}]
     writes = use(*(("writeTextFile", {"path": f"./{name}", "text": "x"}) for name in names))
     made = project(ONE, {"one": [writes, use(("listDirectory", {"path": "."})), say("done")]})
@@ -174,14 +181,15 @@ async def test_g17_a_file_s_name_is_only_a_name(project: Make) -> None:
     assert (await made.run("one", "go")).code == 0
 
 
+@pytest.mark.behaviour("G17")
 @BACKEND
 @pytest.mark.parametrize(
     "name",
     [b".env.local", b".env:x", b".env\nx", b".env\xff", b".env,ro", b".env x"],
     ids=["plain", "colon", "newline", "no text", "comma", "space"],
 )
-async def test_g17_a_planted_env_file_is_hidden_or_refused(project: Make, name: bytes) -> None:
-    """A name that cannot be mounted over is told to the user: nothing is made beside it, and nobody reads it."""
+async def test_a_planted_env_file_is_hidden_or_refused(project: Make, name: bytes) -> None:
+    """A name that cannot be mounted over is an error; no file is made next to it, and it is not read."""
     look = (
         "exec",
         {"command": "sh", "args": ["-c", "cat .env*"], "env": {}, "cwd": ".", "stdout": True, "stderr": True},

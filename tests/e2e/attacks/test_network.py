@@ -60,7 +60,7 @@ ATTACKS: Mapping[str, tuple[str, str, str]] = {
         "EPERM",
         "EPERM",
     ),
-    "a network of its own": ("syscall(272, 0x40000000)", "EPERM", "EPERM"),
+    "a separate network": ("syscall(272, 0x40000000)", "EPERM", "EPERM"),
     "joining a network": ("syscall(308, os.open('/proc/self/ns/net', 0), 0)", "EPERM", "EPERM"),
 }
 """Each with how it must end for `exec`, and for a skill."""
@@ -81,16 +81,18 @@ def outcomes(world: Internet, tmp_path_factory: pytest.TempPathFactory) -> Itera
     nothing_left(root)
 
 
+@pytest.mark.behaviour("G11", "G14")
 @pytest.mark.parametrize("name", ATTACKS)
-def test_g11_g14_nothing_is_reached(outcomes: Mapping[str, Outcomes], name: str) -> None:
-    """Neither by a command nor by a skill, each refused for its own reason; from outside the same works."""
+def test_nothing_on_the_network_is_reached(outcomes: Mapping[str, Outcomes], name: str) -> None:
+    """Neither a command nor a skill gets through, each refused for its own reason; from outside the same works."""
     _, by_exec, by_skill = ATTACKS[name]
     assert outcomes["outside"][name] == WORKS, NO_CONTROL
     assert_refused(outcomes["exec"][name], by_exec)
     assert_refused(outcomes["skill"][name], by_skill)
 
 
-def test_g14_no_name_server_heard_of_it(outcomes: Mapping[str, Outcomes], world: Internet) -> None:
-    """The name that data was put in came from the control alone."""
+@pytest.mark.behaviour("G14")
+def test_no_name_server_gets_a_query(outcomes: Mapping[str, Outcomes], world: Internet) -> None:
+    """Only the control's query for the name with data in it arrived."""
     assert outcomes["exec"].keys() == outcomes["outside"].keys()
     assert {name for name in world.asked() if name.startswith("canary-")} == {"canary-0.evil.test"}

@@ -1,45 +1,45 @@
-"""Where who starts a job is the user inside as well, as on most machines: only modes and mounts tell them apart."""
+"""Jobs whose caller is also the user inside, as on most machines: only modes and mounts keep them apart."""
 
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.wire.state_event import ResolveToolResults
+from orchestrator.wire.event import ResolveToolResults
 from tests.support import engine
 from tests.support.attacks import nothing_left
 from tests.support.project import COMMAND, ONE, Project, say, use
+from tests.support.traces import outside_directory
 
 pytestmark = pytest.mark.docker
 SOCKET = Path("/var/run/docker.sock")
 OF_THIS_MACHINE = Path("/etc/group")
-"""A file that the image has too: what is mounted in its place is seen where tools may read."""
+"""A file that the image has too: tools may read whatever is mounted in its place."""
 SECRET = OF_THIS_MACHINE.read_bytes().splitlines()[0].split(b":")[0] + b":"
 
 
 @pytest.fixture
 def prefix() -> tuple[str, ...]:
-    """What makes a command that of a user who may use the engine and is not root."""
+    """The words before a command that run it as a user who may use the engine and is not root."""
     if os.geteuid():
         return ()
     words = ("setpriv", "--reuid=65532", "--regid=65532", f"--groups={SOCKET.stat().st_gid}")
     done = subprocess.run([*words, *COMMAND, "--version"], capture_output=True, timeout=60, check=False)
     if done.returncode:
-        pytest.skip("only root can read this checkout, so nobody else can try it")
+        pytest.skip("only root can read this checkout, so no other user can try it")
     return words
 
 
 @pytest.fixture
 def root() -> Iterator[Path]:
     """A directory that is theirs."""
-    with tempfile.TemporaryDirectory(prefix="perstack-test-", dir="/var/tmp") as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory)
+    with outside_directory() as directory:
+        directory.chmod(0o755)
+        yield directory
 
 
 def owned(made: Project) -> Project:

@@ -1,4 +1,4 @@
-"""From one Sandbox to another beside it, of the same user, workspace and engine."""
+"""From one Sandbox to another one of the same user, workspace and engine."""
 
 import asyncio
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,6 @@
-"""What an Expert leaves in the workspace for the next one, for an install, and for the one who starts it.
+"""What an Expert leaves in the workspace for the next one, for an install, and for the user who starts it.
 
-Each file leaves a mark when anybody runs it, as the controls show: a person's programs do.
+Each file leaves a mark when a program runs it. The controls show that the user's own programs do.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from orchestrator.runtime import toolchain
-from orchestrator.wire.state_event import ResolveToolResults
+from orchestrator.wire.event import ResolveToolResults
 from tests.support.attacks import CONTAINERS, NO_CONTROL, furnish, nothing_left
 from tests.support.project import PYTHON, Project, Result, say, use
 
 in_containers = pytest.mark.parametrize("backend", CONTAINERS, scope="module")
 on_docker = pytest.mark.parametrize("backend", CONTAINERS[:1], scope="module")
-"""A workspace on a claim is in no directory that anybody is in."""
+"""A workspace on a claim is not in a directory where a user works."""
 
 SERVER = (Path(__file__).parents[2] / "support" / "mcp_servers" / "tools.py").read_text()
 TOML = """
@@ -129,20 +129,20 @@ def texts(result: Result) -> list[str]:
 
 @dataclass(frozen=True)
 class Planted:
-    """A project whose workspace is full of what its Expert has planted; what `explain` told before and after."""
+    """A project whose workspace is full of what its Expert has planted; what `explain` printed before and after."""
 
     made: Project
     before: Mapping[str, Any]
     after: Mapping[str, Any]
 
     def ran(self) -> set[str]:
-        """What of it anybody ran."""
+        """The planted files that any program ran."""
         return {path.name for path in self.made.workspace.rglob("ran-*")}
 
 
 @pytest.fixture(scope="module")
 def planted(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
-    """The Expert's doing, and then a project of honest Experts on the same workspace."""
+    """The Expert's work, and then a project of honest Experts on the same workspace."""
     root = tmp_path_factory.mktemp("planted")
     toml = TOML.replace("PYTHON", PYTHON[backend]).replace("SERVER", json.dumps(SERVER))
     made = Project.make(root / "project", backend, toml, {})
@@ -203,7 +203,7 @@ def test_a_person_s_programs_run_it(
 
 @in_containers
 def test_nothing_more_is_granted(planted: Planted) -> None:
-    """Not a host, not a variable, not a limit: `explain` tells the same as before, and that a key has no value."""
+    """Not a host, not a variable, not a limit: `explain` prints the same as before, and that a key has no value."""
     assert planted.after == planted.before
     assert [place["missing"] for place in planted.after["experts"][0]["places"]] == [[], ["KIT_KEY"]]
 
@@ -236,7 +236,7 @@ async def test_a_later_run_and_its_install_run_none_of_it(planted: Planted) -> N
 )
 @in_containers
 async def test_no_command_runs_any_of_it(planted: Planted, words: tuple[str, ...]) -> None:
-    """Each is started beside the workspace, as always."""
+    """Each is started next to the workspace, as usual."""
     backend = () if words[0] == "log" else ("--backend", planted.made.backend)
     result = await planted.made.command(words[0], *backend, *words[1:], env={"KIT_KEY": "honest-key"})
     assert result.code == 0, result.stderr
@@ -246,7 +246,7 @@ async def test_no_command_runs_any_of_it(planted: Planted, words: tuple[str, ...
 @pytest.mark.parametrize("name", ["run", "start", "resume", "log", "record", "explain", "shell", "install", "prune"])
 @on_docker
 async def test_no_command_is_started_from_inside(planted: Planted, name: str) -> None:
-    """There its store, its perstack.toml and its env files would be the Expert's; the way out is named."""
+    """There its store, its perstack.toml and its env files would be the Expert's; the error names the remedy."""
     for inside in (planted.made.workspace, planted.made.workspace / "node_modules"):
         words = {"run": ("one", "go"), "log": (), "install": (), "prune": ()}.get(name, ("one",))
         result = await replace(planted.made, directory=inside).command(name, *words)
@@ -257,7 +257,7 @@ async def test_no_command_is_started_from_inside(planted: Planted, name: str) ->
 
 @on_docker
 async def test_what_is_in_the_workspace_is_configuration_only_when_named(planted: Planted, tmp_path: Path) -> None:
-    """Where the command is started in its own workspace: perstack.toml, lock and env files take a word of the user."""
+    """If the command is started in its own workspace, perstack.toml, lock and env files need an option of the user."""
     here = Project(tmp_path / "elsewhere", planted.made.backend)
     shutil.copytree(planted.made.workspace, here.directory)
     for path in (here.directory, *here.directory.rglob("*")):
@@ -267,7 +267,7 @@ async def test_what_is_in_the_workspace_is_configuration_only_when_named(planted
     assert (found.code, "name it with --config perstack.toml" in found.stderr) == (2, True), found.stderr
     named = await here.command(*place, "--config", "perstack.toml", "one")
     assert named.code == 0, named.stderr
-    assert ".env is in the workspace and may be an Expert's; ignored" in named.stderr
+    assert ".env is in the workspace and may come from an Expert, so it is ignored" in named.stderr
     assert json.loads(named.stdout)["experts"][0]["places"][0]["missing"] == ["KIT_KEY"]
     both = await here.command(*place, "--config", "perstack.toml", "--env-path", ".env", "one")
     assert json.loads(both.stdout)["experts"][0]["places"][0]["missing"] == [], both.stderr

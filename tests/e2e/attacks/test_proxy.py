@@ -1,4 +1,4 @@
-"""Out of a Sandbox through its proxy: to addresses that nobody may reach, and to hosts that were not declared."""
+"""Out of a Sandbox through its proxy: to forbidden addresses, and to hosts that were not declared."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ ALLOWED = {
     "in capitals": "assert ask('API.Public.Test') == 'outside'",
     "with a dot at its end": "assert ask('api.public.test.') == 'outside'",
 }
-"""Controls: by the same proxy."""
+"""Controls: through the same proxy."""
 UNDECLARED = "403 .* is not declared; add"
 NO_NAME = "403 '.*' (is|has|names|holds|may)"
 TRICKS = {
@@ -55,16 +55,16 @@ TRICKS = {
     "plain http": ("through('http://api.public.test/', 'GET')", "403 only https leaves a Sandbox"),
     "plain http to metadata": ("through('http://169.254.169.254/', 'GET')", "403 only https leaves a Sandbox"),
     "an upgrade": ("through('api.public.test:443', 'OPTIONS')", "403 only https leaves a Sandbox"),
-    "nobody's credential": ("ask('api.public.test', user='x:')", "407 this proxy belongs to another skill"),
+    "an empty credential": ("ask('api.public.test', user='x:')", "407 this proxy belongs to another skill"),
     "a guessed credential": ("ask('api.public.test', user='x:' + '0' * 32)", "407 this proxy belongs to another skill"),
     "an endless head": ("ask('api.public.test', head='X: ' + 'y' * 100_000 + '\\r\\n')", "431|ECONNRESET|EPIPE"),
 }
-"""Each with what the proxy answers."""
+"""Each with the proxy's answer."""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """How all went inside, by the proxy; outside without it; and what the command told of it."""
+    """The results inside, through the proxy, and outside without it; and what the command printed about it."""
 
     inside: Outcomes
     outside: Outcomes
@@ -87,27 +87,31 @@ def tried(world: Internet, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     nothing_left(root)
 
 
+@pytest.mark.behaviour("G10")
 @pytest.mark.parametrize("name", ALLOWED)
-def test_g10_a_declared_host_is_reached(tried: Tried, name: str) -> None:
-    """However it is written: what follows is refused by what it is, and not because nothing works."""
+def test_a_declared_host_is_reached_however_it_is_written(tried: Tried, name: str) -> None:
+    """The refusals below therefore have their own reasons."""
     assert tried.inside[name] == WORKS, NO_CONTROL
 
 
+@pytest.mark.behaviour("G5", "G11")
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_g5_g11_a_declared_name_of_a_forbidden_address_is_not(tried: Tried, name: str) -> None:
-    """The address is looked at after it was resolved, whatever it is wrapped in; outside the same machine answers."""
+def test_a_declared_name_of_a_forbidden_address_is_refused(tried: Tried, name: str) -> None:
+    """The address is checked after it was resolved, whatever it is wrapped in; outside the same machine answers."""
     _, why = FORBIDDEN[name]
     assert tried.outside[name] == WORKS, NO_CONTROL
     assert_refused(tried.inside[name], f"403 {name} leads to no address that may be reached: .* is {why}")
     assert re.search(f"kit to {name}:443 was blocked: .* is {why}", tried.told)
 
 
+@pytest.mark.behaviour("G5", "G10")
 @pytest.mark.parametrize("name", TRICKS)
-def test_g5_g10_tricks_lead_nowhere_else(tried: Tried, name: str) -> None:
-    """A request that is not exactly for a declared host on its port, by who declared it, is refused with its reason."""
+def test_tricks_reach_no_other_host(tried: Tried, name: str) -> None:
+    """A request that is not exactly for a declared host, on its port, by its skill, is refused with its reason."""
     assert_refused(tried.inside[name], TRICKS[name][1])
 
 
-def test_g10_only_the_declared_host_was_asked(tried: Tried) -> None:
-    """No TLS greeting came further than the proxy but those that were allowed."""
+@pytest.mark.behaviour("G10")
+def test_only_the_declared_host_gets_a_greeting(tried: Tried) -> None:
+    """No TLS greeting passed the proxy but those that were allowed."""
     assert {name.lower().removesuffix(".") for name in tried.asked} == {"api.public.test"}

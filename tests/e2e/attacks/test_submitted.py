@@ -1,7 +1,7 @@
 """Out of a Sandbox of a job that a cluster works: to what its network has, to records, to states, to the API.
 
-One Run tries all of it twice: from `exec`, and beside the runtime from a process that may do what the container may, as
-whoever has broken out of every wall of ours in it could. Each attack works where it is allowed.
+One Run tries all of it twice: from `exec`, and from a process next to the runtime that may do all that the container
+may, as after an escape from every other barrier. Each attack works where it is allowed.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backends.kubernetes_manifest import AUDIENCE
-from orchestrator.coordination.submission import claim_of
-from orchestrator.wire.state_event import CompleteRun
+from orchestrator.backends.kubernetes.manifest import AUDIENCE
+from orchestrator.cluster.client import claim_of
+from orchestrator.wire.event import CompleteRun
 from tests.support import cluster, hostile_image, production
 from tests.support.attacks import (
     NO_CONTROL,
@@ -30,18 +30,18 @@ from tests.support.attacks import (
     told,
 )
 from tests.support.cluster import Manifest
-from tests.support.internet import METADATA, beside_this_machine
+from tests.support.internet import METADATA, served_to_this_machine
 from tests.support.project import ONE, PYTHON, SECONDS, Project, Result, ended, say, use
-from tests.support.submitted import SUBMITTED, Submitted
+from tests.support.submitted_project import SUBMITTED, Submitted
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm, pytest.mark.docker, pytest.mark.internet]
 
 OF_ANOTHER = "of-another-user"
-"""A file in another user's workspace, found wherever that would be mounted."""
+"""A file in another user's workspace, found wherever that is mounted."""
 PORT, FORBIDDEN = 7443, 7444
-"""Of every broker in the cluster."""
+"""The ports of every broker in the cluster."""
 TOKEN = "/run/secrets/perstack.ai/token"
-SEATS = ("beside", "exec")
+SEATS = ("container", "exec")
 SILENT, NO_RIGHT, ABSENT = "^timed out$", "EACCES", "ENOENT"
 
 NETWORK: Mapping[str, str] = {
@@ -58,7 +58,7 @@ BROKERS: Mapping[str, str] = {
     "another job's broker by its Pod": f"reach(POD, {PORT})",
     "another job's forbidden port": f"reach(SERVICE, {FORBIDDEN})",
 }
-"""Whoever may reach a coordinator at all is a Sandbox of the tenant's, or a coordinator."""
+"""Only the tenant's Sandboxes and coordinators may reach a coordinator at all."""
 FILES: Mapping[str, str] = {
     "read records": "os.listdir(f'{WORKSPACE}/../records/jobs')",
     "read records by a link": (
@@ -80,7 +80,7 @@ OWN: Mapping[str, str] = {
     ),
     "its own token": f"shutil.copyfile({TOKEN!r}, '/workspace/token')",
 }
-"""What it has of its own."""
+"""What belongs to the Sandbox."""
 
 CONTROL = """
 import runpy, sys
@@ -99,7 +99,7 @@ UNTIL = "import os, time; open('waits', 'w')\nwhile not os.path.exists('go-on'):
 
 @dataclass(frozen=True)
 class Tried:
-    """How all went, by who tried; what the Run told; whether the API server knew its token, by audience."""
+    """The results by attacker; what the Run wrote; whether the API server accepted its token, by audience."""
 
     by: Mapping[str, Outcomes]
     control: Outcomes
@@ -118,7 +118,7 @@ WAIT = _exec(PYTHON[SUBMITTED], "-c", UNTIL)
 
 async def _there(made: Submitted, name: str) -> None:
     async with asyncio.timeout(SECONDS):
-        while not (made.workspace / name).exists():  # noqa: ASYNC110 - a file on a volume tells nobody
+        while not (made.workspace / name).exists():  # noqa: ASYNC110 - nothing reports it
             await asyncio.sleep(0.05)
 
 
@@ -141,7 +141,7 @@ async def _coordinator(kind: str, job: str) -> Manifest:
 
 
 async def _is_known(token: str, *audiences: str) -> bool:
-    """Whether the API server knows who has a token, as one that is for itself or for `audiences`."""
+    """Whether the API server accepts a token for itself, or for `audiences`."""
     spec = {"token": token, **({"audiences": audiences} if audiences else {})}
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
     said = await production.objects().kubectl("create", "--filename=-", "--output=json", stdin=json.dumps(review))
@@ -149,7 +149,7 @@ async def _is_known(token: str, *audiences: str) -> bool:
 
 
 async def _control(made: Submitted, another: Submitted, known: str) -> Outcomes:
-    """Try the same in a Pod that no policy is about, which has both users' claims whole."""
+    """Try the same in a Pod that no policy selects, with the whole claims of both users."""
     ready(made, "control", {name: known + code for name, code in {**NETWORK, **FILES}.items()})
     claims = {"v": claim_of(made.user), "o": claim_of(another.user)}
     volumes = [{"name": name, "persistentVolumeClaim": {"claimName": claim}} for name, claim in claims.items()]
@@ -162,7 +162,7 @@ async def _control(made: Submitted, another: Submitted, known: str) -> Outcomes:
 
 
 async def _by_coordinator(known: Mapping[str, str]) -> str:
-    """Reach another's broker from the coordinator of the one who tries."""
+    """Reach the other job's broker from the attacker's coordinator."""
     pod = (await _coordinator("pods", "attacker"))["metadata"]["name"]
     said = json.dumps([known, list(BROKERS.values())])
     return await production.objects().kubectl("exec", pod, "--", PYTHON[SUBMITTED], "-c", FROM_COORDINATOR, said)
@@ -174,7 +174,7 @@ async def _try(root: Path) -> Tried:
     (another.workspace / OF_ANOTHER).write_text("theirs")
     belong(another, another.workspace / OF_ANOTHER)
     Project.make(another.directory, another.backend, ONE, {"one": [WAIT, say("done")]})
-    beside_it = await _begun(another, "another")
+    the_other = await _begun(another, "another")
     await _there(another, "waits")
     known = {
         "SERVICE": (await _coordinator("services", "another"))["spec"]["clusterIP"],
@@ -186,34 +186,35 @@ async def _try(root: Path) -> Tried:
     attacks = {**NETWORK, **BROKERS, **FILES, **OWN}
     tried = {name: f"{names}WORKSPACE = '/workspace'\n{code}" for name, code in attacks.items()}
     furnish(made)
-    ready(made, "beside", tried)
+    ready(made, "container", tried)
     by_exec = _exec(*command(made, "exec", tried), "at-once")
     Project.make(made.directory, made.backend, ONE, {"one": [by_exec, WAIT, say("done")]})
     process = await _begun(made, "attacker", "--image", hostile_image.on_the_node())
-    for name in ("waits", "outcomes-beside.json"):
+    for name in ("waits", "outcomes-container.json"):
         await _there(made, name)
     token = (made.workspace / "token").read_text()
     is_known = {audience or "itself": await _is_known(token, *audience.split()) for audience in ("", AUDIENCE)}
     by_coordinator = await _by_coordinator(known)
     control = await _control(made, another, f"{names}WORKSPACE = '/v/ws'\n")
     result = await _gone_on(made, process)
-    await _gone_on(another, beside_it)
+    await _gone_on(another, the_other)
     return Tried({seat: told(made, seat) for seat in SEATS}, control, by_coordinator, result, is_known)
 
 
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
-    """One Run that tries all, while another user's works, and somebody answers for metadata."""
+    """One Run that tries all, while another user's works, and a server answers at the metadata address."""
     root = tmp_path_factory.mktemp("submitted")
-    with beside_this_machine(tmp_path_factory.mktemp("beside"), "metadata.test"):
+    with served_to_this_machine(tmp_path_factory.mktemp("outside"), "metadata.test"):
         yield asyncio.run(_try(root))
     nothing_left(root, SUBMITTED)
 
 
+@pytest.mark.behaviour("G11")
 @pytest.mark.parametrize("seat", SEATS)
 @pytest.mark.parametrize("name", NETWORK)
-def test_g11_no_network_is_within_reach(tried: Tried, name: str, seat: str) -> None:
-    """No metadata, name server, API server, kubelet, nothing outside: its policy lets no packet go."""
+def test_no_network_is_reached(tried: Tried, name: str, seat: str) -> None:
+    """The policy lets no packet to metadata services, name servers, the API server, kubelets or the outside."""
     assert tried.control[name] == WORKS, NO_CONTROL
     assert_refused(tried.by[seat][name], SILENT)
 
@@ -221,33 +222,34 @@ def test_g11_no_network_is_within_reach(tried: Tried, name: str, seat: str) -> N
 @pytest.mark.parametrize("seat", SEATS)
 @pytest.mark.parametrize("name", BROKERS)
 def test_no_other_job_s_broker_is_within_reach(tried: Tried, name: str, seat: str) -> None:
-    """Of another user's job beside it; its own is, and its coordinator reaches the other."""
+    """The broker of another user's job is not; its own is, and its coordinator reaches the other."""
     assert tried.from_coordinator.strip() == WORKS, NO_CONTROL
     assert tried.by[seat]["its own broker"] == WORKS, NO_CONTROL
     assert_refused(tried.by[seat][name], SILENT)
 
 
+@pytest.mark.behaviour("G12")
 @pytest.mark.parametrize("seat", SEATS)
 @pytest.mark.parametrize("name", FILES)
-def test_g12_nothing_of_the_claims_is_there_but_its_own(tried: Tried, name: str, seat: str) -> None:
-    """No record or state of its own job or another's, no file of another user's, no token of the API."""
+def test_only_its_own_part_of_the_claims_is_there(tried: Tried, name: str, seat: str) -> None:
+    """There is no record or state of any job, no file of another user, and no token of the API."""
     assert tried.control[name] == WORKS, NO_CONTROL
-    assert_refused(tried.by[seat][name], ABSENT if seat == "beside" else f"{ABSENT}|{NO_RIGHT}")
+    assert_refused(tried.by[seat][name], ABSENT if seat == "container" else f"{ABSENT}|{NO_RIGHT}")
 
 
 def test_no_command_reads_its_token(tried: Tried) -> None:
-    """Whoever reaches the broker without it is nobody there."""
-    assert tried.by["beside"]["its own token"] == WORKS, NO_CONTROL
+    """A process without it that reaches the broker is not authenticated."""
+    assert tried.by["container"]["its own token"] == WORKS, NO_CONTROL
     assert_refused(tried.by["exec"]["its own token"], NO_RIGHT)
 
 
 def test_its_token_is_for_the_broker_alone(tried: Tried) -> None:
-    """While its Pod runs, the API server knows who has it where it is asked for the broker, and not for itself."""
+    """While its Pod runs, the API server accepts it if the audience is the broker, and not for itself."""
     assert tried.known == {AUDIENCE: True, "itself": False}
 
 
-def test_the_run_is_none_the_worse(tried: Tried) -> None:
-    """Its events are whole, each once, and nothing that the image wrote is among them."""
+def test_the_run_is_not_affected(tried: Tried) -> None:
+    """Its events are complete, each once, and nothing that the image wrote is among them."""
     assert [event.text for event in tried.result.of(CompleteRun)] == ["done"]
     assert [event.seq for event in tried.result.events] == list(range(1, len(tried.result.events) + 1))
     assert b"FORGED" not in tried.result.stdout

@@ -1,7 +1,7 @@
-"""Out of a coordinator with the operator's key: what a submitter asks for by variables and by `[provider.setting]`.
+"""Out of a coordinator with the operator's key: what a submitter requests with variables and `[provider.setting]`.
 
-The submitter may create coordinators and the Secrets of jobs, and nothing else. Each attack stands beside a control:
-what the operator has for skills reaches the skill that asks, and an address that is allowed gets the key.
+The submitter may create coordinators and the Secrets of jobs, and nothing else. Each attack has a control: the
+operator's values for skills reach the skill that requires them, and an address that is allowed gets the key.
 """
 
 import asyncio
@@ -15,22 +15,22 @@ from typing import Any
 
 import pytest
 
-from orchestrator.wire.state_event import CompleteRun
+from orchestrator.wire.event import CompleteRun
 from tests.support import certificates, cluster, fake_anthropic, production
 from tests.support.attacks import NO_CONTROL
 from tests.support.canaries import told_by
+from tests.support.cluster_jobs import command
 from tests.support.fake_http import FakeHttp
-from tests.support.in_cluster import command
-from tests.support.keyed import inline
 from tests.support.production import RUN, Make
 from tests.support.project import ONE, PYTHON, Project, Result, refused, say, use
+from tests.support.project_with_keys import inline
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.helm]
 
 KEY, OF_SKILLS, THEIRS = "canary-provider-key-11", "canary-skill-key-22", "canary-of-the-submitter-33"
 PROVIDER, SKILLS, ROOTS = "provider", "skills", "roots"
 BACKWARDS = "import os\nfor name in {names!r}: print(name, os.environ.get(name, '')[::-1])"
-"""Shows a value in a form that nobody masks."""
+"""Shows a value in a form that is not masked."""
 KIT = """
 [experts.one]
 instruction = "Do."
@@ -67,7 +67,7 @@ class Operator:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where somebody answers over TLS."""
+    """The URL of a server with TLS."""
     host, port = listener.getsockname()
     return f"https://{host}:{port}"
 
@@ -109,7 +109,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
 
 
 def asks_model(made: Project, setting: str) -> None:
-    """Have the Expert `one` be spoken to through Anthropic's API."""
+    """Make Anthropic's API the provider of the Expert `one`."""
     provider = f'[provider]\nproviderName = "anthropic"\n[provider.setting]\n{setting}\n'
     (made.directory / "perstack.toml").write_text(provider + ONE)
 
@@ -125,13 +125,13 @@ def shows(*names: str) -> dict[str, Any]:
 
 
 def kit(*names: str) -> str:
-    """Write the Expert `one`, whose skill `kit` requires variables and tells them."""
+    """Write the Expert `one`, whose skill `kit` requires variables and prints them."""
     args = json.dumps(["-I", *inline()])
     return KIT.format(python=json.dumps(PYTHON["kubernetes"]), args=args, names=json.dumps(names))
 
 
 def secrets_in(result: Result) -> list[str]:
-    """Name the secrets that a command showed, as they are or backwards."""
+    """Return the secrets that a command showed, as they are or backwards."""
     shown = result.stdout + result.stderr.encode()
     return told_by(shown + shown[::-1], {"the provider's": KEY, "a skill's": OF_SKILLS})
 
@@ -144,24 +144,24 @@ async def test_no_option_gives_an_expert_the_provider_s_key(laptop: Make) -> Non
     assert given.code == 0, given.stderr
     assert secrets_in(given) == ["a skill's"], NO_CONTROL
     stolen = await run(made, "--env", "ANTHROPIC_API_KEY")
-    refused(stolen, 2, "ANTHROPIC_API_KEY (--env)", "skillSecret of the chart", "envSecret")
+    refused(stolen, 2, "ANTHROPIC_API_KEY (--env)", "chart's skillSecret", "envSecret")
     assert secrets_in(stolen) == []
 
 
 @pytest.mark.usefixtures("operator")
 async def test_no_skill_requires_the_provider_s_key(laptop: Make) -> None:
-    """A submitted perstack.toml says what its skills require."""
+    """A submitted perstack.toml names what its skills require."""
     replies = {"one": [use(("environ", {})), say("done")]}
     given = await run(laptop(kit("SKILL_KEY"), replies))
     assert given.code == 0, given.stderr
     assert b"SKILL_KEY=[masked]" in given.stdout, NO_CONTROL
     stolen = await run(laptop(kit("ANTHROPIC_API_KEY"), replies))
-    refused(stolen, 2, "ANTHROPIC_API_KEY (skill 'kit' of Expert 'one')", "skillSecret of the chart")
+    refused(stolen, 2, "ANTHROPIC_API_KEY (skill 'kit' of Expert 'one')", "chart's skillSecret")
     assert secrets_in(stolen) == []
 
 
 async def test_the_key_goes_to_no_address_of_a_submitter_s(laptop: Make, operator: Operator) -> None:
-    """Its server is not even asked; one that is allowed is, and what it says of the key is masked."""
+    """Its server gets no request; an allowed one gets the key, and the key is masked in its answer."""
     made = laptop(ONE, {})
     async with operator.serving() as (allowed, other):
         asks_model(made, f'baseUrl = "{allowed.url}/"')

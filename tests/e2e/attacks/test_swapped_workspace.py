@@ -1,4 +1,4 @@
-"""Whoever may rename above a workspace puts another directory in its place, between the last look and the mount.
+"""An attacker who may rename above a workspace replaces it by another directory, between the last check and the mount.
 
 An engine finds what it mounts by its path, as root. Here the swap always wins that race.
 """
@@ -6,7 +6,7 @@ An engine finds what it mounts by its path, as root. Here the swap always wins t
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ import pytest
 from orchestrator import Store, load_config, make_job, provider_of, run_job
 from orchestrator.backends import open_backend
 from orchestrator.errors import BackendError
-from orchestrator.sandbox import Backend, Sandbox, SandboxSpec
+from orchestrator.plan.job_options import JobOptions
+from orchestrator.sandbox.api import Backend, Sandbox, SandboxSpec
 from tests.support import engine
 from tests.support.project import ONE, Project, say, use
 
@@ -24,7 +25,7 @@ BACKENDS = [pytest.param("docker", marks=pytest.mark.docker), "process"]
 
 @dataclass(frozen=True)
 class Swapping:
-    """A backend before whose launch somebody puts `target` in the place of the workspace, if there is one."""
+    """A backend before whose launch an attacker puts `target` in the place of the workspace, if there is one."""
 
     backend: Backend
     target: Path | None
@@ -38,10 +39,10 @@ class Swapping:
         return self.backend.adopt(name)
 
     async def prune(
-        self, labels: Mapping[str, str], spare: Callable[[Mapping[str, str]], bool] = lambda _: False
+        self, labels: Mapping[str, str], keep: Callable[[Mapping[str, str]], bool] = lambda _: False
     ) -> tuple[str, ...]:
         """Pass on."""
-        return await self.backend.prune(labels, spare)
+        return await self.backend.prune(labels, keep)
 
     def launch(self, spec: SandboxSpec) -> AbstractAsyncContextManager[Sandbox]:
         """Launch it, after the swap."""
@@ -60,7 +61,7 @@ class Swapping:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("swapped", [False, True])
 async def test_it_is_given_nothing(tmp_path: Path, backend: str, *, swapped: bool) -> None:
-    """The Sandbox itself tells which directory it has, and gets no Run; without the swap, the control, it writes."""
+    """The Sandbox reports which directory it has, and gets no Run; without the swap, the control, it writes."""
     target = tmp_path / "target"
     target.mkdir()
     (target / "secret").touch()
@@ -78,9 +79,8 @@ async def test_it_is_given_nothing(tmp_path: Path, backend: str, *, swapped: boo
         backend=backend,
         workspace=made.workspace,
         store=store.root,
-        image=engine.runtime_image() if backend == "docker" else None,
+        options=JobOptions(image=engine.runtime_image() if backend == "docker" else None, prewarm="off"),
     )
-    job = replace(job, prewarm=0)
     types: list[str] = []
     failed: BackendError | None = None
     async with open_backend(backend, os.environ, image=job.image) as opened:

@@ -1,4 +1,4 @@
-"""Between the tools of one Run: what commands and a hostile skill get of another skill, the runtime, the events."""
+"""Between the tools of one Run: what commands and a hostile skill can do to another skill, the runtime, the events."""
 
 import asyncio
 import json
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.wire.event import ResolveToolResults
 from orchestrator.wire.identity import identify
-from orchestrator.wire.state_event import ResolveToolResults
 from tests.support import attacker
 from tests.support.attacks import (
     CONTAINERS,
@@ -28,9 +28,9 @@ from tests.support.attacks import (
     ready,
     told,
 )
-from tests.support.places import docker_place, kubernetes_place
+from tests.support.backend_kinds import docker_place, kubernetes_place
 from tests.support.project import PYTHON, Project, Result, say, use
-from tests.support.submitted import made_project
+from tests.support.submitted_project import made_project
 
 pytestmark = pytest.mark.parametrize("backend", [*CONTAINERS, IN_PRODUCTION], scope="module")
 
@@ -101,23 +101,23 @@ PLACES: Mapping[str, tuple[str, str, str]] = {
         "403 .* not declared",
     ),
 }
-"""What the victim has besides, and how it must end for `exec` and for a skill."""
+"""What else the victim has, and the expected end for `exec` and for a skill."""
 THROUGH = f"{WORKS}|403 api.victim.test cannot be resolved"
-"""What the victim gets there; its host need not be in any network."""
+"""What the victim gets there; its host need not exist in any network."""
 
 OF_EXEC: Mapping[str, str] = {
     "home of commands": "os.listdir('/tmp/exec')",
     "/tmp": "open('/tmp/planted', 'w')",
     "shared memory": "open('/dev/shm/planted', 'w')",
 }
-"""What is of commands alone."""
+"""What belongs to commands only."""
 
 STATE: Mapping[str, tuple[str, str]] = {
     "list": ("os.listdir('/run/perstack')", "EACCES"),
     "read the spool": ("open('/run/perstack/events.jsonl').read()", "EACCES"),
     "write to the spool": ("open('/run/perstack/events.jsonl', 'a')", "EACCES"),
     "cut the spool": ("os.truncate('/run/perstack/events.jsonl', 0)", "EACCES"),
-    "another beside it": ("open('/run/perstack/new', 'w')", "EACCES"),
+    "create another": ("open('/run/perstack/new', 'w')", "EACCES"),
     "link it": ("os.link('/run/perstack/events.jsonl', '/run/perstack/linked')", "EACCES"),
     "replace it": ("os.rename('/run/perstack/events.jsonl', '/run/perstack/events.jsonl')", "EACCES"),
     "remove it": ("os.unlink('/run/perstack/events.jsonl')", "EACCES"),
@@ -152,7 +152,7 @@ for path in [*range(64), *glob.glob("/proc/*/fd/*"), *devices]:
 
 @dataclass(frozen=True)
 class Tried:
-    """How all went, by who tried; what the Run told and wrote down."""
+    """The results by attacker; what the Run wrote and recorded."""
 
     by: Mapping[str, Outcomes]
     outside: Outcomes
@@ -217,11 +217,12 @@ def tried(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tr
     nothing_left(root, backend)
 
 
+@pytest.mark.behaviour("G13")
 @pytest.mark.parametrize("seat", ["exec", "thief"])
 @pytest.mark.parametrize("whose", ["victim", "runtime"])
 @pytest.mark.parametrize("name", PROCESS)
-def test_g13_nothing_of_another_s_process_is_reached(tried: Tried, name: str, whose: str, seat: str) -> None:
-    """Not of a skill's, not of the runtime's; of one's own it is, but for what seccomp forbids, and outside all is."""
+def test_other_processes_cannot_be_reached(tried: Tried, name: str, whose: str, seat: str) -> None:
+    """Those of a skill and of the runtime cannot; its own can, but for what seccomp forbids, and outside all can."""
     assert tried.outside[name] == WORKS, NO_CONTROL
     assert tried.by["exec"][f"own {name}"] == WORKS or name in BY_SECCOMP, NO_CONTROL
     assert_refused(tried.by[seat][f"{whose} {name}"], DENIED)
@@ -230,14 +231,14 @@ def test_g13_nothing_of_another_s_process_is_reached(tried: Tried, name: str, wh
 @pytest.mark.parametrize("seat", ["exec", "thief"])
 @pytest.mark.parametrize("name", PLACES)
 def test_nothing_that_a_skill_has_is_another_s(tried: Tried, name: str, seat: str) -> None:
-    """Files, sockets and hosts are the skill's own, which itself gets to them."""
+    """Files, sockets and hosts belong to the skill, which itself can use them."""
     _, by_exec, by_skill = PLACES[name]
     assert re.search(THROUGH, tried.by["own"][f"victim {name}"]), NO_CONTROL
     assert_refused(tried.by[seat][f"victim {name}"], by_exec if seat == "exec" else by_skill)
 
 
 def test_a_skill_s_proxy_cannot_be_taken_over(tried: Tried) -> None:
-    """Its port is taken for as long as it is the skill's; other ports are for commands that serve something."""
+    """Its port is taken while the skill runs; other ports are for commands that serve something."""
     assert tried.by["exec"]["own port"] == WORKS, NO_CONTROL
     assert_refused(tried.by["exec"]["victim port"], "EADDRINUSE")
     assert_refused(tried.by["thief"]["victim port"], "EACCES")
@@ -245,15 +246,16 @@ def test_a_skill_s_proxy_cannot_be_taken_over(tried: Tried) -> None:
 
 @pytest.mark.parametrize("name", OF_EXEC)
 def test_what_commands_share_is_no_skill_s(tried: Tried, name: str) -> None:
-    """Their home, /tmp and shared memory; commands themselves get to them."""
+    """Their home, /tmp and shared memory belong to commands, which can use them."""
     assert tried.by["exec"][name] == WORKS, NO_CONTROL
     assert_refused(tried.by["thief"][name], "EACCES")
 
 
+@pytest.mark.behaviour("G16")
 @pytest.mark.parametrize("seat", ["exec", "thief", "own"])
 @pytest.mark.parametrize("name", [*STATE, *BROKER])
-def test_g16_the_state_directory_is_the_runtime_s(tried: Tried, name: str, seat: str) -> None:
-    """Spool and socket: whoever could write there could speak for the Run."""
+def test_the_state_directory_is_closed_to_tools(tried: Tried, name: str, seat: str) -> None:
+    """Spool and socket are there: a program that could write to them could forge the Run's events."""
     assert_refused(tried.by[seat][name], {**STATE, **BROKER}[name][1])
 
 
@@ -277,8 +279,9 @@ async def test_without_a_domain_the_state_directory_is_open(backend: str, tmp_pa
         assert json.loads((spec.workspace / "outcomes.json").read_text()) == dict.fromkeys(STATE, WORKS)
 
 
-def test_g16_no_descriptor_leads_to_the_events(tried: Tried) -> None:
-    """Events of this job, with the next numbers, written to all that can be opened: none is told, none is stored."""
+@pytest.mark.behaviour("G16")
+def test_no_descriptor_leads_to_the_events(tried: Tried) -> None:
+    """Forged events that are written to every descriptor are neither shown nor stored."""
     assert r"\"id\": \"forged\"" in tried.results[3], "they were not written anywhere"
     assert [event for event in tried.result.events if event.id == "forged"] == []
     assert b'"id":"forged"' not in tried.stored.replace(b" ", b"")
@@ -296,7 +299,8 @@ def test_a_command_that_kills_all_it_can_ends_only_commands(tried: Tried) -> Non
     assert tried.result.types[-1] == "completeRun"
 
 
-def test_g13_no_key_was_told(tried: Tried) -> None:
-    """Neither skill's, though both told all they found."""
+@pytest.mark.behaviour("G13")
+def test_no_skills_key_was_found(tried: Tried) -> None:
+    """Both skills reported all that they found, and neither key is in it."""
     for key in KEYS.values():
         assert key.encode() not in tried.result.stdout + tried.stored

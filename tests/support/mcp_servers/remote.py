@@ -1,6 +1,6 @@
 """A MCP server over https: `remote.py DIRECTORY`, which holds cert.pem and key.pem; its port is the first line.
 
-/mcp speaks streamable HTTP, /sse the older transport, /large answers 17 MiB, /broken with an error.
+/mcp serves streamable HTTP, /sse the older transport, /large answers 17 MiB, /broken with an error.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ older = server.sse_app(transport_security=security)
 
 @asynccontextmanager
 async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-    """The newer transport keeps sessions for as long as the server lives."""
+    """The newer transport keeps sessions while the server lives."""
     async with newer.router.lifespan_context(newer):
         yield
 

@@ -1,6 +1,6 @@
 """A MCP server with a key in its environment, and everything that others could want to get at.
 
-Where that is, but nothing of it, is told in the file that its argument names.
+The file that its argument names contains where that is, but none of the values.
 """
 
 import json
@@ -24,7 +24,7 @@ def serve() -> str:
 
 @server.tool()
 def own(attacks: str, outcomes: str) -> str:
-    """Try all attacks of a file from here, where they are none, and write how they went to another."""
+    """Run all attacks of a file from here, where they are allowed, and write their results to another."""
     program = str(Path(__file__).with_name("attacker.py"))
     done = subprocess.run(
         [sys.executable, "-I", program, attacks, outcomes], capture_output=True, text=True, timeout=100, check=False

@@ -1,4 +1,4 @@
-"""What a Sandbox asks for over its link: what is kept of it, what is not believed, and how much is too much."""
+"""The calls of a Sandbox over its link: what is stored, what is not believed, and the limits."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -8,15 +8,15 @@ import pytest
 
 from orchestrator.broker import calls
 from orchestrator.wire.checkpoint import Checkpoint, DelegatedBy, Status
-from orchestrator.wire.link import Attach, KeepCheckpoint, KeepResult, Kept, Reattach, Refused
+from orchestrator.wire.frames import Attach, KeepCheckpoint, KeepResult, Kept, Reattach, Refused
 from orchestrator.wire.message import TextPart, ToolResult
 from orchestrator.wire.usage import Usage
-from tests.support.broker_world import BEFORE, COACH, RUN, USED, World, a_checkpoint, delegation, generate
-from tests.support.guest import Guest
+from tests.support.broker_fixture import BEFORE, COACH, RUN, USED, BrokerFixture, a_checkpoint, delegation, generate
+from tests.support.link_client import Guest
 
 
-async def test_checkpoint_is_kept_with_the_hosts_figures(world: World) -> None:
-    """Usage is counted here and who delegated is known here, whatever the container says."""
+async def test_checkpoint_is_kept_with_the_hosts_figures(world: BrokerFixture) -> None:
+    """The host counts the usage and knows the parent, whatever the container claims."""
     boast = Usage(input_tokens=0, output_tokens=0)
     forged = DelegatedBy(expert=COACH, tool_call_id="t", tool_name="x", checkpoint_id="c", run_id="r")
     async with world.running() as (session, guest, _):
@@ -30,11 +30,11 @@ async def test_checkpoint_is_kept_with_the_hosts_figures(world: World) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"job_id": "other"}, "the checkpoint says jobId 'other', but this Run's is 'job'"),
-        ({"run_id": "other"}, "the checkpoint says runId 'other', but this Run's is 'run'"),
+        ({"job_id": "other"}, "the checkpoint has jobId 'other', but this Run's is 'job'"),
+        ({"run_id": "other"}, "the checkpoint has runId 'other', but this Run's is 'run'"),
         (
             {"expert": COACH.with_(key="boss")},
-            "the checkpoint says expert.key 'boss', but this Run's is 'coach'",
+            "the checkpoint has expert.key 'boss', but this Run's is 'coach'",
         ),
         ({"delegate_to": (delegation("root"),)}, "Expert 'coach' may not delegate to 'root'"),
         ({"delegate_to": (delegation("trainer"),) * 2}, "the checkpoint delegates the tool call 't1' twice"),
@@ -48,8 +48,8 @@ async def test_checkpoint_is_kept_with_the_hosts_figures(world: World) -> None:
         ({"id": "c0", "step_number": 4}, "the checkpoint of step 4 has another's id"),
     ],
 )
-async def test_false_claims_break_a_rule(world: World, changes: dict[str, Any], reason: str) -> None:
-    """A checkpoint that is not this Run's is refused, not kept, and so is everything after it."""
+async def test_false_claims_break_a_rule(world: BrokerFixture, changes: dict[str, Any], reason: str) -> None:
+    """A checkpoint that is not this Run's is refused and not stored, and every later call is refused."""
     async with world.running() as (session, guest, _):
         claimed = KeepCheckpoint(id="k", checkpoint=a_checkpoint(**changes))
         assert await guest.ask(claimed) == Refused(id="k", reason=reason)
@@ -58,16 +58,16 @@ async def test_false_claims_break_a_rule(world: World, changes: dict[str, Any], 
     assert (world.books.checkpoints, world.model_calls) == ([], [])
 
 
-async def test_steps_never_go_back(world: World) -> None:
-    """A checkpoint is held against the one before it."""
+async def test_steps_never_go_back(world: BrokerFixture) -> None:
+    """A checkpoint is compared with the one before it."""
     async with world.running() as (_, guest, _):
         assert await guest.ask(KeepCheckpoint(id="a", checkpoint=a_checkpoint(step_number=5))) == Kept(id="a")
         answer = await guest.ask(KeepCheckpoint(id="b", checkpoint=a_checkpoint(step_number=4)))
         assert answer == Refused(id="b", reason="step 4 comes after step 5")
 
 
-async def test_nothing_follows_the_end(world: World) -> None:
-    """The checkpoint that ended a Run is told again without harm, and nothing replaces it."""
+async def test_nothing_follows_the_end(world: BrokerFixture) -> None:
+    """The last checkpoint may be repeated without effect, and no other replaces it."""
     over = a_checkpoint(step_number=5, status=Status.COMPLETED)
     delegating = {"status": Status.STOPPED_BY_DELEGATE, "delegate_to": (delegation("trainer"),)}
     async with world.running() as (session, guest, _):
@@ -81,23 +81,23 @@ async def test_nothing_follows_the_end(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answered", "query", "kept"), [(True, None, False), (False, None, True), (True, "go on", True)]
+    ("answered", "query", "kept"), [(True, None, False), (False, None, True), (True, "go ahead", True)]
 )
-async def test_a_coordinator_past_its_limit_delegates_no_more(
-    world: World, *, answered: bool, query: str | None, kept: bool
+async def test_a_coordinator_past_its_limit_no_longer_delegates(
+    world: BrokerFixture, *, answered: bool, query: str | None, kept: bool
 ) -> None:
-    """One that goes on with answers would do so for ever; one that is asked anew past the limit has its one step."""
+    """A coordinator with answers only would loop forever; one with a new query past the limit has its one step."""
     answers = (ToolResult(id="t", skill_name="s", tool_name="n", result=()),) if answered else None
     run = RUN.with_(checkpoint=a_checkpoint(partial_tool_results=answers), query=query, max_steps=3)
     claimed = a_checkpoint(status=Status.STOPPED_BY_DELEGATE, delegate_to=(delegation("trainer"),))
     async with world.running(run) as (_, guest, _):
         answer = await guest.ask(KeepCheckpoint(id="k", checkpoint=claimed))
-    refused = Refused(id="k", reason="at the job's limit of 3 steps nothing is delegated any more")
+    refused = Refused(id="k", reason="at the job's limit of 3 steps it may no longer delegate")
     assert answer == (Kept(id="k") if kept else refused)
 
 
-async def test_what_was_begun_to_be_kept_is_kept(world: World) -> None:
-    """A session that is revoked while its last checkpoint is on its way to the disk has had it acknowledged here."""
+async def test_what_was_begun_to_be_kept_is_kept(world: BrokerFixture) -> None:
+    """A session that is revoked during the write of a checkpoint counts it as acknowledged."""
     begun, goes_on = asyncio.Event(), asyncio.Event()
 
     async def slowly(checkpoint: Checkpoint) -> None:
@@ -117,19 +117,21 @@ async def test_what_was_begun_to_be_kept_is_kept(world: World) -> None:
         assert world.books.checkpoints == [session.checkpoint]
 
 
-async def test_what_is_kept_of_a_run_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container gone wild cannot fill the store with results."""
+async def test_what_is_kept_of_a_run_is_bounded(world: BrokerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runaway container cannot fill the store with results."""
     monkeypatch.setattr(calls, "RECORD_BYTES", 2048)
     result = ToolResult(id="t", skill_name="s", tool_name="n", result=(TextPart(id="p", text="x" * 800),))
     async with world.running() as (_, guest, _):
         answers = [await guest.ask(KeepResult(id=f"{number}", result=result)) for number in range(3)]
     assert answers[:2] == [Kept(id="0"), Kept(id="1")]
-    assert answers[2] == Refused(id="2", reason="more than 2 KiB were to be kept of one Run")
+    assert answers[2] == Refused(id="2", reason="the records of one Run would exceed 2 KiB")
 
 
 @pytest.mark.parametrize(("characters", "at_once"), [(1, 16), (2 << 20, 1)])
-async def test_calls_in_hand_are_bounded_over_all_connections(world: World, characters: int, at_once: int) -> None:
-    """A Sandbox that comes back again and again has no more of them than one that stays; of large ones just one."""
+async def test_calls_in_hand_are_bounded_over_all_connections(
+    world: BrokerFixture, characters: int, at_once: int
+) -> None:
+    """A Sandbox with many connections has no more calls at once than one with a single one; of large calls, one."""
     goes_on, held = asyncio.Event(), list[ToolResult]()
 
     async def slowly(_: str, result: ToolResult) -> None:
@@ -140,7 +142,7 @@ async def test_calls_in_hand_are_bounded_over_all_connections(world: World, char
     result = ToolResult(id="t", skill_name="s", tool_name="n", result=(TextPart(id="p", text="x" * characters),))
     async with world.running() as (_, _, key), AsyncExitStack() as guests:
         for _ in range(3):
-            guest = await guests.enter_async_context(await Guest.connect(world.door))
+            guest = await guests.enter_async_context(await Guest.connect(world.listener))
             assert await guest.open(Reattach(session_key=key)) is None
             for number in range(10):
                 guest.send(KeepResult(id=f"{number}", result=result))
@@ -149,16 +151,16 @@ async def test_calls_in_hand_are_bounded_over_all_connections(world: World, char
         goes_on.set()
 
 
-async def test_result_is_kept(world: World) -> None:
-    """A tool's result is in the ledger when it is acknowledged."""
+async def test_result_is_kept(world: BrokerFixture) -> None:
+    """A tool's result is in the ledger once it is acknowledged."""
     result = ToolResult(id="t", skill_name="s", tool_name="n", result=(TextPart(id="p", text="done"),))
     async with world.running() as (_, guest, _):
         assert await guest.ask(KeepResult(id="r", result=result)) == Kept(id="r")
     assert world.books.results == [("run", result)]
 
 
-async def test_a_call_without_a_run_breaks_a_rule(world: World) -> None:
-    """Before it has its Run a Sandbox can do nothing."""
-    async with world.session(), await Guest.connect(world.door) as guest:
+async def test_a_call_without_a_run_breaks_a_rule(world: BrokerFixture) -> None:
+    """A Sandbox without a Run may make no call."""
+    async with world.session(), await Guest.connect(world.listener) as guest:
         guest.send(Attach())
         assert await guest.ask(generate()) == Refused(id="1/0", reason="a call came before the Run was given")

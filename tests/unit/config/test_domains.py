@@ -11,6 +11,7 @@ TOP = st.sampled_from(["com", "org", "internal", "io"])
 NAME = st.tuples(st.lists(LABEL, min_size=1, max_size=4), TOP).map(lambda parts: ".".join([*parts[0], parts[1]]))
 
 
+@pytest.mark.behaviour("A10")
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [
@@ -21,11 +22,12 @@ NAME = st.tuples(st.lists(LABEL, min_size=1, max_size=4), TOP).map(lambda parts:
         ("metadata.google.internal", "metadata.google.internal"),
     ],
 )
-def test_a10_names_and_leading_wildcards_are_accepted(text: str, pattern: str) -> None:
-    """A host name, or `*.` and a host name, comes back in lower case."""
+def test_names_and_leading_wildcards_are_accepted(text: str, pattern: str) -> None:
+    """A host name, or `*.` and a host name, is returned in lower case."""
     assert parse_pattern(text) == pattern
 
 
+@pytest.mark.behaviour("A10")
 @pytest.mark.parametrize(
     "text",
     [
@@ -51,19 +53,21 @@ def test_a10_names_and_leading_wildcards_are_accepted(text: str, pattern: str) -
         f"{'a.' * 127}com",
     ],
 )
-def test_a10_anything_else_is_rejected(text: str) -> None:
-    """Port, scheme, path, other wildcards and what is no host name are refused."""
+def test_anything_else_is_rejected(text: str) -> None:
+    """A port, scheme, path, other wildcards and invalid host names are refused."""
     with pytest.raises(ValueError, match=r"is not a host name|has a wildcard that is not a leading|allows a whole"):
         parse_pattern(text)
 
 
+@pytest.mark.behaviour("A11")
 @pytest.mark.parametrize("text", ["xn--bcher-kva.example", "*.xn--p1ai", "a.XN--b.com", "*.a.xn--b.com"])
-def test_a11_punycode_is_rejected_anywhere(text: str) -> None:
-    """A label that begins with `xn--` is refused, wherever and however it is written."""
+def test_punycode_is_rejected_anywhere(text: str) -> None:
+    """A label that begins with `xn--` is refused, anywhere and in any case."""
     with pytest.raises(ValueError, match="is punycode"):
         parse_pattern(text)
 
 
+@pytest.mark.behaviour("A13")
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -79,22 +83,24 @@ def test_a11_punycode_is_rejected_anywhere(text: str) -> None:
         ("intranet", "is a single label"),
     ],
 )
-def test_a13_what_names_no_host_or_all_is_rejected(text: str, problem: str) -> None:
+def test_names_of_no_host_or_of_all_are_rejected(text: str, problem: str) -> None:
     """Localhost, addresses, single labels and top-level wildcards are refused, each with its reason."""
     with pytest.raises(ValueError, match=problem):
         parse_pattern(text)
 
 
+@pytest.mark.behaviour("A13")
 @given(address=st.ip_addresses(v=4))
-def test_a13_no_ipv4_address_is_a_pattern(address: IPv4Address) -> None:
-    """No IPv4 address passes for a name."""
+def test_no_ipv4_address_is_a_pattern(address: IPv4Address) -> None:
+    """No IPv4 address is accepted as a name."""
     with pytest.raises(ValueError, match="is an IP address"):
         parse_pattern(str(address))
 
 
+@pytest.mark.behaviour("G4")
 @given(name=NAME, below=LABEL)
-def test_g4_a_wildcard_names_the_host_and_all_below(name: str, below: str) -> None:
-    """`*.x` names x and every host below it, and x names itself alone."""
+def test_a_wildcard_names_the_host_and_all_below(name: str, below: str) -> None:
+    """`*.x` matches x and every host below it; x matches only itself."""
     assert parse_pattern(f"*.{name}") == f"*.{name}"
     assert matches(name, name)
     assert not matches(name, f"{below}.{name}")
@@ -107,7 +113,7 @@ def test_g4_a_wildcard_names_the_host_and_all_below(name: str, below: str) -> No
 
 @given(text=st.text(max_size=40))
 def test_every_pattern_is_plain(text: str) -> None:
-    """Whatever passes is ASCII in lower case with at least two labels, and stays as it is when read again."""
+    """Every accepted pattern is lower-case ASCII with at least two labels, and parsing it again does not change it."""
     try:
         pattern = parse_pattern(text)
     except ValueError:

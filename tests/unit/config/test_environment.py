@@ -10,7 +10,7 @@ DEFAULT = (".env", ".env.local")
 
 
 def test_process_goes_before_files_and_the_first_file_before_others(tmp_path: Path) -> None:
-    """Process environment > .env > .env.local, and empty values of the process count for nothing."""
+    """The order is process environment, .env, .env.local; empty values of the process are ignored."""
     (tmp_path / ".env").write_text("A=file\nB=file\nEMPTY=from file\nQUOTED='a $B #c'\nexport E=\"x\\ny\"\nBARE\n")
     (tmp_path / ".env.local").write_text("B=local\nC=local\n")
     assert merge({"A": "process", "EMPTY": "", "D": "process"}, DEFAULT, tmp_path) == Environment(
@@ -22,25 +22,26 @@ def test_process_goes_before_files_and_the_first_file_before_others(tmp_path: Pa
             "QUOTED": "a $B #c",
             "E": "x\ny",
             "C": "local",
-        }
+        },
+        origins=dict.fromkeys(("B", "EMPTY", "QUOTED", "E"), ".env") | {"C": ".env.local"},
     )
 
 
 def test_values_are_taken_as_they_are(tmp_path: Path) -> None:
-    """A file cannot read other variables by naming them."""
+    """A file cannot read other variables by reference."""
     (tmp_path / ".env").write_text("A=${SECRET}\n")
     assert merge({"SECRET": "s3cret"}, DEFAULT, tmp_path).values == {"SECRET": "s3cret", "A": "${SECRET}"}
 
 
 def test_missing_files_are_ignored_unless_named(tmp_path: Path) -> None:
-    """The default files need not be there; one that the user named must."""
+    """Missing default files are ignored; a missing named file is an error."""
     assert merge({"A": "1"}, DEFAULT, tmp_path) == Environment({"A": "1"})
     with pytest.raises(ConfigError, match=r"^--env-path nowhere\.env is not found; correct the path, or leave it out$"):
         merge({}, ["nowhere.env"], tmp_path, named=True)
 
 
 def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
-    """A link could name any file of the host: ignored with a note, an error if the user named it."""
+    """A link, which could point to any file of the host, is ignored with a note; if named, it is an error."""
     (tmp_path / "real").write_text("A=1\n")
     (tmp_path / ".env").symlink_to("real")
     assert merge({}, DEFAULT, tmp_path) == Environment({}, (".env: is a symbolic link; ignored",))
@@ -52,7 +53,7 @@ def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_what_is_no_text_file_is_ignored(tmp_path: Path) -> None:
-    """Directories, pipes, huge files and bytes that are not UTF-8 are told and left out."""
+    """Directories, pipes, huge files and bytes that are not UTF-8 are ignored with a note."""
     (tmp_path / "dir").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "bytes").write_bytes(b"A=\xff\n")
@@ -91,20 +92,22 @@ def test_what_is_no_text_file_is_ignored(tmp_path: Path) -> None:
     ],
 )
 def test_files_never_say_where_requests_go_or_what_runs(tmp_path: Path, name: str) -> None:
-    """Such a line is ignored with a note without its value; the process environment may say it."""
+    """Such a line is ignored, with a note that does not contain the value; the process environment may set it."""
     (tmp_path / ".env").write_text(f"{name}=evil\nKEY=fine\n")
     assert merge({}, DEFAULT, tmp_path) == Environment(
-        {"KEY": "fine"}, (f".env: {name!r} cannot be set by a file, only by the environment; ignored",)
+        {"KEY": "fine"},
+        (f".env: {name!r} can be set only in the environment, not in a file; ignored",),
+        {"KEY": ".env"},
     )
     assert merge({name: "mine"}, (), tmp_path) == Environment({name: "mine"})
 
 
 @pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "PROXY", "MY_PATH", "EXA_API_KEY", "DOCKERS"])
 def test_other_names_may_come_from_files(name: str) -> None:
-    """The rules catch no more than they name."""
+    """Names that the rules do not list may be set."""
     assert may_come_from_file(name)
 
 
 def test_values_are_not_shown() -> None:
-    """Values are secret: they are in no repr."""
+    """Values are secret, so the repr does not contain them."""
     assert "s3cret" not in repr(Environment({"A": "s3cret"}))

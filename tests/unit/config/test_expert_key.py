@@ -10,6 +10,7 @@ VERSION = st.tuples(NUMBER, NUMBER, NUMBER).map(".".join)
 NAME = st.one_of(PART, st.tuples(PART, PART).map(lambda parts: f"@{parts[0]}/{parts[1]}"))
 
 
+@pytest.mark.behaviour("A8")
 @pytest.mark.parametrize(
     ("key", "parts"),
     [
@@ -22,35 +23,37 @@ NAME = st.one_of(PART, st.tuples(PART, PART).map(lambda parts: f"@{parts[0]}/{pa
         ("x@01.0.0", ("x", None, "01.0.0")),
     ],
 )
-def test_a8_keys_are_taken_apart(key: str, parts: tuple[str, str | None, str | None]) -> None:
-    """Name, version and tag are told apart."""
+def test_keys_are_split(key: str, parts: tuple[str, str | None, str | None]) -> None:
+    """A key gives a name, and a version or a tag."""
     parsed = ExpertKey.parse(key)
     assert (parsed.key, (parsed.name, parsed.version, parsed.tag)) == (key, parts)
 
 
+@pytest.mark.behaviour("A8")
 @pytest.mark.parametrize("key", ["Invalid Key!", "", "@only", "My", "x@", "x@1.0.0@y", "a\n", "@o/", "é", "a/b"])
-def test_a8_other_keys_are_errors(key: str) -> None:
-    """What does not follow the grammar is refused."""
+def test_other_keys_are_errors(key: str) -> None:
+    """Text that does not follow the grammar is refused."""
     with pytest.raises(ValueError, match="invalid expert key format"):
         ExpertKey.parse(key)
 
 
+@pytest.mark.behaviour("A8")
 @given(name=NAME, version=VERSION)
-def test_a8_a_version_is_found_after_any_name(name: str, version: str) -> None:
-    """Whatever the name, `@1.2.3` behind it is its version."""
+def test_a_version_is_found_after_any_name(name: str, version: str) -> None:
+    """For any name, `@1.2.3` after it is its version."""
     assert ExpertKey.parse(f"{name}@{version}") == ExpertKey(key=f"{name}@{version}", name=name, version=version)
 
 
 @given(name=NAME)
 def test_local_names_are_names_without_dots(name: str) -> None:
-    """A name can be a table's key just if it has no dot."""
+    """A name can be a table's key if and only if it has no dot."""
     assert is_local_name(name) == ("." not in name)
     assert not is_local_name(f"{name}@1.0.0")
 
 
 @given(text=st.text(max_size=30))
 def test_no_text_breaks_the_grammar(text: str) -> None:
-    """Any text is a key or a ValueError, and a key comes back whole."""
+    """Any text is a key or a ValueError, and a parsed key contains the whole text."""
     try:
         parsed = ExpertKey.parse(text)
     except ValueError:

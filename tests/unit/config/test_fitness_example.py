@@ -8,7 +8,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "fitness"
 
 
 def test_config_is_clean() -> None:
-    """The example loads under strict without a note."""
+    """The example loads in strict mode without a note."""
     config = load(EXAMPLE / "perstack.toml", strict=True)
     assert config.notes == ()
     assert (config.provider_name, tuple(config.experts)) == ("scripted", ("fitness-assistant", "pro-trainer"))
@@ -26,12 +26,12 @@ def test_script_makes_seven_calls() -> None:
         "fitness-assistant": [["listDirectory"], ["pro-trainer"], ["writeTextFile"], [], []],
         "pro-trainer": [["listDirectory"], ["attemptCompletion"], []],
     }
-    # Text beside attemptCompletion would end the Run at once (spec 5.6), one call early.
+    # Text with attemptCompletion would end the Run at once (docs/reference/perstack.md#completion), one call early.
     assert "text" not in script["pro-trainer"][1]
 
 
 async def test_provider_reads_the_script() -> None:
-    """The scripted provider takes the file as it is."""
+    """The scripted provider accepts the file unchanged."""
     config = load(EXAMPLE / "perstack.toml")
     setting = ProviderSetting(config.provider_name, config.provider_setting, {}, config.directory)
     async with open_provider(setting) as provider:

@@ -16,7 +16,7 @@ BASE = StdioSkill(name=BASE_SKILL, command="npx", package_name="@perstack/base")
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a perstack.toml and give its path."""
+    """Return a function that writes a perstack.toml and returns its path."""
 
     def write_toml(text: str) -> Path:
         file = tmp_path / "perstack.toml"
@@ -27,7 +27,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def problems(file: Path, *, strict: bool = False) -> list[str]:
-    """The lines of problems that loading `file` raises."""
+    """The problem lines of the error from loading `file`."""
     with pytest.raises(ConfigError) as raised:
         load(file, strict=strict)
     first, *lines = str(raised.value).split("\n")
@@ -36,11 +36,12 @@ def problems(file: Path, *, strict: bool = False) -> list[str]:
 
 
 def with_skill(lines: str) -> str:
-    """A config whose one Expert has a skill `s` of these lines."""
+    """A config with one Expert, whose skill `s` has these lines."""
     return f'[experts.x]\ninstruction = "x"\n[experts.x.skills.s]\n{lines}\n'
 
 
-def test_a1_nearest_upward_is_found(tmp_path: Path) -> None:
+@pytest.mark.behaviour("A1")
+def test_the_nearest_file_upwards_is_found(tmp_path: Path) -> None:
     """The config of the nearest directory wins over those above."""
     inner = tmp_path / "a" / "b" / "c"
     inner.mkdir(parents=True)
@@ -51,15 +52,17 @@ def test_a1_nearest_upward_is_found(tmp_path: Path) -> None:
     assert find(tmp_path) == tmp_path / "perstack.toml"
 
 
-def test_a1_none_up_to_the_root_suggests_config(tmp_path: Path) -> None:
+@pytest.mark.behaviour("A1")
+def test_without_a_file_the_error_suggests_config(tmp_path: Path) -> None:
     """Without any config, the error names the directory and `--config`."""
     with pytest.raises(ConfigError, match=r"no perstack\.toml in .*; create one, or name one with --config") as raised:
         find(tmp_path)
     assert str(tmp_path) in str(raised.value)
 
 
-def test_a2_missing_file_is_named(tmp_path: Path) -> None:
-    """A config that is not there is named, with what to do."""
+@pytest.mark.behaviour("A2")
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """The error has the path and what to do."""
     missing = tmp_path / "nowhere" / "perstack.toml"
     with pytest.raises(ConfigError) as raised:
         load(missing)
@@ -68,20 +71,21 @@ def test_a2_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_config_is_relative_to_the_current_directory(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--config` is resolved against the current directory."""
+    """`--config` is relative to the current directory."""
     file = write("")
     monkeypatch.chdir(file.parent)
     assert load("perstack.toml") == Config(path=file, directory=file.parent)
 
 
 def test_directory_in_place_of_a_file(tmp_path: Path) -> None:
-    """A directory cannot be read, and says so."""
+    """A directory in place of the file is reported as unreadable."""
     with pytest.raises(ConfigError, match="cannot be read: Is a directory; correct it, or name another with --config"):
         load(tmp_path)
 
 
-def test_a4_every_problem_is_listed_with_its_path(write: Write) -> None:
-    """All problems at once: the file, then a line for each with its dotted path."""
+@pytest.mark.behaviour("A4")
+def test_every_problem_is_listed_with_its_path(write: Write) -> None:
+    """All problems are listed at once: the file, then a line for each with its dotted path."""
     file = write("""
         maxSteps = 0
         maxRetries = -1
@@ -124,7 +128,7 @@ def test_a4_every_problem_is_listed_with_its_path(write: Write) -> None:
         "  - experts.x.description: must have 1 to 2048 characters",
         "  - experts.x.instruction: is required",
         "  - experts.x.skills.s.command: is required",
-        "  - experts.x.skills.s.args: give packageName or args: there is nothing to start",
+        "  - experts.x.skills.s.args: give packageName or args; without both, the skill cannot start",
         "  - experts.x.skills.u.type: is required",
         "  - experts.x.delegates.1: invalid expert key format: 'Bad!'",
         "  - experts.x.tags.1: 'Not' is not a tag: lower-case letters, digits, - and _",
@@ -157,7 +161,7 @@ def test_a4_every_problem_is_listed_with_its_path(write: Write) -> None:
     ],
 )
 def test_wrong_shapes(write: Write, text: str, problem: str) -> None:
-    """A value of the wrong kind is one problem at its place, wherever it is."""
+    """A value of the wrong type is one problem with its path, wherever it is."""
     file = write(text)
     if problem:
         (line,) = problems(file)
@@ -174,7 +178,7 @@ def test_wrong_shapes(write: Write, text: str, problem: str) -> None:
     ],
 )
 def test_syntax_error_names_the_place(write: Write, text: str, sentence: str) -> None:
-    """TOML that does not parse gives one sentence with file, line and column."""
+    """Invalid TOML is one sentence with file, line and column."""
     file = write(text)
     with pytest.raises(ConfigError) as raised:
         load(file)
@@ -191,21 +195,23 @@ def test_not_utf8_names_the_line(tmp_path: Path) -> None:
 
 
 def test_nesting_without_end(write: Write) -> None:
-    """A file that nests too deeply for the parser is refused, not a traceback."""
+    """A file nested too deeply for the parser is refused without a traceback."""
     file = write("a = " + "[" * 100_000)
     with pytest.raises(ConfigError, match="nested too deeply"):
         load(file)
 
 
-def test_a5_version_and_name_by_default(write: Write) -> None:
-    """An Expert without a version is 1.0.0; its table's key is key and name."""
+@pytest.mark.behaviour("A5")
+def test_version_and_name_have_defaults(write: Write) -> None:
+    """An Expert without a version is 1.0.0; its table's key is both key and name."""
     assert load(write('[experts."@org/x"]\ninstruction = "do"')).experts == {
         "@org/x": Expert(key="@org/x", name="@org/x", version="1.0.0", instruction="do", skills=(BASE,))
     }
 
 
-def test_a6_defaults_then_toml_then_options(write: Write) -> None:
-    """Nothing set means the defaults; the file goes before them, and options before the file."""
+@pytest.mark.behaviour("A6")
+def test_options_go_before_the_file_and_the_file_before_defaults(write: Write) -> None:
+    """Without settings the defaults apply; the file overrides them, and options override the file."""
     file = write("")
     blank = load(file)
     assert blank == Config(
@@ -259,7 +265,7 @@ def test_a6_defaults_then_toml_then_options(write: Write) -> None:
 
 
 def test_setting_goes_with_its_provider(write: Write) -> None:
-    """Choosing another provider leaves the setting of the declared one behind."""
+    """Choosing another provider drops the setting of the declared one."""
     config = load(write('[provider]\nproviderName = "scripted"\n[provider.setting]\nreplies = "a.json"'))
     assert config.provider_setting == {"replies": "a.json"}
     other = config.overridden(provider_name="anthropic")
@@ -267,7 +273,7 @@ def test_setting_goes_with_its_provider(write: Write) -> None:
 
 
 def test_setting_is_not_shown(write: Write) -> None:
-    """Headers may hold secrets, so the setting is in no repr."""
+    """The setting may contain secret headers, so the repr does not contain it."""
     config = load(write('[provider]\nproviderName = "google"\n[provider.setting]\nheaders = { a = "s3cret" }'))
     assert config.provider_setting == {"headers": {"a": "s3cret"}}
     assert "s3cret" not in repr(config)
@@ -288,7 +294,7 @@ def test_setting_is_not_shown(write: Write) -> None:
     ],
 )
 def test_settings_of_each_provider(write: Write, name: str, setting: dict[str, object]) -> None:
-    """Each provider knows its own setting keys, and they arrive as written."""
+    """Each provider accepts its own setting keys, and they are passed unchanged."""
     values = {True: "true"}
     lines = "\n".join(
         f"{key} = {'{}' if value == {} else values.get(value is True, repr(value))}" for key, value in setting.items()
@@ -298,33 +304,35 @@ def test_settings_of_each_provider(write: Write, name: str, setting: dict[str, o
 
 
 def test_settings_of_another_provider_are_unknown(write: Write) -> None:
-    """A key of another provider's setting is told, and not passed on."""
+    """A key of another provider's setting is reported, and not passed on."""
     config = load(write('[provider]\nproviderName = "amazon-bedrock"\n[provider.setting]\nbaseUrl = "https://a.b"'))
     assert (config.provider_setting, config.notes) == ({}, ("provider.setting.baseUrl: unknown key; ignored",))
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../replies.json", "a/../../b", ".", ""])
-def test_replies_are_beside_the_config(write: Write, name: str) -> None:
-    """The script's file cannot be elsewhere, as the config may come from elsewhere."""
+def test_replies_are_next_to_the_config(write: Write, name: str) -> None:
+    """The script's file must be next to the config, since the config may come from elsewhere."""
     file = write(f'[provider]\nproviderName = "scripted"\n[provider.setting]\nreplies = "{name}"')
-    assert problems(file) == ["  - provider.setting.replies: must name a file beside perstack.toml"]
+    assert problems(file) == ["  - provider.setting.replies: must name a file next to perstack.toml"]
 
 
 def test_unknown_provider_lists_the_known(write: Write) -> None:
-    """A provider that nobody knows is a problem at `providerName`."""
+    """An unknown provider is a problem at `providerName`."""
     (line,) = problems(write('[provider]\nproviderName = "openia"'))
     assert line.startswith("  - provider.providerName: must be one of 'anthropic', 'google', ")
-    assert line.endswith(", not 'openia'")
+    assert line.endswith(", 'scripted', not 'openia'; did you mean 'openai'?")
 
 
-def test_a9_no_skills_table_means_the_base_skill(write: Write) -> None:
+@pytest.mark.behaviour("A9")
+def test_no_skills_table_means_the_base_skill(write: Write) -> None:
     """Without skills an Expert has exactly the base skill, and neither delegates nor tags."""
     expert = load(write('[experts.x]\ninstruction = "x"')).experts["x"]
     assert (expert.skills, expert.delegates, expert.tags) == ((BASE,), (), ())
 
 
-def test_a9_unknown_skill_type_is_an_error(write: Write) -> None:
-    """A skill of a type that nobody knows is a problem at `type`."""
+@pytest.mark.behaviour("A9")
+def test_an_unknown_type_of_skill_is_an_error(write: Write) -> None:
+    """The problem is at `type`."""
     assert problems(write(with_skill('type = "mcpFooSkill"'))) == [
         (
             "  - experts.x.skills.s.type: must be one of 'mcpStdioSkill', 'mcpSseSkill', 'interactiveSkill', "
@@ -334,7 +342,7 @@ def test_a9_unknown_skill_type_is_an_error(write: Write) -> None:
 
 
 def test_custom_skills_keep_the_base_skill(write: Write) -> None:
-    """Skills of every type are read, and the base skill is there all the same, first."""
+    """Skills of every type are read, and the base skill is added as the first one."""
     config = load(
         write("""
         [experts.x]
@@ -390,7 +398,7 @@ def test_custom_skills_keep_the_base_skill(write: Write) -> None:
 
 
 def test_declared_base_skill_stays_in_its_place(write: Write) -> None:
-    """A base skill of one's own is kept as declared, but never starts lazily."""
+    """A declared base skill keeps its position, but never starts lazily."""
     config = load(
         write("""
         [experts.x]
@@ -414,25 +422,26 @@ def test_declared_base_skill_stays_in_its_place(write: Write) -> None:
 
 
 def test_base_skill_is_not_interactive(write: Write) -> None:
-    """The built-in tools cannot be replaced by questions to the user."""
+    """The built-in tools cannot be replaced by an interactive skill."""
     skill = '[experts.x.skills."@perstack/base"]\ntype = "interactiveSkill"\ntools = {}'
     file = write(f'[experts.x]\ninstruction = "x"\n{skill}')
     assert problems(file) == [
-        "  - experts.x.skills: @perstack/base is the name of the built-in tools; an interactive skill needs another"
+        ("  - experts.x.skills: @perstack/base names the built-in tools; an interactive skill needs another name")
     ]
 
 
+@pytest.mark.behaviour("E1")
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        ("", "args: give packageName or args: there is nothing to start"),
-        ("args = []", "args: give packageName or args: there is nothing to start"),
+        ("", "args: give packageName or args; without both, the skill cannot start"),
+        ("args = []", "args: give packageName or args; without both, the skill cannot start"),
         ('args = ["a"]\npackageName = "b"', "args: give packageName or args, not both"),
         ("packageName = 5", "packageName: must be a valid string"),
     ],
 )
-def test_e1_one_of_package_and_args(write: Write, lines: str, problem: str) -> None:
-    """Exactly one of packageName and args that are not empty starts a skill."""
+def test_exactly_one_of_package_and_arguments_starts_a_skill(write: Write, lines: str, problem: str) -> None:
+    """Empty arguments count as none."""
     file = write(with_skill(f'type = "mcpStdioSkill"\ncommand = "npx"\n{lines}'))
     assert problems(file) == [f"  - experts.x.skills.s.{problem}"]
 
@@ -445,17 +454,19 @@ def test_interactive_schema_is_an_object(write: Write, schema: str) -> None:
     assert line.startswith("  - experts.x.skills.s.tools.t.inputJsonSchema: ")
 
 
+@pytest.mark.behaviour("G17")
 @pytest.mark.parametrize("name", ["A\\nB", "A=B", "A B", "", "A\\u0000", "Ä", "-A", "$(A)"])
-def test_g17_names_of_variables(write: Write, name: str) -> None:
-    """A name that could break a line or be read as something else is refused."""
+def test_harmful_names_of_variables_are_refused(write: Write, name: str) -> None:
+    """A name could break a line or be read as something else."""
     file = write(with_skill(f'type = "mcpStdioSkill"\ncommand = "npx"\nargs = ["a"]\nrequiredEnv = ["OK", "{name}"]'))
     (line,) = problems(file)
     assert line.startswith("  - experts.x.skills.s.requiredEnv.1: ")
     assert line.endswith("is not the name of an environment variable")
 
 
-def test_e3_protected_variables_are_dropped_with_a_note(write: Write) -> None:
-    """A protected name, in any case, never reaches a skill, and a note says so."""
+@pytest.mark.behaviour("E3")
+def test_protected_variables_are_dropped_with_a_note(write: Write) -> None:
+    """A protected name, in any case, never reaches a skill, and there is a note about it."""
     config = load(
         write(with_skill('type = "mcpStdioSkill"\ncommand = "a"\nargs = ["b"]\nrequiredEnv = ["Path", "KEY"]'))
     )
@@ -464,7 +475,7 @@ def test_e3_protected_variables_are_dropped_with_a_note(write: Write) -> None:
 
 
 def test_unknown_keys_are_notes_with_hints(write: Write) -> None:
-    """Unknown keys at every level are told with what may have been meant; under strict they are problems."""
+    """Unknown keys at every level are reported with a suggestion; in strict mode they are problems."""
     file = write("""
         max_steps = 3
         [provider]
@@ -502,7 +513,7 @@ def test_unknown_keys_are_notes_with_hints(write: Write) -> None:
 
 @pytest.mark.parametrize("strict", [True, False])
 def test_unknown_keys_are_listed_after_the_problems(write: Write, *, strict: bool) -> None:
-    """What is wrong and what is unknown come in one list: a key that is missing is often there, misspelt."""
+    """Problems and unknown keys are in one list, since a missing key is often present but misspelt."""
     file = write('maxSteps = 0\n[experts.x]\ninstrucion = "x"')
     assert problems(file, strict=strict) == [
         "  - maxSteps: must be greater than or equal to 1",
@@ -512,7 +523,7 @@ def test_unknown_keys_are_listed_after_the_problems(write: Write, *, strict: boo
 
 
 def test_local_runtime_does_not_lower_isolation(write: Write) -> None:
-    """`runtime = "local"` is a note and nothing else, also under strict."""
+    """`runtime = "local"` only causes a note, even in strict mode."""
     (note,) = load(write('runtime = "local"'), strict=True).notes
     assert "does not lower isolation" in note
     assert "--backend process" in note
@@ -521,14 +532,14 @@ def test_local_runtime_does_not_lower_isolation(write: Write) -> None:
 
 @pytest.mark.parametrize("runtime", ["cursor", "claude-code", "gemini"])
 def test_other_runtimes_are_refused_by_name(write: Write, runtime: str) -> None:
-    """Runtimes that cannot be kept in a Sandbox are refused."""
+    """Runtimes that cannot run in a Sandbox are refused."""
     assert problems(write(f'runtime = "{runtime}"')) == [
-        f'  - runtime: runtime "{runtime}" is not supported: it cannot be kept in a Sandbox; use "docker"'
+        f'  - runtime: runtime "{runtime}" is not supported: it cannot run in a Sandbox; use "docker"'
     ]
 
 
-def test_tools_that_nobody_can_call_are_told(write: Write) -> None:
-    """Whose name a built-in tool, an interactive one or an earlier delegate has; not where it leaves the name free."""
+def test_tools_that_cannot_be_called_are_noted(write: Write) -> None:
+    """A tool with the name of a built-in, an interactive or an earlier delegate's tool is reported, and no other."""
     names = ("@y/w", "@z/w", "@z/v", "@x/todo", "ask")
     others = "".join(f'[experts."{name}"]\ninstruction = "x"\n' for name in names)
     config = load(
@@ -573,8 +584,8 @@ def test_tools_that_nobody_can_call_are_told(write: Write) -> None:
     )
 
 
-def test_unused_keys_are_checked_and_told(write: Write) -> None:
-    """What Perstack accepts and never uses is accepted, checked, and noted."""
+def test_unused_keys_are_checked_and_noted(write: Write) -> None:
+    """Keys that Perstack accepts but never uses are accepted, checked, and noted."""
     config = load(
         write("""
         perstackApiBaseUrl = "https://api.example.com"
@@ -608,7 +619,7 @@ def test_lengths_count_utf16_units(write: Write, text: str, fits: bool) -> None:
 
 
 def test_unknown_expert_lists_the_known_close_ones_first(write: Write) -> None:
-    """Asking for an Expert that is not declared names those that are."""
+    """The error for an undeclared Expert lists the declared ones."""
     config = load(write('[experts.alpha]\ninstruction = "x"\n[experts.fitness]\ninstruction = "x"'))
     assert config.expert("alpha") is config.experts["alpha"]
     with pytest.raises(ConfigError) as raised:

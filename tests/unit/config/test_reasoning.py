@@ -4,6 +4,7 @@ from orchestrator.config.reasoning import parse_reasoning_budget, reasoning_toke
 from orchestrator.errors import ConfigError
 
 
+@pytest.mark.behaviour("A12")
 @pytest.mark.parametrize(
     ("text", "budget", "tokens"),
     [
@@ -16,15 +17,16 @@ from orchestrator.errors import ConfigError
         ("777", 777, 777),
     ],
 )
-def test_a12_levels_and_numbers(text: str, budget: str | int, tokens: int) -> None:
-    """Levels and numbers are converted, `none` among them."""
+def test_levels_and_numbers_are_read(text: str, budget: str | int, tokens: int) -> None:
+    """Levels and numbers are converted, `none` included."""
     assert parse_reasoning_budget(text) == budget
     assert reasoning_tokens(budget) == tokens
 
 
+@pytest.mark.behaviour("A12")
 @pytest.mark.parametrize("text", ["huge", "", "-1", "1.5", "²", "LOW"])
-def test_a12_anything_else_is_a_clear_error(text: str) -> None:
-    """Perstack takes it as absent; a budget that is silently another costs money, so it is an error here."""
+def test_any_other_budget_is_an_error(text: str) -> None:
+    """A budget that silently becomes another costs money, so it is an error here, unlike in Perstack."""
     with pytest.raises(ConfigError) as raised:
         parse_reasoning_budget(text)
     assert str(raised.value) == (

@@ -9,7 +9,7 @@ from orchestrator.errors import ConfigError
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A user's home that names registries in the files of npm and pip."""
+    """A user's home with registries in the files of npm and pip."""
     (tmp_path / ".npmrc").write_text(
         "fund=false\nregistry = https://npm.example/mirror/\n//npm.example/:_authToken=x\n"
     )
@@ -32,18 +32,18 @@ def home(tmp_path: Path) -> Path:
     ],
 )
 def test_variables_go_before_files(home: Path, environ: Mapping[str, str], expected: Registries) -> None:
-    """And credentials are never part of what is found."""
+    """Variables take precedence over files; credentials are removed from the URLs."""
     assert find_registries({"HOME": str(home), **environ}) == expected
 
 
 def test_hosts_are_those_of_the_registries_and_of_pypis_files() -> None:
-    """Nothing else is reached by an install."""
+    """An install may reach these hosts and no others."""
     hosts = Registries(NPM, "https://py.example/simple").hosts
     assert hosts == ("registry.npmjs.org", "py.example", "files.pythonhosted.org")
 
 
 @pytest.mark.parametrize("url", ["http://npm.example/", "https://npm.example:8443/", "", "file:///x"])
 def test_only_https_on_its_port_leaves_a_sandbox(url: str) -> None:
-    """Said when something is to be fetched, and with the URL."""
-    with pytest.raises(ConfigError, match="packages cannot be fetched from"):
+    """Other URLs are refused when a package must be fetched; the error contains the URL."""
+    with pytest.raises(ConfigError, match="cannot fetch packages from"):
         require_https([url])

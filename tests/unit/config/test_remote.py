@@ -13,10 +13,10 @@ BODIES = {"/config": b"maxSteps = 3\n", "/most": b"#" * LIMIT, "/more": b"#" * (
 
 
 class Pages(BaseHTTPRequestHandler):
-    """A few pages, one of them elsewhere."""
+    """Serves a few pages, one of them a redirect to another host."""
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Respond to a request."""
         body = BODIES.get(self.path, b"")
         self.send_response(302 if self.path == "/moved" else 200 if self.path in BODIES else 404)
         if self.path == "/moved":
@@ -26,7 +26,7 @@ class Pages(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_args: object) -> None:
-        """Keep quiet."""
+        """Write no log."""
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join(timeout=5)
 
 
+@pytest.mark.behaviour("A3")
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -55,41 +56,45 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         ("https://[::1/a", "is not a URL"),
     ],
 )
-def test_a3_other_urls_are_rejected(url: str, problem: str) -> None:
-    """Only https on GitHub's host for files is fetched."""
+def test_other_urls_are_rejected(url: str, problem: str) -> None:
+    """Only https on GitHub's host for raw files is fetched."""
     with pytest.raises(ConfigError) as raised:
         load(url)
     assert str(raised.value).startswith(f"config URL {url!r} {problem}")
 
 
-def test_a3_the_one_host_is_accepted() -> None:
-    """The allowed host passes in any case; file names are no URLs."""
+@pytest.mark.behaviour("A3")
+def test_the_one_host_is_accepted() -> None:
+    """Its name counts in any case of letters; file names are no URLs."""
     check_url("HTTPS://Raw.GitHubUserContent.com/o/r/main/perstack.toml")
     assert not is_url("configs/perstack.toml")
 
 
-def test_a3_what_is_there_is_fetched(site: str) -> None:
-    """The body comes back whole, up to 1 MiB."""
+@pytest.mark.behaviour("A3")
+def test_a_file_is_fetched_whole(site: str) -> None:
+    """The body may have up to 1 MiB."""
     assert download(f"{site}/config") == BODIES["/config"]
     assert len(download(f"{site}/most")) == LIMIT
 
 
+@pytest.mark.behaviour("A3")
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
         ("/moved", "is redirected, which is refused; check it in a browser"),
-        ("/nowhere", "gave status 404; check it in a browser"),
-        ("/more", "gives more than 1048576 bytes, too much for a config; name another with --config"),
+        ("/nowhere", "returned status 404; check it in a browser"),
+        ("/more", "returned more than 1048576 bytes, too much for a config; name another with --config"),
     ],
 )
-def test_a3_redirects_and_failures_are_readable(site: str, path: str, problem: str) -> None:
+def test_redirects_and_failures_are_readable(site: str, path: str, problem: str) -> None:
     """A redirect is not followed, and each failure is one sentence."""
     with pytest.raises(ConfigError) as raised:
         download(site + path)
     assert str(raised.value) == f"config URL {site + path!r} {problem}"
 
 
-def test_a3_nobody_answers(site: str) -> None:
-    """A host that does not answer is one sentence too."""
+@pytest.mark.behaviour("A3")
+def test_a_host_that_does_not_answer_is_an_error(site: str) -> None:
+    """The error is one sentence."""
     with pytest.raises(ConfigError, match=r"cannot be fetched: .*refused"):
         download(site.rpartition(":")[0] + ":1/config")

@@ -1,4 +1,4 @@
-"""Directories made for another user where somebody else may rename and link."""
+"""Directories created for another user, where others may rename and link."""
 
 import os
 import stat
@@ -12,8 +12,8 @@ import pytest
 
 from orchestrator.disk.directory import inode_at, inode_of, make_at, make_below
 from orchestrator.errors import ConfigError
-from orchestrator.mounting import ensure, require_same
-from orchestrator.workspace import NOBODY, Workspace, prepare
+from orchestrator.workspace.mount import ensure, require_same
+from orchestrator.workspace.workspace import NOBODY, Workspace, prepare
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to another user")
 MALLORY = 65_531
@@ -47,7 +47,7 @@ while True:
 
 @contextmanager
 def flipping(directory: Path) -> Iterator[None]:
-    """Have its owner put links, directories of root's and nothing in the workspace's place, as fast as they can."""
+    """Replace the workspace, as its owner and repeatedly, by links, directories of root and nothing."""
     flipper = subprocess.Popen((sys.executable, "-c", _FLIPPER, directory), stdout=subprocess.PIPE)
     try:
         assert flipper.stdout is not None
@@ -60,7 +60,7 @@ def flipping(directory: Path) -> Iterator[None]:
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
-    """A directory of another user, with a directory of root's in it and one beside it."""
+    """A directory of another user, with a directory of root in it and another next to it."""
     for parent in (tmp_path, *tmp_path.parents):
         if not parent.stat().st_mode & 0o001:
             parent.chmod(parent.stat().st_mode | 0o011)
@@ -73,8 +73,8 @@ def theirs(tmp_path: Path) -> Path:
 
 
 @only_root
-def test_whoever_flips_gets_nothing_of_root_s(theirs: Path) -> None:
-    """Whatever comes between the look and the making: no owner changes, and nothing of root's is given out."""
+def test_a_flipped_link_gives_nothing_of_roots(theirs: Path) -> None:
+    """Whatever is swapped during the creation: no owner changes, and nothing of root is given away."""
     target = theirs.parent / "target"
     roots = {inode_of(target.stat()), inode_of((theirs / "roots").stat())}
     made = refused = 0
@@ -93,8 +93,8 @@ def test_whoever_flips_gets_nothing_of_root_s(theirs: Path) -> None:
 
 
 @only_root
-def test_without_anybody_it_is_made_and_given(theirs: Path) -> None:
-    """The control: also where some above it are to be made, which stay root's."""
+def test_without_an_attacker_it_is_made_and_given(theirs: Path) -> None:
+    """The control: the directory is created for the user; missing parents belong to root."""
     for path in (theirs / "workspace", theirs / "a" / "b" / "workspace"):
         found = ensure(prepare(path, None, make=True))
         status = path.stat()
@@ -105,7 +105,7 @@ def test_without_anybody_it_is_made_and_given(theirs: Path) -> None:
 
 
 def test_a_umask_holds(tmp_path: Path) -> None:
-    """What the user wants nobody else to see is not shown."""
+    """The directory has the mode that the umask allows."""
     before = os.umask(0o077)
     try:
         make_below(tmp_path, "made", OWNER, 0o755)
@@ -116,7 +116,7 @@ def test_a_umask_holds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("link", ["workspace", "a"])
 def test_no_link_on_the_way_is_followed(tmp_path: Path, link: str) -> None:
-    """Neither in its place nor above it, when it is made and when it is looked at again."""
+    """A link in the place of the directory or above it is refused, on creation and on inspection."""
     (tmp_path / "target" / "workspace").mkdir(parents=True)
     (tmp_path / "a").mkdir()
     path = tmp_path / ("a/workspace" if link == "a" else "workspace")
@@ -135,7 +135,7 @@ def test_no_link_on_the_way_is_followed(tmp_path: Path, link: str) -> None:
 
 
 def test_what_came_meanwhile_is_looked_at(tmp_path: Path) -> None:
-    """Another job may have made it; a directory that no Expert may have is none the more for that."""
+    """A directory that another process created meanwhile is checked as well; a forbidden one stays forbidden."""
     path = tmp_path / "workspace"
     found = prepare(path, None, make=True)
     made = ensure(prepare(path, None, make=True))
@@ -145,12 +145,12 @@ def test_what_came_meanwhile_is_looked_at(tmp_path: Path) -> None:
     path.joinpath(".env").unlink()
     path.rmdir()
     path.symlink_to("/")
-    with pytest.raises(ConfigError, match=r"holds all of this machine"):
+    with pytest.raises(ConfigError, match=r"contains all of this machine"):
         ensure(found)
 
 
 def test_one_that_was_replaced_is_refused(tmp_path: Path) -> None:
-    """By another directory, by a link to itself elsewhere, or by nothing."""
+    """A directory that was replaced by another, by a link to itself elsewhere, or by nothing is refused."""
     path = tmp_path / "workspace"
     found = ensure(prepare(path, None, make=True))
     assert ensure(found) == found
@@ -163,7 +163,9 @@ def test_one_that_was_replaced_is_refused(tmp_path: Path) -> None:
     for put in puts:
         put()
         for look in (ensure, require_same):
-            with pytest.raises(ConfigError, match=rf"workspace {path} is not the directory any more .* who changes"):
+            with pytest.raises(
+                ConfigError, match=rf"workspace {path} is no longer the directory .* which program changes"
+            ):
                 look(found)
         if path.is_dir() and not path.is_symlink():
             path.rmdir()

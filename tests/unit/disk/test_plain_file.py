@@ -1,4 +1,4 @@
-"""Files that somebody else may have put there are read in no time, or refused with a reason."""
+"""Files that others may have put in place are read at once, or refused with a reason."""
 
 import os
 from pathlib import Path
@@ -13,33 +13,33 @@ MOST = 1000
 
 @pytest.mark.parametrize("kind", sorted(ODD.keys() - {"directory"}))
 def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
-    """With the reason; nothing is waited for and nothing without an end is read."""
+    """Other kinds of files are refused with the reason, without waiting and without endless reads."""
     ODD[kind](tmp_path / "odd")
     why = "has more than 1000 bytes" if kind == "sparse" else "is not a regular file"
     with pytest.raises(ValueError, match=why):
         read_plain(tmp_path / "odd", MOST)
 
 
-def test_a_directory_is_said_to_be_one(tmp_path: Path) -> None:
-    """As Python says it."""
+def test_a_directory_is_reported_as_one(tmp_path: Path) -> None:
+    """A directory is reported with Python's own error."""
     with pytest.raises(IsADirectoryError, match="Is a directory"):
         read_plain(tmp_path, MOST)
 
 
 def test_all_that_may_be_there_is_read(tmp_path: Path) -> None:
-    """To the last byte, and not one more."""
+    """A file of exactly the limit is read completely; one byte more is refused."""
     (tmp_path / "most").write_bytes(b"x" * MOST)
     (tmp_path / "more").write_bytes(b"x" * (MOST + 1))
     assert read_plain(tmp_path / "most", MOST) == b"x" * MOST
     with pytest.raises(ValueError, match="has more than 1000 bytes"):
         read_plain(tmp_path / "more", MOST)
-    # The kernel says that these are empty.
+    # The kernel reports size 0 for these.
     with pytest.raises(ValueError, match="has more than 10 bytes"):
         read_plain(Path("/proc/self/status"), 10)
 
 
 def test_a_link_counts_only_where_it_may(tmp_path: Path) -> None:
-    """A user's own file may be one; where an Expert may have put it, it may not."""
+    """A link is followed for a user's own file, and refused where an Expert may have put it."""
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "link").symlink_to("file")
     (tmp_path / "loop").symlink_to("loop")
@@ -57,15 +57,27 @@ def test_a_link_counts_only_where_it_may(tmp_path: Path) -> None:
 def test_what_is_put_there_meanwhile_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, follow: bool
 ) -> None:
-    """After it was looked at and before it is opened: a pipe is not waited for."""
+    """A pipe put in place between check and open is refused without waiting."""
     (tmp_path / "file").write_bytes(b"x")
     opens = os.open
 
-    def late(path: Path, flags: int) -> int:
+    def late(path: Path, flags: int, *, dir_fd: int | None) -> int:
         path.unlink()
         os.mkfifo(path)
-        return opens(path, flags)
+        return opens(path, flags, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", late)
     with pytest.raises(ValueError, match="is not a regular file"):
         read_plain(tmp_path / "file", MOST, follow=follow)
+
+
+def test_a_relative_path_is_below_the_given_directory(tmp_path: Path) -> None:
+    """Also after the directory was moved: the descriptor leads to it."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").write_bytes(b"x")
+    directory = os.open(tmp_path / "old", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        (tmp_path / "old").rename(tmp_path / "new")
+        assert read_plain(Path("file"), MOST, dir_fd=directory) == b"x"
+    finally:
+        os.close(directory)

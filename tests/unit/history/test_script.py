@@ -7,7 +7,7 @@ from orchestrator.history.script import Script, model_calls, script
 from orchestrator.wire.checkpoint import RunError
 from orchestrator.wire.generation import FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.usage import Usage
-from tests.support.chronicle import Chronicle, all_events
+from tests.support.event_history import Chronicle, all_events
 
 
 def _script(chronicles: Sequence[Chronicle], replies: Mapping[tuple[str, str], Reply]) -> Script:
@@ -20,7 +20,7 @@ def _asked(chronicle: Chronicle) -> list[str]:
 
 
 def test_each_model_call_of_a_run_is_found() -> None:
-    """Calls are numbered through the Run, named by their step; the result's is one too, a completion with text none."""
+    """Calls have numbers in the Run and their step; that for the result counts, a completion with text has none."""
     run = Chronicle("r").start().ask().tools("a").ask().retry("{}").ask().tools("attemptCompletion")
     run.step -= 1
     assert _asked(run.completion().complete()) == ["1/0", "2/1", "3/2", "3/3"]
@@ -30,7 +30,7 @@ def test_each_model_call_of_a_run_is_found() -> None:
 
 
 def test_what_a_lost_attempt_did_after_its_last_checkpoint_is_left_out() -> None:
-    """The second attempt does the step after the last finished one again, or all without one, and counts on."""
+    """The second attempt repeats the step after the last finished one, or all without one, and continues the count."""
     lost = Chronicle("r").start().ask().tools("a").ask().tools("b").ask()
     lost.step = 2
     assert _asked(lost.start("2", again=True).ask().tools("b").ask().complete()) == ["1/0", "2/1", "3/2"]
@@ -40,7 +40,7 @@ def test_what_a_lost_attempt_did_after_its_last_checkpoint_is_left_out() -> None
 
 
 def test_an_attempt_counts_on_from_calls_that_failed() -> None:
-    """A failure takes a number too, and is replayed; what a second lost attempt did is left out as well."""
+    """A failed call has a number too, and is replayed; the calls of a second lost attempt are left out as well."""
     run = Chronicle("r").start().ask().retry("{}").ask().tools("a").ask()
     run.step = 2
     run.start("2", again=True).ask().tools("a").ask()
@@ -53,7 +53,7 @@ def test_an_attempt_counts_on_from_calls_that_failed() -> None:
 
 
 def test_a_reply_keeps_what_the_script_can_hold() -> None:
-    """Text, reasoning, calls, tokens; the finish reason only where it is not the usual one."""
+    """Text, reasoning, calls and tokens are kept; the finish reason only if it is not the usual one."""
     first = Reply(
         text="look",
         reasoning=(Reasoning(text="hm, ", signature="x"), Reasoning(text="well")),
@@ -100,7 +100,7 @@ def test_a_reply_keeps_what_the_script_can_hold() -> None:
     ],
 )
 def test_a_call_that_failed_fails_again_without_a_pause(run: Chronicle, error: dict[str, object]) -> None:
-    """Failures are not among the replies; the event that followed tells of them."""
+    """Failed calls, which only the following event records, fail again in the replay."""
     assert _script([run], {}).document == {"boss": [{"error": error}]}
 
 
@@ -112,8 +112,8 @@ def _left(run_id: str, call: str, query: str | None) -> Chronicle:
     return Chronicle(run_id, "left", "r", call, query).start().ask().complete()
 
 
-def test_a_resumed_run_goes_on_with_its_conversation() -> None:
-    """Replies of both Runs of the coordinator stand in one list, its delegate's in another."""
+def test_a_resumed_run_continues_its_conversation() -> None:
+    """Replies of both Runs of the coordinator Expert are in one list, its delegate's in another."""
     boss = Chronicle("r", query="go").start().ask().tools("left").delegate()
     again = Chronicle("s").start().ask().complete()
     replies = {("r", "1/0"): _say("a"), ("s", "1/0"): _say("b"), ("x", "1/0"): _say("l")}
@@ -123,8 +123,8 @@ def test_a_resumed_run_goes_on_with_its_conversation() -> None:
     }
 
 
-def test_conversations_of_one_expert_are_told_apart_by_their_query() -> None:
-    """The longer query comes first, since the shorter may occur in it; equal conversations need no branches."""
+def test_conversations_of_one_expert_differ_by_their_query() -> None:
+    """The longer query comes first, since the shorter one may occur in it; equal conversations need no branches."""
     chronicles = [_left("x", "c1", "part"), _left("y", "c2", "part two"), _left("z", "c3", "part")]
     replies = {("x", "1/0"): _say("1"), ("y", "1/0"): _say("2"), ("z", "1/0"): _say("1")}
     assert _script(chronicles, replies) == Script(
@@ -134,16 +134,16 @@ def test_conversations_of_one_expert_are_told_apart_by_their_query() -> None:
     assert _script(chronicles, same).document == {"left": [{"text": "1"}]}
 
 
-def test_what_cannot_be_told_apart_is_said() -> None:
-    """Two conversations with the same query and different replies: the first is replayed, and a note says so."""
+def test_conversations_that_do_not_differ_are_reported() -> None:
+    """Of two conversations with the same query and different replies, the first is replayed, with a note."""
     made = _script([_left("x", "c1", "q"), _left("y", "c2", "q")], {("x", "1/0"): _say("1"), ("y", "1/0"): _say("2")})
     assert made.document == {"left": [{"when": "q", "replies": [{"text": "1"}]}]}
     assert len(made.notes) == 1
-    assert "'left' began with the same query" in made.notes[0]
+    assert "'left' started with the same query" in made.notes[0]
 
 
 def test_runs_stand_below_the_run_that_called_them() -> None:
-    """Runs of one conversation are side by side, usage adds up over what is below, cut off Runs are unfinished."""
+    """Runs of one conversation are adjacent, usage includes the Runs below, interrupted Runs are unfinished."""
     boss = Chronicle("r", query="go").start().ask().tools("left").delegate()
     again = Chronicle("s").start().ask()
     chronicles = [boss, _left("x", "c1", "a"), _left("y", "c2", "b"), _left("z", "c1", None), again]

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.history.filters import ERRORS, TOOLS, parse_condition, parse_steps
-from orchestrator.history.selection import Criteria, Entry, Page, Selection, select
-from orchestrator.history.summary import summary
-from orchestrator.wire.any_event import AnyEvent
+from orchestrator.history.selection import Criteria, Entry, Page, Selection, select, summary
+from orchestrator.wire.event import AnyEvent
 
 
 def _entries(types: Iterable[str]) -> list[Entry]:
@@ -28,6 +27,7 @@ def _shown(selection: Selection) -> list[int]:
     return [entry.document["stepNumber"] for entry in selection.entries]
 
 
+@pytest.mark.behaviour("B9")
 @pytest.mark.parametrize(
     ("criteria", "shown"),
     [
@@ -38,11 +38,12 @@ def _shown(selection: Selection) -> list[int]:
         (Criteria(types=(TOOLS,), steps=parse_steps(">1"), condition=parse_condition(".position != 3")), [4]),
     ],
 )
-def test_b9_all_filters_hold_at_once(criteria: Criteria, shown: list[int]) -> None:
-    """Filters are ANDed, groups of types too."""
+def test_all_filters_hold_at_once(criteria: Criteria, shown: list[int]) -> None:
+    """An event must match all filters, and all groups of types."""
     assert _shown(select(LOG, criteria, Page())) == shown
 
 
+@pytest.mark.behaviour("B9")
 @pytest.mark.parametrize(
     ("page", "shown", "on_page"),
     [
@@ -57,22 +58,21 @@ def test_b9_all_filters_hold_at_once(criteria: Criteria, shown: list[int]) -> No
         (Page(take=1, offset=2, context=9), [0, 1, 2, 3, 4, 5, 6], 1),
     ],
 )
-def test_b9_the_page_comes_first_and_then_its_context(page: Page, shown: list[int], on_page: int) -> None:
+def test_the_page_is_cut_before_its_context_is_added(page: Page, shown: list[int], on_page: int) -> None:
     """Context is added to the page, each event once, and changes neither count."""
     selection = select(LOG, Criteria(types=(TOOLS,)), page)
     assert (_shown(selection), selection.matched, selection.on_page) == (shown, 3, on_page)
 
 
+@pytest.mark.behaviour("B9")
 @given(
     kinds=st.lists(st.sampled_from(["callTools", "retry"]), max_size=12),
     take=st.integers(0, 5),
     offset=st.integers(0, 5),
     context=st.integers(0, 4),
 )
-def test_b9_context_shows_what_is_near_a_match_on_the_page(
-    kinds: list[str], take: int, offset: int, context: int
-) -> None:
-    """An event is shown if and only if a match on the page is at most `context` away."""
+def test_context_shows_events_near_a_match_on_the_page(kinds: list[str], take: int, offset: int, context: int) -> None:
+    """An event is shown if and only if a match on the page is at most `context` events away."""
     matches = [index for index, kind in enumerate(kinds) if kind == "retry"]
     page = matches[offset : offset + take] if take else matches[offset:]
     expected = [index for index in range(len(kinds)) if any(abs(index - match) <= context for match in page)]
@@ -81,7 +81,7 @@ def test_b9_context_shows_what_is_near_a_match_on_the_page(
 
 
 def test_the_summary_counts_events_errors_calls_and_delegations() -> None:
-    """Calls are counted, not the events that carry several."""
+    """Calls are counted, not the events that contain several."""
     events: list[dict[str, Any]] = [
         {"type": "skillStarting"},
         {"type": "callTools", "stepNumber": 2, "toolCalls": [{}, {}, {}]},

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config.provider_table import SETTING_KEYS
 from orchestrator.errors import ConfigError
+from orchestrator.providers import PROVIDERS
 from orchestrator.providers.destinations import ANY, Destinations
 
 LISTED = "https://gateway.example/v1 https://mine.openai.azure.com/openai/"
@@ -23,7 +23,9 @@ MEANT: dict[str, Any] = {
     "useDeploymentBasedUrls": True,
     "replies": "replies.json",
 }
-"""A value for every key that a provider knows."""
+"""A value for every key of any provider's setting."""
+
+KEYS = frozenset().union(*(spec.setting_keys() for spec in PROVIDERS.all_builtin()))
 HARMLESS = {"organization", "project", "name", "apiVersion", "useDeploymentBasedUrls", "replies"}
 
 
@@ -39,8 +41,8 @@ HARMLESS = {"organization", "project", "name", "apiVersion", "useDeploymentBased
     ],
 )
 def test_what_is_listed_is_taken(setting: dict[str, Any]) -> None:
-    """Whole, but for a slash at its end; a resource by the address that it leads to; names of headers in any case."""
-    ALLOWED.check(setting)
+    """Listed addresses match completely, except for a final slash; resources by their URL; headers in any case."""
+    ALLOWED.check("azure-openai", setting)
 
 
 @pytest.mark.parametrize(
@@ -61,39 +63,40 @@ def test_what_is_listed_is_taken(setting: dict[str, Any]) -> None:
     ],
 )
 def test_what_only_looks_like_it_is_refused(url: str) -> None:
-    """An address is one that is listed, or none."""
+    """An address that only resembles a listed one is refused."""
     with pytest.raises(ConfigError, match="would send its key to"):
-        ALLOWED.check({"baseUrl": url})
+        ALLOWED.check("anthropic", {"baseUrl": url})
 
 
-@pytest.mark.parametrize("key", sorted(SETTING_KEYS))
+@pytest.mark.parametrize("key", sorted(KEYS))
 def test_every_key_of_a_setting_is_judged(key: str) -> None:
-    """By default nothing is allowed that may say where a request goes, and a key that comes later is one of those."""
-    if key in HARMLESS:
-        Destinations().check({key: MEANT[key]})
-        return
-    with pytest.raises(ConfigError, match=f"provider.setting.{key}"):
-        Destinations().check({key: MEANT[key]})
+    """By default no key that may affect the address is allowed, and unknown keys count as such."""
+    for name in (spec.name for spec in PROVIDERS.all_builtin() if key in spec.setting_keys()):
+        if key in HARMLESS:
+            Destinations().check(name, {key: MEANT[key]})
+            continue
+        with pytest.raises(ConfigError, match=f"provider.setting.{key}"):
+            Destinations().check(name, {key: MEANT[key]})
 
 
-def test_a_refusal_says_what_and_what_would_allow_it() -> None:
-    """The address, what is allowed, and the value of the chart."""
+def test_a_refusal_names_the_address_and_what_would_allow_it() -> None:
+    """The error contains the address, what is allowed, and the chart's value."""
     with pytest.raises(ConfigError) as caught:
-        Destinations.parse("", "").check({"baseUrl": "https://evil.example"})
+        Destinations.parse("", "").check("anthropic", {"baseUrl": "https://evil.example"})
     assert str(caught.value) == (
         "provider.setting.baseUrl 'https://evil.example' would send its key to https://evil.example, and this"
-        " installation allows none in a submitted perstack.toml: leave it out, or have the operator add the address to"
+        " installation allows none in a submitted perstack.toml: remove it, or ask the operator to add the address to"
         " provider.baseUrls of the chart"
     )
     with pytest.raises(ConfigError) as caught:
-        ALLOWED.check({"headers": {"X-Forward-To": "a", "Host": "b", "X-Team": "c"}})
+        ALLOWED.check("anthropic", {"headers": {"X-Forward-To": "a", "Host": "b", "X-Team": "c"}})
     assert str(caught.value) == (
         "provider.setting.headers sets Host, X-Forward-To, and this installation allows anthropic-beta, x-team in a"
-        " submitted perstack.toml: leave them out, or have the operator add their names to provider.headers of the"
+        " submitted perstack.toml: remove them, or ask the operator to add their names to provider.headers of the"
         " chart"
     )
 
 
 def test_the_operator_s_own_file_may_name_any() -> None:
-    """A run of the chart says so in place of addresses."""
-    Destinations.parse(ANY, "").check(MEANT)
+    """A run defined in the chart sets `*` instead of addresses."""
+    Destinations.parse(ANY, "").check("anthropic", MEANT)

@@ -1,4 +1,4 @@
-"""What is known of models."""
+"""Token limits of models."""
 
 import pytest
 
@@ -16,5 +16,5 @@ from orchestrator.providers.models import context_window, max_output
     ],
 )
 def test_known_by_exact_name(provider: str, model: str, window: int | None, output: int | None) -> None:
-    """Only the exact pair of provider and model is known."""
+    """Only the exact pair of provider and model has limits."""
     assert (context_window(provider, model), max_output(provider, model)) == (window, output)

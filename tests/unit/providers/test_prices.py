@@ -8,7 +8,7 @@ from orchestrator.wire.usage import Usage
 
 
 def test_what_a_conversation_costs() -> None:
-    """Tokens read from the cache cost their own price; reasoning is part of the output and not counted twice."""
+    """Cached tokens have their own price; reasoning is part of the output and not counted twice."""
     usage = Usage(
         input_tokens=1000, cached_input_tokens=4000, output_tokens=200, reasoning_tokens=50, total_tokens=5200
     )
@@ -16,7 +16,7 @@ def test_what_a_conversation_costs() -> None:
 
 
 def test_own_prices_go_before_the_list(tmp_path: Path) -> None:
-    """Models that are not named keep their list price; without cachedInput the cache costs what reading anew does."""
+    """Models not in the file keep their list price; without cachedInput, cached tokens cost as much as others."""
     file = tmp_path / "prices.toml"
     file.write_text(
         '["anthropic/claude-sonnet-4-5"]\ninput = 1\noutput = 2.5\n'
@@ -41,7 +41,7 @@ def test_own_prices_go_before_the_list(tmp_path: Path) -> None:
     ],
 )
 def test_prices_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> None:
-    """One sentence that names the file and the table."""
+    """The error is one sentence with the file and the table."""
     file = tmp_path / "prices.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=words) as caught:
@@ -50,6 +50,6 @@ def test_prices_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> No
 
 
 def test_a_missing_file_of_prices(tmp_path: Path) -> None:
-    """The option that names another."""
+    """The error names the option for another file."""
     with pytest.raises(ConfigError, match="--prices"):
         read_prices(tmp_path / "absent.toml")

@@ -1,4 +1,4 @@
-"""The script: how replies are chosen, and what is said of a script that cannot be used."""
+"""The scripted provider: how replies are selected, and the errors for an invalid script."""
 
 import json
 from pathlib import Path
@@ -33,13 +33,13 @@ def write(directory: Path, script: Any, name: str = "replies.json") -> None:
 
 
 async def test_reply_is_the_one_of_the_generation(tmp_path: Path) -> None:
-    """The n-th call of a conversation gets the n-th reply, from the file that the setting names."""
+    """The n-th call of a conversation gets the n-th reply, from the file in the setting."""
     write(tmp_path, {"coach": [{"text": "one"}, {"text": "two", "finishReason": "length"}]}, "other.json")
     outcome = await ask(tmp_path, request(1), replies="other.json")
     assert outcome == Reply(text="two", finish_reason=FinishReason.LENGTH)
 
 
-async def test_conversations_are_told_apart_by_their_query(tmp_path: Path) -> None:
+async def test_conversations_differ_by_their_query(tmp_path: Path) -> None:
     """The first `when` that occurs in the first user message decides; the instruction does not count."""
     branches = [{"when": "legs", "replies": [{"text": "squats"}]}, {"replies": [{"text": "anything"}]}]
     write(tmp_path, {"coach": branches})
@@ -48,7 +48,7 @@ async def test_conversations_are_told_apart_by_their_query(tmp_path: Path) -> No
 
 
 async def test_call_ids_differ_between_calls_generations_and_conversations(tmp_path: Path) -> None:
-    """Ids are derived, the same each time, and never shared."""
+    """Ids are derived, equal in every run, and never shared."""
     reply = {"toolCalls": [{"name": "a"}, {"name": "a"}]}
     write(tmp_path, {"coach": [reply, reply], "boss": [reply]})
     seen = []
@@ -65,11 +65,11 @@ async def test_call_ids_differ_between_calls_generations_and_conversations(tmp_p
     [
         (request(1), "the script for Expert 'coach' has only 1 reply"),
         (request(expert="boss"), "the script replies.json has no replies for Expert 'boss'"),
-        (request(expert="picky"), "no `when` of Expert 'picky' in the script replies.json fits its query"),
+        (request(expert="picky"), "no `when` of Expert 'picky' in the script replies.json occurs in its query"),
     ],
 )
 async def test_a_script_that_ends_is_a_failure(tmp_path: Path, asked: ModelRequest, message: str) -> None:
-    """A call that the script does not foresee fails, and another try would not help."""
+    """A call that is not in the script fails, and is not retryable."""
     write(tmp_path, {"coach": [{"text": "one"}], "picky": [{"when": "legs", "replies": [{"text": "x"}]}]})
     assert await ask(tmp_path, asked) == Failure(name="ScriptExhausted", message=message)
 
@@ -94,15 +94,15 @@ async def test_a_scripted_error_is_whole(tmp_path: Path) -> None:
         ({"coach": "hello"}, "coach: "),
     ],
 )
-async def test_an_unusable_script_says_where(tmp_path: Path, script: Any, problem: str) -> None:
-    """The file and the dotted path are in the sentence."""
+async def test_the_error_of_an_unusable_script_has_the_place(tmp_path: Path, script: Any, problem: str) -> None:
+    """The error contains the file and the dotted path."""
     write(tmp_path, script)
     with pytest.raises(ConfigError, match=problem) as raised:
         await ask(tmp_path, request())
     assert str(tmp_path / "replies.json") in str(raised.value)
 
 
-async def test_a_missing_script_says_what_to_do(tmp_path: Path) -> None:
-    """The file is named, and the way out."""
-    with pytest.raises(ConfigError, match=r"replies\.json, is not there; write it, or choose another --provider"):
+async def test_the_error_of_a_missing_script_has_the_remedy(tmp_path: Path) -> None:
+    """The error contains the file and the remedy."""
+    with pytest.raises(ConfigError, match=r"replies\.json, is missing; create it, or choose another --provider"):
         await ask(tmp_path, request())

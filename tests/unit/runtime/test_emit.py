@@ -1,4 +1,4 @@
-"""Events into the spool and onto stdout."""
+"""Events written to the spool and to stdout."""
 
 import fcntl
 import json
@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.runtime.emit import Emitter, SpoolFullError
-from orchestrator.wire.platform_event import SkillDisconnected, SkillStderr
+from orchestrator.runtime.emit import Emitter, SpoolFullError, StdoutCopy
+from orchestrator.wire.event import SkillDisconnected, SkillStderr, StartGeneration
 from orchestrator.wire.run import Grant
-from orchestrator.wire.state_event import StartGeneration
 from tests.support.scripted_host import a_run
 
 F_SETPIPE_SZ = 1031
@@ -19,7 +18,7 @@ F_SETPIPE_SZ = 1031
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe that holds one page."""
+    """A pipe with room for one page."""
     read, write = os.pipe()
     fcntl.fcntl(write, F_SETPIPE_SZ, 4096)
     yield read, write
@@ -32,16 +31,16 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
-    """An empty spool, as the host makes it."""
+    """An empty spool, as the host creates it."""
     path = tmp_path / "events.jsonl"
     path.touch()
     return path
 
 
 def test_what_all_events_have(spool: Path, pipe: tuple[int, int]) -> None:
-    """Events are numbered from 1 and name their Run; those of the Expert name it and its step too."""
+    """Events are numbered from 1 and name their Run; those of the Expert also have its key and step."""
     read, write = pipe
-    emitter = Emitter(a_run(attempt=2), spool.parent, write)
+    emitter = Emitter(a_run(attempt=2), spool.parent, StdoutCopy(write).write)
     emitter.emit(StartGeneration)
     emitter.step_number = 7
     emitter.emit(StartGeneration)
@@ -61,9 +60,9 @@ def test_what_all_events_have(spool: Path, pipe: tuple[int, int]) -> None:
 
 
 def test_a_full_pipe_never_stops_the_expert_and_never_tears_a_line(spool: Path, pipe: tuple[int, int]) -> None:
-    """Whole lines reach a slow reader, with gaps; the spool has every one."""
+    """A slow reader gets whole lines, with gaps; the spool contains every line."""
     read, write = pipe
-    emitter = Emitter(a_run(), spool.parent, write)
+    emitter = Emitter(a_run(), spool.parent, StdoutCopy(write).write)
     for _ in range(20):
         emitter.emit(SkillStderr, skill_name="s", message="x" * 1000)
     got = os.read(read, 4096)
@@ -76,9 +75,9 @@ def test_a_full_pipe_never_stops_the_expert_and_never_tears_a_line(spool: Path, 
 
 
 def test_the_rest_of_a_line_goes_out_before_the_next(spool: Path, pipe: tuple[int, int]) -> None:
-    """A line longer than the pipe is taken in part; the rest follows whole once there is room."""
+    """A line longer than the pipe is written in part; the rest follows once there is room."""
     read, write = pipe
-    emitter = Emitter(a_run(), spool.parent, write)
+    emitter = Emitter(a_run(), spool.parent, StdoutCopy(write).write)
     emitter.emit(SkillStderr, skill_name="s", message="x" * 6000)
     got = os.read(read, 4096)
     assert len(got) == 4096
@@ -88,19 +87,19 @@ def test_the_rest_of_a_line_goes_out_before_the_next(spool: Path, pipe: tuple[in
 
 
 def test_a_closed_pipe_is_no_matter(spool: Path, pipe: tuple[int, int]) -> None:
-    """When nobody reads stdout the spool goes on."""
+    """Without a reader of stdout, events still go to the spool."""
     read, write = pipe
-    emitter = Emitter(a_run(), spool.parent, write)
+    emitter = Emitter(a_run(), spool.parent, StdoutCopy(write).write)
     os.close(read)
     emitter.emit(StartGeneration)
     emitter.emit(StartGeneration)
     assert len(spool.read_bytes().splitlines()) == 2
 
 
-def test_a_full_disk_is_said(tmp_path: Path, pipe: tuple[int, int]) -> None:
-    """No room for events is an error of its own: what cannot be told must not go on."""
+def test_a_full_disk_is_reported(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    """A full disk is a separate error, since work that cannot be reported must stop."""
     (tmp_path / "events.jsonl").touch()
-    emitter = Emitter(a_run(), tmp_path, pipe[1])
+    emitter = Emitter(a_run(), tmp_path, StdoutCopy(pipe[1]).write)
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, emitter._spool_fd)  # noqa: SLF001 - the one way to a full disk without filling one
     os.close(full)
@@ -109,20 +108,20 @@ def test_a_full_disk_is_said(tmp_path: Path, pipe: tuple[int, int]) -> None:
 
 
 def test_a_planted_link_is_not_a_spool(tmp_path: Path, pipe: tuple[int, int]) -> None:
-    """The spool is opened only as the file that the host made."""
+    """A link in place of the spool is refused."""
     (tmp_path / "elsewhere").touch()
     (tmp_path / "events.jsonl").symlink_to("elsewhere")
     with pytest.raises(OSError, match="symbolic"):
-        Emitter(a_run(), tmp_path, pipe[1])
+        Emitter(a_run(), tmp_path, StdoutCopy(pipe[1]).write)
 
 
-def test_g18_what_a_run_was_given_is_masked_before_it_is_written(spool: Path, pipe: tuple[int, int]) -> None:
-    """Values of skills and of commands, in whatever form; short ones are left to the host, since lines have a bound."""
+@pytest.mark.behaviour("G18")
+def test_granted_values_are_masked_before_they_are_written(spool: Path, pipe: tuple[int, int]) -> None:
+    """Values for skills and commands are masked in every form; short ones are left to the host."""
     read, write = pipe
     given = {"kit": Grant(env={"KEY": 'canary-"kit"-1234'})}
-    emitter = Emitter(
-        a_run(grants=given, exec_grant=Grant(env={"NOTE": "canary-note-1", "PIN": "123456"})), spool.parent, write
-    )
+    run = a_run(grants=given, exec_grant=Grant(env={"NOTE": "canary-note-1", "PIN": "123456"}))
+    emitter = Emitter(run, spool.parent, StdoutCopy(write).write)
     emitter.emit(SkillStderr, skill_name="kit", message='canary-"kit"-1234 canary-note-1 123456 ' + "x" * 10)
     lines = os.read(read, 9999)
     assert spool.read_bytes() == lines

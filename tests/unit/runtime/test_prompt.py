@@ -7,7 +7,7 @@ from tests.support.scripted_host import a_run, expert
 
 
 def test_a_bare_expert() -> None:
-    """Time, place and instruction are there; sections without content are not."""
+    """Time, directory and instruction are included; empty sections are not."""
     prompt = system_prompt(a_run())
     assert "- Current time: 2025-12-17T19:33:20.000Z\n- Current working directory: /workspace" in prompt
     assert prompt.endswith("\n\nWork.")
@@ -15,7 +15,7 @@ def test_a_bare_expert() -> None:
 
 
 def test_skills_and_delegates() -> None:
-    """Rules name their skill, delegates are described where they have a description, in the spec's order."""
+    """Rules name their skill, delegates have their description if any, in Perstack's order."""
     ruled = SseSkill(name="far", endpoint="https://example.com", rule="Be brief.")
     delegates = (
         Delegate(key="@o/a", name="@o/a", version="1.0.0", description="Adds."),

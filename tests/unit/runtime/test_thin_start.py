@@ -1,4 +1,4 @@
-"""What a Sandbox imports before it is ready: each module costs every delegation its time."""
+"""The imports of a Sandbox before it is ready: each module adds to the time of every delegation."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 
 HEAVY = {"pydantic", "mcp", "httpx2", "typer", "rich", "structlog", "importlib.metadata", "http", "email"}
-"""What takes tens of milliseconds and is not needed to take a Run."""
+"""Modules that take tens of milliseconds to import and are not needed to take a Run."""
 
 
 def _imported(program: str) -> set[str]:
@@ -24,7 +24,7 @@ def _imported(program: str) -> set[str]:
     ],
 )
 def test_a_sandbox_imports_little(program: str, most: int) -> None:
-    """To attach it imports so many modules at most, to work some more, and none that is heavy."""
+    """The number of modules to attach, and to work, is limited, and no slow module is among them."""
     imported = _imported(program)
     assert "orchestrator.runtime.link" in imported
     assert imported & HEAVY == set()
@@ -32,7 +32,7 @@ def test_a_sandbox_imports_little(program: str, most: int) -> None:
 
 
 def test_what_waits_for_the_loop_is_not_needed_to_attach() -> None:
-    """The loop, tools and skills are imported while the broker is asked."""
+    """The loop, tools and skills are imported only after the Sandbox has attached."""
     imported = _imported("import orchestrator.runtime.__main__")
     assert {
         name for name in imported if name.startswith(("orchestrator.runtime.skills", "orchestrator.runtime.tools"))

@@ -1,4 +1,4 @@
-"""Records on disk: what was kept is found again, once, and by one orchestrator."""
+"""Records on disk: stored values are read back once, by one orchestrator at a time."""
 
 import asyncio
 import json
@@ -14,15 +14,15 @@ import pytest
 from orchestrator.errors import StoreError
 from orchestrator.store import Store
 from orchestrator.wire.checkpoint import Checkpoint, Status
+from orchestrator.wire.event import DockerContainerStatus, StreamRunResult
 from orchestrator.wire.expert import ExpertId
 from orchestrator.wire.generation import Reply
-from orchestrator.wire.job import JobRecord, JobStatus
+from orchestrator.wire.identity import AttemptRef
+from orchestrator.wire.job_record import JobRecord, JobStatus
 from orchestrator.wire.line import decode, encode
 from orchestrator.wire.masking import mask
 from orchestrator.wire.message import TextPart, ToolResult
-from orchestrator.wire.platform_event import DockerContainerStatus
 from orchestrator.wire.run import RunSetting
-from orchestrator.wire.stream_event import StreamRunResult
 from orchestrator.wire.usage import Usage
 
 JOB = JobRecord(id="job-1", coordinator_expert_key="one", started_at=1)
@@ -40,6 +40,10 @@ def _event(seq: int, run_id: str = "run", attempt: int | None = 1, delta: str = 
         step_number=1,
         delta=delta,
     )
+
+
+def _attempt(number: int) -> AttemptRef:
+    return AttemptRef("job-1", "run", number)
 
 
 def _line(seq: int, run_id: str = "run", delta: str = "x") -> bytes:
@@ -101,7 +105,7 @@ def _records(root: Path) -> set[str]:
 
 
 async def test_everything_kept_is_read_again(tmp_path: Path) -> None:
-    """What one orchestrator keeps, the next reads as equal values."""
+    """Values that one orchestrator stores are read by the next as equal values."""
     async with Store(tmp_path).create(JOB) as records:
         await records.keep_checkpoint(_checkpoint("c2", 2))
         await records.keep_checkpoint(_checkpoint("c1", 1))
@@ -123,7 +127,7 @@ async def test_everything_kept_is_read_again(tmp_path: Path) -> None:
 
 
 async def test_calls_that_failed_count_too(tmp_path: Path) -> None:
-    """Replies tell of those before them, the Run's last checkpoint of those after; nonsense in it tells nothing."""
+    """The count includes failed calls before a reply and after it; invalid metadata counts as none."""
     async with Store(tmp_path).create(JOB) as records:
         await records.keep_setting(_setting(1).with_(generations=10))
         last = _checkpoint("c1", 1)
@@ -138,7 +142,7 @@ async def test_calls_that_failed_count_too(tmp_path: Path) -> None:
 
 
 async def test_only_this_user_can_read_records(tmp_path: Path) -> None:
-    """Directories are 0700 and files 0600, whatever the umask."""
+    """Directories have mode 0700 and files 0600, whatever the umask."""
     store = Store(tmp_path / "store")
     before = os.umask(0)
     try:
@@ -157,7 +161,7 @@ def _assert_private(root: Path) -> None:
 
 
 async def test_positions_count_over_attempts_runs_and_reopening(tmp_path: Path) -> None:
-    """Every event has the next position, also after a restart that found a torn last line."""
+    """Every event has the next position, even after a restart that found a torn last line."""
     async with Store(tmp_path).create(JOB) as records:
         first = await records.append(_event(1), _line(1))
         assert first.line == _line(1)[:-1] + b',"position":1}'
@@ -176,21 +180,21 @@ async def test_positions_count_over_attempts_runs_and_reopening(tmp_path: Path) 
     assert b"torn" not in torn.read_bytes()
 
 
-async def test_a_sandbox_goes_on_after_its_own_last_event(tmp_path: Path) -> None:
-    """What the host tells of an attempt has no `seq`, and hides none of those before it."""
+async def test_a_sandbox_continues_after_its_own_last_event(tmp_path: Path) -> None:
+    """Events of the host in an attempt have no `seq` and do not hide the Sandbox's last one."""
     async with Store(tmp_path).create(JOB) as records:
         for seq in (1, 2):
             await records.append(_event(seq), _line(seq, delta="x" * 100_000))
     for status in range(2):
         async with Store(tmp_path).open("job-1") as records:
-            assert (records.last_seq("run", 1), records.last_seq("run", 3)) == (2, 0)
+            assert (records.last_seq(_attempt(1)), records.last_seq(_attempt(3))) == (2, 0)
             await records.append(_status(f"status {status}" * 10_000))
             await records.append(_status("", attempt=3))
-            assert not records.is_told("run", 3)
+            assert not records.has_terminal_event("run", 3)
 
 
 async def test_a_position_from_a_container_is_not_believed(tmp_path: Path) -> None:
-    """The store's own position replaces what the line claims."""
+    """The store's own position replaces the one in the line."""
     forged = _event(1).with_(position=99)
     async with Store(tmp_path).create(JOB) as records:
         recorded = await records.append(forged, encode(forged).rstrip(b"\n"))
@@ -199,7 +203,7 @@ async def test_a_position_from_a_container_is_not_believed(tmp_path: Path) -> No
 
 
 async def test_more_runs_than_open_files(tmp_path: Path) -> None:
-    """Hundreds of Runs append in turn with a bounded number of descriptors."""
+    """Hundreds of Runs append in turn with a limited number of descriptors."""
     before = len(_names(Path("/proc/self/fd")))
     async with Store(tmp_path).create(JOB) as records:
         for turn in (1, 2):
@@ -210,7 +214,7 @@ async def test_more_runs_than_open_files(tmp_path: Path) -> None:
 
 
 async def test_more_runs_than_files_may_be_open(tmp_path: Path) -> None:
-    """All events are read in order, of Runs one after another and of some that went on at a time."""
+    """All events are read in order, of Runs in sequence and of Runs in parallel."""
     turns = [f"run{run}" for run in range(200)]
     turns += [turns[0], "late", turns[0], "late"]
     async with Store(tmp_path).create(JOB) as records:
@@ -226,7 +230,7 @@ async def test_more_runs_than_files_may_be_open(tmp_path: Path) -> None:
 
 
 async def test_a_second_orchestrator_is_refused(tmp_path: Path) -> None:
-    """Another process that opens a job in use is told the job and who holds it, and may once it is free."""
+    """Another process that opens a job in use gets an error with job and holder, and succeeds once it is free."""
     script = (
         "import asyncio,sys\n"
         "from pathlib import Path\n"
@@ -248,8 +252,8 @@ async def test_a_second_orchestrator_is_refused(tmp_path: Path) -> None:
     assert (await asyncio.to_thread(second)).returncode == 0
 
 
-async def test_whoever_may_not_write_any_more_writes_nothing(tmp_path: Path) -> None:
-    """Each write asks first; what was refused is not there, and events that follow take no other position for it."""
+async def test_a_store_that_may_no_longer_write_writes_nothing(tmp_path: Path) -> None:
+    """Each write checks the permit first; a refused write leaves nothing, and later events use the next position."""
     refusing = False
 
     def permit() -> None:
@@ -276,7 +280,7 @@ async def test_whoever_may_not_write_any_more_writes_nothing(tmp_path: Path) -> 
 
 
 async def test_a_key_that_is_given_is_not_kept(tmp_path: Path) -> None:
-    """Who reads the records of such a job learns nothing that opens a session."""
+    """The records of a job with a given key contain nothing that opens a session."""
     key = b"k" * 32
     async with Store(tmp_path, key=key).create(JOB) as records:
         assert await records.key() == key
@@ -284,7 +288,7 @@ async def test_a_key_that_is_given_is_not_kept(tmp_path: Path) -> None:
 
 
 async def test_a_job_id_is_used_once(tmp_path: Path) -> None:
-    """Creating a job that exists names it and the option."""
+    """Creating an existing job fails with the job's id and the option."""
     async with Store(tmp_path).create(JOB):
         pass
     with pytest.raises(StoreError, match=r"job 'job-1' is already in the store .* --job-id"):
@@ -292,9 +296,10 @@ async def test_a_job_id_is_used_once(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.behaviour("B14")
 @pytest.mark.parametrize("job_id", ["../x", "", "A", "a/b", "-a", "a" * 64, "absent"])
-async def test_b14_a_job_that_cannot_be_opened(tmp_path: Path, job_id: str) -> None:
-    """Ids that are paths, and ids of no job, are refused without touching the disk."""
+async def test_harmful_ids_of_jobs_are_refused(tmp_path: Path, job_id: str) -> None:
+    """Ids that are paths, and unknown ids, are refused without touching the disk."""
     with pytest.raises(StoreError, match="job"):
         async with Store(tmp_path).open(job_id):
             pass
@@ -302,18 +307,19 @@ async def test_b14_a_job_that_cannot_be_opened(tmp_path: Path, job_id: str) -> N
 
 
 async def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
-    """A link planted in the store's place is refused by name, and what it points to is untouched."""
+    """A link planted in the store is refused with its path, and its target is unchanged."""
     target = tmp_path / "target"
     target.mkdir()
     async with Store(tmp_path / "store").create(JOB) as records:
         (tmp_path / "store/jobs/job-1/checkpoints").symlink_to(target)
-        with pytest.raises(StoreError, match="checkpoints is not a directory"):
+        with pytest.raises(StoreError, match="checkpoints must be a directory"):
             await records.keep_checkpoint(_checkpoint("c1", 1))
     assert _names(target) == set()
 
 
-async def test_h1_damaged_records(tmp_path: Path) -> None:
-    """Listings pass over what is damaged; asking for it names the file."""
+@pytest.mark.behaviour("H1")
+async def test_damaged_records_are_skipped(tmp_path: Path) -> None:
+    """Listings skip them; a request for one names the file."""
     store = Store(tmp_path)
     async with store.create(JOB) as records:
         await records.keep_checkpoint(_checkpoint("c1", 1))
@@ -332,7 +338,7 @@ async def test_h1_damaged_records(tmp_path: Path) -> None:
 
 
 async def test_the_job_used_last_is_the_one_whose_runs_were_updated_last(tmp_path: Path) -> None:
-    """Not the one begun last; one whose Run is not on record yet counts from when it was begun."""
+    """It is not the job started last; a job without a stored Run counts from its start."""
     store = Store(tmp_path)
     assert store.last_used() is None
     for started_at, updated_at in ((1, 30), (2, 20), (25, None)):
@@ -346,7 +352,7 @@ async def test_the_job_used_last_is_the_one_whose_runs_were_updated_last(tmp_pat
 
 
 async def test_a_damaged_event_names_file_and_line(tmp_path: Path) -> None:
-    """A line that is no event is found by its number."""
+    """A line that is not an event is reported with its number."""
     async with Store(tmp_path).create(JOB) as records:
         await records.append(_event(1), _line(1))
         path = tmp_path / "jobs/job-1/runs/run/attempt-1/events.jsonl"
@@ -358,8 +364,9 @@ async def test_a_damaged_event_names_file_and_line(tmp_path: Path) -> None:
             pass
 
 
-async def test_h1_a_setting_kept_again_only_touches_its_time(tmp_path: Path) -> None:
-    """A Run's setting is what it was started with."""
+@pytest.mark.behaviour("H1")
+async def test_a_setting_that_is_stored_again_changes_its_time_only(tmp_path: Path) -> None:
+    """A Run's stored setting is the one it started with."""
     async with Store(tmp_path).create(JOB) as records:
         await records.keep_setting(_setting(1))
         await records.keep_setting(_setting(2, model="other"))
@@ -367,7 +374,7 @@ async def test_h1_a_setting_kept_again_only_touches_its_time(tmp_path: Path) -> 
 
 
 async def test_settings_are_read_by_update_the_latest_first(tmp_path: Path) -> None:
-    """Of two of one moment the id decides, so that the order is always the same."""
+    """If two were updated at the same time, the id decides, so that the order is always the same."""
     settings = [_setting(at).with_(run_id=run) for run, at in (("b", 2), ("d", 3), ("a", 1), ("c", 2))]
     async with Store(tmp_path).create(JOB) as records:
         for setting in settings:
@@ -376,7 +383,7 @@ async def test_settings_are_read_by_update_the_latest_first(tmp_path: Path) -> N
 
 
 async def test_no_attempt_has_the_number_of_one_whose_setting_the_machine_lost(tmp_path: Path) -> None:
-    """Its events are there, so another attempt of its number would be taken for it."""
+    """The events of that attempt exist, so its number is not used again."""
     async with Store(tmp_path).create(JOB) as records:
         await records.keep_setting(_setting(1), sandbox=7)
         await records.append(_event(1, attempt=1), _line(1))
@@ -388,7 +395,7 @@ async def test_no_attempt_has_the_number_of_one_whose_setting_the_machine_lost(t
 
 
 async def test_a_write_that_fails_leaves_the_old_record(tmp_path: Path) -> None:
-    """A disk that refuses in the middle of a write costs neither the old record nor a stray file."""
+    """A disk error in the middle of a write costs neither the old record nor leaves a stray file."""
     async with Store(tmp_path).create(JOB) as records:
         await records.keep_checkpoint(_checkpoint("c1", 1))
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -403,7 +410,7 @@ async def test_a_write_that_fails_leaves_the_old_record(tmp_path: Path) -> None:
 
 
 async def test_an_append_that_is_cut_short_leaves_nothing(tmp_path: Path) -> None:
-    """A line that does not fit is taken back whole, so the next one is not glued to it."""
+    """A line that does not fit is removed completely, so that the next one does not join it."""
     async with Store(tmp_path).create(JOB) as records:
         first = await records.append(_event(1), _line(1))
         path = tmp_path / "jobs/job-1/runs/run/attempt-1/events.jsonl"
@@ -420,7 +427,7 @@ async def test_an_append_that_is_cut_short_leaves_nothing(tmp_path: Path) -> Non
 
 
 async def test_secrets_are_masked_in_every_record(tmp_path: Path) -> None:
-    """No file of the store and no event that is handed on holds a known value."""
+    """No file of the store and no returned event contains a known value."""
     secret = 'sk-"canary"-1234'
     async with Store(tmp_path).create(JOB, mask=mask([secret])) as records:
         recorded = await records.append(_event(1, delta=secret), _line(1, delta=secret))
@@ -436,7 +443,7 @@ def _all_bytes(root: Path) -> bytes:
 
 
 async def test_appending_is_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The rate of appends is shown; how fast it must be depends on the machine."""
+    """The rate of appends is printed; the required rate depends on the machine."""
     event = _event(1, delta="y" * 800)
     line = encode(event).rstrip(b"\n")
     count = 5000

@@ -10,15 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import WireError
-from orchestrator.wire.any_event import AnyEvent
 from orchestrator.wire.checkpoint import CheckpointHead, Status, Step
-from orchestrator.wire.event import PlatformEvent, StateEvent, StreamingEvent
+from orchestrator.wire.event import (
+    AnyEvent,
+    ContinueToNextStep,
+    PlatformEvent,
+    ResolveToolResults,
+    StartGeneration,
+    StateEvent,
+    StreamingEvent,
+)
 from orchestrator.wire.expert import ExpertId
 from orchestrator.wire.frozen import tag_of
 from orchestrator.wire.line import LINE_BYTES, decode, encode
 from orchestrator.wire.message import ImageInlinePart, TextPart, ToolCall, ToolMessage, ToolResult, ToolResultPart
 from orchestrator.wire.run import EventDetail
-from orchestrator.wire.state_event import ContinueToNextStep, ResolveToolResults, StartGeneration
 from orchestrator.wire.usage import Usage
 
 GOLDEN = Path(__file__).parent / "golden" / "events.jsonl"
@@ -46,14 +52,14 @@ def _result(text: str) -> ResolveToolResults:
 
 
 def test_golden_file_has_every_type_once() -> None:
-    """The golden file shows each event type, so a new one cannot be forgotten."""
+    """The golden file contains each event type once, so that a new type cannot be forgotten."""
     types = [json.loads(line)["type"] for line in GOLDEN.read_text().splitlines()]
     assert sorted(types) == sorted(_types(StateEvent) | _types(StreamingEvent) | _types(PlatformEvent))
 
 
 @pytest.mark.parametrize("line", GOLDEN.read_text().splitlines(), ids=lambda line: json.loads(line)["type"])
 def test_golden_lines_survive_reading_and_writing(line: str) -> None:
-    """What Perstack would write is read whole and written back with the same keys and values."""
+    """A line as Perstack writes it is decoded completely and encoded with the same keys and values."""
     written = json.loads(encode(decode(line), EventDetail.FULL))
     assert written == json.loads(line)
 
@@ -63,7 +69,7 @@ def test_golden_lines_survive_reading_and_writing(line: str) -> None:
     ["", "null", "[]", "42", '"x"', "{}", '{"type":"nonsense"}', '{"type":"startRun"}', "\x00", "[" * 100_000],
 )
 def test_what_is_no_event_is_one_sentence(line: str) -> None:
-    """Anything else is a WireError of one line."""
+    """Any other line is a WireError with a one-line message."""
     with pytest.raises(WireError) as caught:
         decode(line)
     assert "\n" not in str(caught.value)
@@ -71,7 +77,7 @@ def test_what_is_no_event_is_one_sentence(line: str) -> None:
 
 @given(st.text(max_size=200), st.integers(0, 40_000))
 def test_lines_are_ascii_and_bounded(text: str, times: int) -> None:
-    """Whatever a tool answers, its event is one ASCII line within the bound, and reads back."""
+    """The event of any tool result is one ASCII line within the limit, and can be decoded."""
     line = encode(_result(text * times))
     assert line.isascii()
     assert line.count(b"\n") == 1
@@ -81,7 +87,7 @@ def test_lines_are_ascii_and_bounded(text: str, times: int) -> None:
 
 @pytest.mark.parametrize("timestamp", ["-1", "253402300800000", "1" + "0" * 400])
 def test_a_time_that_no_date_can_tell_is_no_event_s(timestamp: str) -> None:
-    """A container says when; whoever reads it may make a date of it, or a difference."""
+    """A timestamp comes from a container; one that is not a valid date is refused."""
     line = encode(_result("")).decode()
     with pytest.raises(WireError, match="timestamp"):
         decode(re.sub(r'(?<="timestamp":)\d+', timestamp, line))
@@ -91,12 +97,12 @@ def test_a_time_that_no_date_can_tell_is_no_event_s(timestamp: str) -> None:
     ("text", "written"), [("a\ud800b", "a\ufffdb"), ("\ud83d\ude00", "😀"), ("\udc00\ud800", "\ufffd\ufffd")]
 )
 def test_halves_of_characters_do_not_stop_an_event(text: str, written: str) -> None:
-    """A model or a server may send half of a surrogate pair; two that belong together become the character."""
+    """Unpaired surrogates become U+FFFD; two halves of a pair become the character."""
     assert decode(encode(_result(text))) == _result(written)
 
 
-def test_text_is_cut_only_beyond_the_bound_and_says_so() -> None:
-    """A line that just fits is whole; one byte more is cut and names the size."""
+def test_text_is_cut_only_beyond_the_bound_and_gets_a_mark() -> None:
+    """A line that just fits is unchanged; one byte more is cut and the mark contains the size."""
     room = BOUND - len(encode(_result("")))
     assert decode(encode(_result("a" * room))) == _result("a" * room)
     cut = decode(encode(_result("a" * (room + 1))))
@@ -107,12 +113,12 @@ def test_text_is_cut_only_beyond_the_bound_and_says_so() -> None:
 
 
 def test_full_detail_cuts_nothing() -> None:
-    """With full detail a large result stands whole."""
+    """With full detail a large result is complete."""
     assert decode(encode(_result("a" * 2 * BOUND), EventDetail.FULL)) == _result("a" * 2 * BOUND)
 
 
 def _step(results: int, parts: int, args: object) -> ContinueToNextStep:
-    """Tell a step of so many results, of so many parts each, whose calls have these arguments."""
+    """A step with this number of results and parts of each, whose calls have these arguments."""
     (result,) = _result("said").tool_results
     answers = (result.with_(result=result.result * parts),) * results
     asked = (ToolCall(id="c", skill_name="s", tool_name="t", args={"given": args}),) * results
@@ -148,7 +154,7 @@ def _step(results: int, parts: int, args: object) -> ContinueToNextStep:
     ],
 )
 def test_an_event_of_many_small_values_stays_an_event(results: int, parts: int, args: object) -> None:
-    """Where it does not help to cut text, values are left out: who reads it misses neither it nor what follows."""
+    """If cutting text is not enough, items are left out; the line is still a valid event."""
     event = _step(results, parts, args)
     line = encode(event)
     assert len(line) <= BOUND
@@ -160,7 +166,7 @@ def test_an_event_of_many_small_values_stays_an_event(results: int, parts: int, 
 
 
 def test_bytes_of_files_are_not_in_lines() -> None:
-    """However few they are; text that only looks like them stays."""
+    """Bytes of files are left out even if they are few; text that only looks like them stays."""
     text = TextPart(id="p", text='"encodedData":"YWJj"')
     image = ImageInlinePart(id="i", encoded_data="YWJj" * 5, mime_type="image/png")
     (result,) = _result("").tool_results
@@ -172,7 +178,7 @@ def test_bytes_of_files_are_not_in_lines() -> None:
 
 
 def test_absent_fields_are_left_out() -> None:
-    """Optional fields without a value do not stand in the line (spec 3.1)."""
+    """Optional fields without a value are not in the line (docs/reference/perstack.md#event-families)."""
     event: AnyEvent = StartGeneration(id="a", timestamp=1, job_id="j", run_id="r", expert_key="e", step_number=1)
     assert json.loads(encode(event)) == {
         "type": "startGeneration",

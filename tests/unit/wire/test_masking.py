@@ -1,4 +1,4 @@
-"""Known secrets are found in whatever form ordinary programs write them."""
+"""Known secrets are found in every form in which ordinary programs write them."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orchestrator.errors import PackageError
-from orchestrator.wire.masking import MARK, Flow, hidden_in_errors, hide, mask
+from orchestrator.wire.masking import MARK, StreamMasker, hide, hide_in_errors, mask
 from orchestrator.wire.message import TextPart
 
 SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=6, max_size=40).filter(
@@ -20,7 +20,7 @@ AROUND = st.text("abcdefgh {}:\\/", max_size=20)
 
 @given(secret=SECRETS, before=AROUND, after=AROUND)
 def test_a_secret_in_a_record_is_masked(secret: str, before: str, after: str) -> None:
-    """A value in a JSON document is replaced, and the document is still one."""
+    """A value in a JSON document is replaced, and the document stays valid JSON."""
     part = TextPart(id="p", text=f"{before}{secret}{after}")
     masked = mask([secret])(part.to_json())
     assert secret not in json.loads(masked)["text"]
@@ -29,9 +29,9 @@ def test_a_secret_in_a_record_is_masked(secret: str, before: str, after: str) ->
 
 @given(secret=SECRETS, before=AROUND, after=AROUND)
 def test_a_secret_in_json_inside_a_record_is_masked(secret: str, before: str, after: str) -> None:
-    """Tools answer in JSON, which is then text of a JSON record: escaped twice. The inner document stays one, too."""
+    """A value in JSON that is text of a JSON record is replaced; both documents stay valid."""
     inner = json.dumps({"said": f"{before}{secret}{after}"})
-    # What by chance reads like the value once more is replaced too, wherever that leaves its text.
+    # Text that happens to equal the value is replaced too.
     assume(secret not in inner.replace(json.dumps(secret)[1:-1], "", 1))
     masked = mask([secret])(TextPart(id="p", text=inner).to_json())
     assert secret not in json.loads(json.loads(masked)["text"])["said"]
@@ -39,7 +39,7 @@ def test_a_secret_in_json_inside_a_record_is_masked(secret: str, before: str, af
 
 @given(secret=SECRETS, before=st.binary(max_size=7), after=st.binary(max_size=7))
 def test_a_secret_in_base64_is_masked(secret: str, before: bytes, after: bytes) -> None:
-    """At any offset: what is left of the encoded text does not decode to the value."""
+    """A value is found at any offset: the rest of the encoded text does not decode to it."""
     encoded = base64.b64encode(before + secret.encode() + after)
     masked = mask([secret])(b"data: " + encoded)
     assert MARK.encode() in masked
@@ -48,31 +48,31 @@ def test_a_secret_in_base64_is_masked(secret: str, before: bytes, after: bytes) 
 
 @given(text=st.text(max_size=60))
 def test_text_without_secrets_is_untouched(text: str) -> None:
-    """Nothing else changes, not even white space."""
+    """Text without secrets is unchanged, white space included."""
     data = json.dumps({"a": text}, indent=3).encode()
     assert mask(["0123456789-secret"])(data) is data
 
 
 def test_a_number_is_not_broken() -> None:
-    """A value of digits in the middle of a number would otherwise make the record unreadable."""
+    """A value of digits in the middle of a number is not replaced, so the record stays readable."""
     line = b'{"timestamp":1795478923523,"text":"code 478923"}'
     assert json.loads(mask(["478923"])(line)) == {"timestamp": 1795478923523, "text": "code [masked]"}
 
 
 @pytest.mark.parametrize("word", ["completed", "stepNumber", "startRun", "short", "", "textPart", "proceeding"])
 def test_words_of_the_wire_are_no_secrets(word: str) -> None:
-    """A variable that happens to hold one does not make records unreadable; nor does a very short one."""
+    """Words of the wire format and very short values are not replaced, so records stay readable."""
     line = b'{"type":"startRun","status":"completed","stepNumber":1,"x":"short textPart proceeding"}'
     assert mask([word])(line) == line
 
 
 def test_the_longer_of_two_secrets_goes_first() -> None:
-    """Nothing of a value stays because a part of it is a value too."""
+    """If one value is part of another, no part of the longer one remains."""
     assert mask(["secret-1", "secret-1-and-more"])(b"x secret-1-and-more y") == b"x [masked] y"
 
 
 def test_keys_and_logs_are_masked_too() -> None:
-    """Names in a document count, and text that is not JSON."""
+    """Names in a document and text that is not JSON are masked too."""
     masked = mask(["hunter2!"])
     assert masked(b'{"hunter2!":1}') == b'{"[masked]":1}'
     assert masked(b"\xff hunter2! \xfe") == b"\xff [masked] \xfe"
@@ -80,7 +80,7 @@ def test_keys_and_logs_are_masked_too() -> None:
 
 @pytest.mark.parametrize("writer", ["<&>", "'+&<"])
 def test_writers_that_escape_for_html(writer: str) -> None:
-    """Go's JSON escapes three characters more, .NET's five, in capitals."""
+    """A value with the characters that Go (three) or .NET (five, in capitals) also escapes is masked."""
     secret = f"pass{writer}word"
     capitals = "+" in writer
     escaped = "".join(f"\\u{ord(c):04{'X' if capitals else 'x'}}" if c in writer else c for c in secret)
@@ -90,13 +90,13 @@ def test_writers_that_escape_for_html(writer: str) -> None:
 
 @given(secret=SECRETS)
 def test_a_secret_in_a_url_is_masked(secret: str) -> None:
-    """Errors of HTTP clients name the address, and a key may be in its query."""
+    """A value in the query of a URL is masked, since HTTP clients put the URL into errors."""
     for encoded in (quote(secret, safe=""), quote_plus(secret)):
         assert encoded not in mask([secret])(f"GET https://h/?key={encoded} failed".encode()).decode()
 
 
 def test_lines_of_a_value_of_several_are_masked_each() -> None:
-    """A key that a program prints is read line by line."""
+    """Each line of a multi-line value is masked, since printed keys are read line by line."""
     key = "-----BEGIN KEY-----\nMIGHAgEAMBMGByqGSM49\nAgEGCCqGSM49AwEHBG0w\nshort\n-----END KEY-----\n"
     masked = mask([key])
     assert masked(b"out: MIGHAgEAMBMGByqGSM49") == b"out: [masked]"
@@ -110,9 +110,9 @@ def test_lines_of_a_value_of_several_are_masked_each() -> None:
     cuts=st.lists(st.integers(1, 9), min_size=1, max_size=30),
 )
 def test_a_secret_that_comes_in_pieces_is_masked(secrets: list[str], words: list[str | int], cuts: list[int]) -> None:
-    """However a text is cut, no value flows on whole, but for one that the text around it makes up by chance."""
+    """However a text is cut, no value passes, unless the surrounding text happens to form one."""
     text = "".join(secrets[word % len(secrets)] if isinstance(word, int) else word for word in words)
-    flow, told, rest = Flow(secrets), "", text
+    flow, told, rest = StreamMasker(secrets), "", text
     for size in cuts:
         told, rest = told + flow.feed(rest[:size]), rest[size:]
     told += flow.feed(rest) + flow.rest()
@@ -129,17 +129,17 @@ _ALIKE = ["acme-prod", "acme-prod-9f3c77d2e1", "prod-9f3c", "-acme-pro", "e1-acm
     cuts=st.lists(st.integers(1, 9), max_size=40),
 )
 def test_pieces_are_masked_as_the_whole_is(words: list[str], cuts: list[int]) -> None:
-    """Also where one value begins with another, ends with its begin, or lies in it."""
+    """Pieces are masked like the whole text, even if values overlap or contain each other."""
     text = "".join(words)
-    flow, told, rest = Flow(_ALIKE), "", text
+    flow, told, rest = StreamMasker(_ALIKE), "", text
     for size in cuts:
         told, rest = told + flow.feed(rest[:size]), rest[size:]
     assert told + flow.feed(rest) + flow.rest() == hide(_ALIKE)(text)
 
 
 def test_what_cannot_be_part_of_a_secret_does_not_wait() -> None:
-    """Only the begin of a value is held back, and at the end all is told."""
-    flow = Flow(["canary-1"])
+    """Only a possible start of a value is held back; at the end everything is returned."""
+    flow = StreamMasker(["canary-1"])
     assert [flow.feed(text) for text in ("hello ca", "nary-", "2 and can", "ary-1!")] == [
         "hello ", "", "canary-2 and ", "[masked]!",
     ]  # fmt: skip
@@ -147,12 +147,12 @@ def test_what_cannot_be_part_of_a_secret_does_not_wait() -> None:
 
 
 def test_an_error_that_leaves_the_block_is_masked() -> None:
-    """Its kind stays, its text is cleaned; one without a secret passes as it is, cause and all."""
+    """The error keeps its type and its text is masked; an error without a secret passes unchanged, with its cause."""
     told = "skill said canary-1"
-    with pytest.raises(PackageError, match=r"^skill said \[masked\]$") as error, hidden_in_errors(["canary-1"]):
+    with pytest.raises(PackageError, match=r"^skill said \[masked\]$") as error, hide_in_errors(["canary-1"]):
         raise PackageError(told) from ValueError(told)
     assert error.value.__cause__ is None
     clean = PackageError("nothing here")
-    with pytest.raises(PackageError) as same, hidden_in_errors(["canary-1"]):
+    with pytest.raises(PackageError) as same, hide_in_errors(["canary-1"]):
         raise clean
     assert same.value is clean

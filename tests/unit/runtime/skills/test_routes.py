@@ -1,6 +1,8 @@
-"""Who answers which tool name."""
+"""The routing of tool names."""
 
 import asyncio
+
+import pytest
 
 from orchestrator.runtime.skills import Kind, route
 from orchestrator.wire.generation import ToolDefinition
@@ -11,17 +13,17 @@ from tests.support.scripted_host import expert
 
 
 class Offering:
-    """A session that offers names and answers nothing."""
+    """A session with these tools, which cannot be called."""
 
     def __init__(self, *names: str) -> None:
         self._names = names
 
     def tools(self) -> tuple[ToolDefinition, ...]:
-        """The tools."""
+        """Return the tools."""
         return tuple(ToolDefinition(name=name, input_schema={}) for name in self._names)
 
     async def call(self, call: ToolCall) -> ToolResult:
-        """Never called."""
+        """Fail: no test calls a tool."""
         await asyncio.sleep(0)
         return ToolResult(id=call.id, skill_name="s", tool_name=call.tool_name, result=())
 
@@ -35,7 +37,7 @@ DELEGATES = (
 
 
 def test_the_first_to_take_a_name_keeps_it() -> None:
-    """Base skill, other skills, interactive skills, delegates: the same order for offering and for answering."""
+    """The order is base skill, other skills, interactive skills, delegates, for offering and for executing."""
     base, other = Offering("read", "exec"), Offering("exec", "ask2")
     routes = route([("base", base), ("other", other)], expert(skills=(ASK,)), DELEGATES, delegated=False)
     assert [(name, taken.kind, taken.skill_name) for name, taken in routes.items()] == [
@@ -52,7 +54,8 @@ def test_the_first_to_take_a_name_keeps_it() -> None:
     )
 
 
-def test_d6_a_delegate_cannot_ask_the_user() -> None:
-    """Interactive skills are left out of a delegated Run."""
+@pytest.mark.behaviour("D6")
+def test_a_delegate_cannot_ask_the_user() -> None:
+    """Interactive skills are not offered in a delegated Run."""
     assert list(route([], expert(skills=(ASK,)), (), delegated=True)) == []
     assert list(route([], expert(skills=(ASK,)), (), delegated=False)) == ["ask"]

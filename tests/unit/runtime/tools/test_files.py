@@ -12,14 +12,14 @@ import pytest
 
 from orchestrator.runtime.emit import Emitter
 from orchestrator.runtime.skills.builtin import BuiltinSession
-from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.runtime.tool_context import ToolContext
 from orchestrator.runtime.tools import move_file, text_file
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.message import FileInlinePart, ImageInlinePart, ResultPart, TextPart, ToolCall
 from orchestrator.wire.run import Grant
 from orchestrator.wire.skill import BASE_SKILL, BASE_TOOLS, StdioSkill
+from tests.support.odd_trees import cleared, dig
 from tests.support.scripted_host import a_run, expert
-from tests.support.trees import cleared, dig
 
 Tools = BuiltinSession
 
@@ -41,8 +41,8 @@ def tools(workspace: Path) -> Tools:
 def _open(workspace: Path, declared: Expert) -> BuiltinSession:
     state = workspace.parent
     (state / "events.jsonl").touch()
-    emitter = Emitter(a_run(), state, os.open(os.devnull, os.O_WRONLY))
-    around = Surroundings(
+    emitter = Emitter(a_run(), state, lambda _: None)
+    around = ToolContext(
         workspace, state, emitter, lambda: "part", lambda _: pytest.fail("no forwarder is needed"), nullcontext
     )
     return BuiltinSession(declared, Grant(), around, [])
@@ -67,12 +67,12 @@ def _names(directory: Path) -> list[str]:
 
 
 def test_the_host_knows_what_is_built_in(tools: Tools) -> None:
-    """It says before a Run whose names are taken."""
+    """The host's list of built-in tools, used to find name conflicts before a Run, is complete."""
     assert tuple(tool.name for tool in tools.tools()) == BASE_TOOLS
 
 
 async def test_write_read_append_edit(tools: Tools, workspace: Path) -> None:
-    """Text goes in and comes out, with the results that spec 7.3 promises."""
+    """Text goes in and comes out, with the results of docs/reference/perstack.md#built-in-tools."""
     assert await _call(tools, "writeTextFile", path="a.txt", text="one\ntwo\n") == {
         "path": "/workspace/a.txt",
         "text": "one\ntwo\n",
@@ -97,6 +97,7 @@ async def test_write_read_append_edit(tools: Tools, workspace: Path) -> None:
     assert (workspace / "a.txt").read_text() == "x"
 
 
+@pytest.mark.behaviour("F7")
 @pytest.mark.parametrize(
     ("bounds", "content"),
     [
@@ -107,7 +108,7 @@ async def test_write_read_append_edit(tools: Tools, workspace: Path) -> None:
         ({"from": 1, "to": 1}, ""),
     ],
 )
-async def test_f7_lines_are_counted_from_0_end_exclusive(
+async def test_lines_are_counted_from_0_end_exclusive(
     bounds: dict[str, int], content: str, tools: Tools, workspace: Path
 ) -> None:
     """A range of lines is 0-based and end-exclusive."""
@@ -115,8 +116,9 @@ async def test_f7_lines_are_counted_from_0_end_exclusive(
     assert (await _call(tools, "readTextFile", path="a", **bounds))["content"] == content
 
 
+@pytest.mark.behaviour("F7")
 @pytest.mark.parametrize("new", ["$&", "$1", "\\1", "{0}"])
-async def test_f7_edit_is_literal_and_first_only(new: str, tools: Tools, workspace: Path) -> None:
+async def test_an_edit_replaces_the_first_exact_match(new: str, tools: Tools, workspace: Path) -> None:
     """The first exact match is replaced literally; line endings become LF; without a match it is an error."""
     (workspace / "a").write_bytes(b"x\r\nx\r\n")
     await _call(tools, "editTextFile", path="a", newText=new, oldText="x\r\n")
@@ -124,16 +126,20 @@ async def test_f7_edit_is_literal_and_first_only(new: str, tools: Tools, workspa
     assert (await _call(tools, "editTextFile", path="a", newText="", oldText="zz"))["error"] == "Error"
 
 
-async def test_f7_large_text_names_the_way_out(tools: Tools, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too much text is an error that names from and to, and a part of it can be read."""
+@pytest.mark.behaviour("F7")
+async def test_too_large_a_text_names_from_and_to(
+    tools: Tools, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of it can be read."""
     monkeypatch.setattr("orchestrator.runtime.tools.read_text_file.READ_BYTES", 10)
     (workspace / "a").write_text("12345\n" * 5)
     assert "from and to" in (await _call(tools, "readTextFile", path="a"))["message"]
     assert (await _call(tools, "readTextFile", path="a", **{"from": 3, "to": 4}))["content"] == "12345"
 
 
-async def test_f7_images_and_pdfs(tools: Tools, workspace: Path) -> None:
-    """Images and PDFs come as their bytes; other types and larger ones are errors."""
+@pytest.mark.behaviour("F7")
+async def test_images_and_pdfs_are_bytes_within_bounds(tools: Tools, workspace: Path) -> None:
+    """Images and PDFs are returned as bytes; other types and larger files are errors."""
     for name in ("a.PNG", "a.pdf", "a.txt"):
         (workspace / name).write_bytes(b"\x89data")
     data = base64.b64encode(b"\x89data").decode()
@@ -151,6 +157,7 @@ async def test_f7_images_and_pdfs(tools: Tools, workspace: Path) -> None:
     assert "30 MiB" in (await _call(tools, "readPdfFile", path="a.pdf"))["message"]
 
 
+@pytest.mark.behaviour("F4", "F5")
 @pytest.mark.parametrize(
     ("name", "args"),
     [
@@ -164,10 +171,8 @@ async def test_f7_images_and_pdfs(tools: Tools, workspace: Path) -> None:
         ("listDirectory", {}),
     ],
 )
-async def test_f4_f5_links_are_refused_by_every_tool(
-    name: str, args: dict[str, str], tools: Tools, workspace: Path
-) -> None:
-    """A link to outside is refused whatever its name; what it leads to is untouched."""
+async def test_every_tool_refuses_links(name: str, args: dict[str, str], tools: Tools, workspace: Path) -> None:
+    """A link to outside is refused whatever its name, and its target is unchanged."""
     outside = workspace.parent / "secret"
     outside.write_text("secret")
     for link in ("l.png", "l.pdf"):
@@ -177,8 +182,9 @@ async def test_f4_f5_links_are_refused_by_every_tool(
     assert outside.read_text() == "secret"
 
 
-async def test_f3_listings_skip_the_reserved_directory(tools: Tools, workspace: Path) -> None:
-    """Entries are sorted, links are told as such, names that are not Unicode do no harm."""
+@pytest.mark.behaviour("F3")
+async def test_listings_skip_the_reserved_directory(tools: Tools, workspace: Path) -> None:
+    """Entries are sorted, links are marked as such, names that are not Unicode cause no error."""
     for name in ("b", "Perstack", "sub"):
         (workspace / name).mkdir()
     (workspace / "sub" / "perstack").touch()
@@ -199,14 +205,14 @@ async def test_f3_listings_skip_the_reserved_directory(tools: Tools, workspace: 
 
 
 async def test_what_a_new_file_lacks_is_its_directory(tools: Tools) -> None:
-    """Not the file that is to be made."""
+    """If a parent is missing, the error is about the parent, not about the new file."""
     for name, args in (("writeTextFile", {"path": "new/a", "text": ""}), ("createDirectory", {"path": "new/d"})):
         message = f"path {args['path']!r}: its parent directory does not exist; create it first"
         assert (await _call(tools, name, **args))["message"] == message
 
 
 async def test_calls_of_one_reply_that_change_files_lose_nothing(tools: Tools, workspace: Path) -> None:
-    """All edits of one file are in it; of many moves to one place one is made, and all other files stay."""
+    """All edits of one file are applied; of many moves to one destination one succeeds, and the other files remain."""
     lines = [f"line {number}: {'.' * 5_000}\n" for number in range(12)]
     (workspace / "lines").write_text("".join(lines))
     for number in range(12):
@@ -227,7 +233,7 @@ async def test_calls_of_one_reply_that_change_files_lose_nothing(tools: Tools, w
 async def test_a_move_replaces_nothing_that_came_meanwhile(
     tools: Tools, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A command, or another Sandbox, may put something there after it was looked for."""
+    """A file that appears at the destination after the check is not replaced."""
     monkeypatch.setattr(move_file, "_exists", lambda *_: False)
     (workspace / "a").write_text("a")
     (workspace / "b").write_text("b")
@@ -237,7 +243,7 @@ async def test_a_move_replaces_nothing_that_came_meanwhile(
 
 
 async def test_directories_are_made_moved_and_deleted(tools: Tools, workspace: Path) -> None:
-    """Directories and files are made, moved and deleted, and each refusal is a sentence."""
+    """Directories and files are created, moved and deleted, and each refusal is a sentence."""
     assert await _call(tools, "createDirectory", path="d") == {"path": "/workspace/d"}
     assert "exists already" in (await _call(tools, "createDirectory", path="d"))["message"]
     assert "parent" in (await _call(tools, "createDirectory", path="x/y"))["message"]
@@ -259,7 +265,7 @@ async def test_directories_are_made_moved_and_deleted(tools: Tools, workspace: P
 
 
 async def test_a_directory_of_any_depth_is_deleted(tools: Tools, workspace: Path) -> None:
-    """A model that made it, or unpacked it, can get rid of it; one that is not there is said to be missing."""
+    """A directory of any depth can be deleted; a missing one is reported as missing."""
     (workspace / "deep").mkdir()
     with cleared(workspace / "deep"):
         dig(workspace / "deep")
@@ -270,7 +276,7 @@ async def test_a_directory_of_any_depth_is_deleted(tools: Tools, workspace: Path
 
 
 async def test_file_info(tools: Tools, workspace: Path) -> None:
-    """Both paths are absolute, as upstream gives them; a missing file is an error."""
+    """Both paths are absolute, as Perstack returns them; a missing file is an error."""
     (workspace / "a.png").write_bytes(b"x" * 2048)
     info = await _call(tools, "getFileInfo", path="a.png")
     assert {key: info[key] for key in ("exists", "path", "absolutePath", "extension", "type", "mimeType")} == {
@@ -287,12 +293,13 @@ async def test_file_info(tools: Tools, workspace: Path) -> None:
 
 
 async def test_health_check(tools: Tools) -> None:
-    """It says that all is well, in the words that Perstack uses."""
+    """The result has Perstack's fields and reports that all is well."""
     assert (await _call(tools, "healthCheck"))["status"] == "ok"
 
 
-async def test_f8_todos(tools: Tools) -> None:
-    """Ids count from 0, completion is sticky, clear starts anew, completion lists only what is open."""
+@pytest.mark.behaviour("F8")
+async def test_todos_count_from_0_and_done_stays_done(tools: Tools) -> None:
+    """Ids count from 0, completed items stay completed, clear restarts, completion lists only open items."""
     todos = await _call(tools, "todo", newTodos=["a", "b"])
     assert [item["id"] for item in todos["todos"]] == [0, 1]
     await _call(tools, "todo", completedTodos=[0, 7])
@@ -308,7 +315,7 @@ async def test_f8_todos(tools: Tools) -> None:
     "args", [{}, {"path": 1, "text": "x"}, {"path": "a"}, {"path": "a", "text": None}, {"path": True, "text": ""}]
 )
 async def test_bad_arguments_are_results(args: dict[str, Any], tools: Tools, workspace: Path) -> None:
-    """Missing arguments and wrong types are told to the model, and nothing is done."""
+    """Missing arguments and wrong types are error results, and nothing is done."""
     assert (await _call(tools, "writeTextFile", **args))["error"] == "InvalidArguments"
     assert _names(workspace) == []
 
@@ -322,13 +329,14 @@ async def test_bad_arguments_are_results(args: dict[str, Any], tools: Tools, wor
     ],
 )
 async def test_what_is_in_an_argument_is_checked_too(args: dict[str, Any], message: str, tools: Tools) -> None:
-    """Each item of a list, each value of an object."""
+    """Each item of a list and each value of an object is checked."""
     whole = {"command": "true", "args": [], "env": {}, "cwd": ".", "stdout": True, "stderr": True} | args
     assert await _call(tools, "exec", **whole) == {"error": "InvalidArguments", "message": message}
 
 
-async def test_e4_pick_and_omit(workspace: Path) -> None:
-    """Omitted tools are gone, and of the rest only the picked ones stay."""
+@pytest.mark.behaviour("E4")
+async def test_pick_and_omit_decide_which_tools_there_are(workspace: Path) -> None:
+    """Omitted tools are removed, and only picked ones of the rest are offered."""
     skill = StdioSkill(
         name=BASE_SKILL, command="npx", package_name=BASE_SKILL, pick=("exec", "todo", "none"), omit=("exec",)
     )
@@ -337,5 +345,5 @@ async def test_e4_pick_and_omit(workspace: Path) -> None:
 
 
 def test_surrogates_never_reach_a_file() -> None:
-    """Halves of surrogate pairs, which JSON can hold, do not break a write."""
+    """Unpaired surrogates, which JSON can contain, do not break a write."""
     assert text_file.encode("a\ud800b") == b"a?b"

@@ -1,4 +1,4 @@
-"""No path leads out of the workspace, whatever else happens in it at the same time."""
+"""No path leads out of the workspace, whatever else changes in it at the same time."""
 
 import errno
 import os
@@ -31,6 +31,7 @@ def workspace(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.behaviour("F1")
 @pytest.mark.parametrize(
     ("path", "relative"),
     [
@@ -47,8 +48,8 @@ def workspace(tmp_path: Path) -> Path:
         ("a/perstack", "a/perstack"),
     ],
 )
-def test_f1_paths_inside_are_resolved(path: str, relative: str, workspace: Path) -> None:
-    """Paths inside are taken relative to the workspace."""
+def test_paths_inside_are_resolved(path: str, relative: str, workspace: Path) -> None:
+    """Paths inside are resolved relative to the workspace."""
     assert resolve(workspace, path) == PurePosixPath(relative)
 
 
@@ -63,9 +64,10 @@ PATHS = st.tuples(st.sampled_from(["", "/", "//", "~/", "./", "/workspace/"]), s
 )
 
 
+@pytest.mark.behaviour("F2")
 @given(path=st.one_of(PATHS, st.text(max_size=40)))
-def test_f2_every_text_is_a_place_inside_or_refused(path: str) -> None:
-    """What comes of it has no way up, is not absolute, and is not the reserved directory; else it is a ToolError."""
+def test_every_text_is_a_path_inside_or_refused(path: str) -> None:
+    """A path has no way up, is not absolute, and is not the reserved directory; else it is a ToolError."""
     try:
         found = resolve(Path("/somewhere/workspace"), path)
     except ToolError:
@@ -76,39 +78,44 @@ def test_f2_every_text_is_a_place_inside_or_refused(path: str) -> None:
     assert "\0" not in str(found)
 
 
-def test_f1_the_real_path_of_the_workspace_is_inside(workspace: Path) -> None:
-    """Where the workspace is not mounted at /workspace, its own path names it too."""
+@pytest.mark.behaviour("F1")
+def test_the_real_path_of_the_workspace_is_inside(workspace: Path) -> None:
+    """If the workspace is not mounted at /workspace, its own path is accepted too."""
     assert resolve(workspace, f"{workspace}/a") == PurePosixPath("a")
 
 
+@pytest.mark.behaviour("F2")
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", "../..", "..", "a/../../b", "/workspace-other/x", "/workspace/..", "a\0"]
 )
-def test_f2_paths_outside_are_refused(path: str, workspace: Path) -> None:
-    """Absolute paths, climbing, and siblings that share the prefix are refused."""
+def test_paths_outside_are_refused(path: str, workspace: Path) -> None:
+    """Absolute paths, `..`, and siblings with the same prefix are refused."""
     with pytest.raises(ToolError):
         resolve(workspace, path)
 
 
+@pytest.mark.behaviour("F3")
 @pytest.mark.parametrize(
     "path", ["perstack", "PERSTACK/jobs", "./perstack", "a/../Perstack/x", "/workspace/perstack", "~/perstack"]
 )
-def test_f3_the_reserved_directory_is_refused(path: str, workspace: Path) -> None:
-    """The reserved directory is refused in any case and however it is written."""
+def test_the_reserved_directory_is_refused(path: str, workspace: Path) -> None:
+    """The reserved directory is refused in any case and spelling."""
     with pytest.raises(ToolError, match="reserved"):
         resolve(workspace, path)
 
 
-def test_f1_missing_parent_is_an_error(workspace: Path) -> None:
-    """A new file needs a directory that exists."""
+@pytest.mark.behaviour("F1")
+def test_a_missing_parent_is_an_error(workspace: Path) -> None:
+    """A new file needs an existing directory."""
     with pytest.raises(ToolError, match="does not exist"):
         write_text_file.execute({"path": "no/x", "text": ""}, workspace)
 
 
+@pytest.mark.behaviour("F4")
 @pytest.mark.parametrize("open_file", [open_beneath, walk])
 @pytest.mark.parametrize("path", ["link", "dir/file"])
-def test_f4_links_are_refused(open_file: Open, path: str, workspace: Path) -> None:
-    """A link as the target or on the way is refused, with openat2 and without."""
+def test_links_are_refused(open_file: Open, path: str, workspace: Path) -> None:
+    """A link as the target or in the path is refused, with openat2 and without."""
     (workspace / "link").symlink_to(workspace.parent / "outside" / "file")
     (workspace / "dir").symlink_to(workspace.parent / "outside")
     with _directory(workspace) as root, pytest.raises(OSError) as raised:  # noqa: PT011 - its number is compared
@@ -118,7 +125,7 @@ def test_f4_links_are_refused(open_file: Open, path: str, workspace: Path) -> No
 
 @pytest.mark.parametrize("flags", [os.O_PATH, os.O_RDONLY, os.O_RDONLY | os.O_DIRECTORY])
 def test_openat2_and_its_stand_in_agree(flags: int, workspace: Path) -> None:
-    """Both open the same directories, and refuse a link under every kind of flags."""
+    """Both open the same directories, and refuse a link with all kinds of flags."""
     (workspace / "a" / "b").mkdir(parents=True)
     (workspace / "a" / "link").symlink_to("b")
     with _directory(workspace) as root:
@@ -135,7 +142,7 @@ def test_openat2_and_its_stand_in_agree(flags: int, workspace: Path) -> None:
 
 
 def test_a_kernel_without_openat2(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the call is missing or forbidden, files open all the same."""
+    """If the call is missing or forbidden, files can still be opened."""
 
     def missing(*_args: object) -> int:
         raise OSError(errno.ENOSYS, "missing")
@@ -146,7 +153,7 @@ def test_a_kernel_without_openat2(workspace: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_special_files_are_refused(workspace: Path) -> None:
-    """A FIFO neither blocks nor opens; a directory is no file."""
+    """A FIFO is refused without blocking; a directory is not a file."""
     os.mkfifo(workspace / "fifo")
     (workspace / "dir").mkdir()
     for path in ("fifo", "dir", "."):
@@ -157,16 +164,17 @@ def test_special_files_are_refused(workspace: Path) -> None:
 
 
 def _naive(root: int, path: PurePosixPath, flags: int) -> int:
-    # What realpath followed by O_NOFOLLOW comes to: the last name is checked, the directories before it are not.
+    # Equivalent to realpath with O_NOFOLLOW: the last name is checked, the directories before it are not.
     name = str(path)
     if os.path.islink(f"/proc/self/fd/{root}/{path.parent}"):  # noqa: PTH114 - as the careless would
         raise OSError(errno.ELOOP, "link")
     return os.open(name, flags | os.O_NOFOLLOW, dir_fd=root)
 
 
+@pytest.mark.behaviour("F5")
 @pytest.mark.parametrize(("open_file", "escapes"), [(open_beneath, False), (walk, False), (_naive, True)])
-def test_f5_no_race_escapes(open_file: Open, escapes: bool, workspace: Path) -> None:  # noqa: FBT001 - a parameter
-    """While a directory and a link to outside change places, nothing outside is ever read; a naive check is fooled."""
+def test_no_race_escapes(open_file: Open, escapes: bool, workspace: Path) -> None:  # noqa: FBT001 - a parameter
+    """While a directory and a link change places, nothing outside is ever read; a naive check is fooled."""
     (workspace / "real").mkdir()
     (workspace / "real" / "file").write_text("inside")
     (workspace / "link").symlink_to(workspace.parent / "outside")

@@ -1,4 +1,4 @@
-"""A file that a tool changes holds the new content or the old, whatever goes wrong."""
+"""A file that a tool changes contains the new content or the old, whatever fails."""
 
 import errno
 import os
@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.runtime.tools import ToolError, replace, text_file
+from tests.support.traces import outside_directory
 
 OLD = b"old content\n" * 1000
 ROOM = 4 * 1024
-"""The most bytes that a file may get in these tests, which stands for a full disk."""
+"""The largest file in these tests, in bytes; the limit simulates a full disk."""
 
 Write = Callable[[Path, bytes], None]
 
@@ -46,20 +46,20 @@ def _names(directory: Path) -> list[str]:
 
 @pytest.fixture
 def no_nameless_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have files without a name refused as an old kernel refuses them: it takes the flag for that of a directory."""
+    """Refuse files without a name as an old kernel does: it takes the flag for that of a directory."""
     monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)
 
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """A directory that every user of this machine can reach."""
-    with tempfile.TemporaryDirectory(prefix="perstack-test-", dir="/var/tmp") as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory)
+    """A directory that every user of this machine can access."""
+    with outside_directory() as directory:
+        directory.chmod(0o755)
+        yield directory
 
 
 def _write_as_another(workspace: Path, prepared: str = "") -> subprocess.CompletedProcess[str]:
-    """Write "new" to the file `a` as a user without privileges, in mounts of its own; print what it holds then."""
+    """Write "new" to the file `a` as an unprivileged user in separate mounts; print its content afterwards."""
     program = (
         "import os, sys; from pathlib import Path; from orchestrator.runtime.tools import text_file\n"
         "os.setgroups([]); os.setgid(4242); os.setuid(4242)\n"
@@ -73,7 +73,7 @@ def _write_as_another(workspace: Path, prepared: str = "") -> subprocess.Complet
 @pytest.mark.parametrize("names", [1, 2])
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_what_does_not_fit_leaves_the_old_content(write: Write, names: int, tmp_path: Path) -> None:
-    """Also where a file has two names, and so is written in place."""
+    """A failed write leaves the old content, also in a file with two names, which is written in place."""
     (tmp_path / "a").write_bytes(OLD)
     for number in range(1, names):
         (tmp_path / f"name-{number}").hardlink_to(tmp_path / "a")
@@ -87,7 +87,7 @@ def test_what_does_not_fit_leaves_the_old_content(write: Write, names: int, tmp_
 
 
 def test_a_new_file_that_does_not_fit_is_not_there(tmp_path: Path) -> None:
-    """Nothing of it is."""
+    """No part of the new file exists."""
     with _files_no_larger_than(ROOM), pytest.raises(ToolError, match="File too large"):
         text_file.write(tmp_path, "a", b"n" * (ROOM + 1))
     assert _names(tmp_path) == []
@@ -95,7 +95,7 @@ def test_a_new_file_that_does_not_fit_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_nameless_files")
 def test_file_systems_without_nameless_files(tmp_path: Path) -> None:
-    """Files are made, replaced and, where they do not fit, left as they are, with nothing beside them."""
+    """Files are created, replaced or, if the disk is full, left unchanged, with no temporary files left."""
     text_file.write(tmp_path, "a", OLD)
     text_file.write(tmp_path, "a", b"new")
     with _files_no_larger_than(ROOM):
@@ -106,7 +106,7 @@ def test_file_systems_without_nameless_files(tmp_path: Path) -> None:
 
 
 def test_mode_owner_and_attributes_are_kept(tmp_path: Path) -> None:
-    """But not the right to run as the owner, which the kernel takes from a file that is written to, as well."""
+    """They are kept, except set-user-id, which the kernel also drops from a changed file."""
     file = tmp_path / "a"
     file.write_bytes(OLD)
     owner = (4242, 4243) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
@@ -123,7 +123,7 @@ def test_mode_owner_and_attributes_are_kept(tmp_path: Path) -> None:
 
 
 def test_all_names_of_a_file_show_its_new_content(tmp_path: Path) -> None:
-    """It stays one file."""
+    """A file with several names stays one file."""
     (tmp_path / "a").write_bytes(OLD)
     (tmp_path / "b").hardlink_to(tmp_path / "a")
     for content in (b"new", OLD + OLD):
@@ -132,7 +132,7 @@ def test_all_names_of_a_file_show_its_new_content(tmp_path: Path) -> None:
 
 
 def test_a_large_file_that_must_be_written_in_place(tmp_path: Path) -> None:
-    """Its old content does not fit into memory, so it is left alone."""
+    """Its old content is too large for memory, so it is left unchanged."""
     with (tmp_path / "a").open("wb") as file:
         file.truncate(replace.IN_PLACE_BYTES + 1)
     (tmp_path / "b").hardlink_to(tmp_path / "a")
@@ -144,7 +144,7 @@ def test_a_large_file_that_must_be_written_in_place(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, and mount")
 @pytest.mark.parametrize("reason", ["directory", "mount point", "sticky directory"])
 def test_where_a_file_cannot_be_exchanged_it_is_written_in_place(reason: str, open_directory: Path) -> None:
-    """The directory is not to be written to; something is mounted there; only its owner may replace it."""
+    """The directory is not writable, the file is a mount point, or only its owner may replace it."""
     file = open_directory / "a"
     file.write_bytes(OLD)
     file.chmod(0o666)
@@ -158,7 +158,7 @@ def test_where_a_file_cannot_be_exchanged_it_is_written_in_place(reason: str, op
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_file_that_may_not_be_written_is_not_exchanged_either(open_directory: Path) -> None:
-    """That its directory may be written to does not matter."""
+    """A file without write permission stays unchanged even in a writable directory."""
     (open_directory / "a").write_bytes(OLD)
     open_directory.chmod(0o777)
     assert "path 'a': permission denied" in _write_as_another(open_directory).stderr
@@ -166,7 +166,7 @@ def test_a_file_that_may_not_be_written_is_not_exchanged_either(open_directory: 
 
 
 def test_an_edit_is_made_of_what_another_process_has_written_meanwhile(tmp_path: Path) -> None:
-    """Nothing of that is lost."""
+    """No change of the other process is lost."""
     (tmp_path / "a").write_bytes(b"one\n")
     seen: list[bytes] = []
 
@@ -184,7 +184,7 @@ def test_an_edit_is_made_of_what_another_process_has_written_meanwhile(tmp_path:
 
 @pytest.mark.parametrize("names", [1, 2])
 def test_an_edit_of_a_file_that_changes_all_the_time_is_given_up(names: int, tmp_path: Path) -> None:
-    """With a sentence, and with what the other process wrote in the file."""
+    """The tool returns an error, and the file has the content of the other process."""
     (tmp_path / "a").write_bytes(b"")
     for number in range(1, names):
         (tmp_path / f"name-{number}").hardlink_to(tmp_path / "a")
@@ -200,7 +200,7 @@ def test_an_edit_of_a_file_that_changes_all_the_time_is_given_up(names: int, tmp
 
 
 def test_an_edit_of_a_file_that_is_deleted_meanwhile(tmp_path: Path) -> None:
-    """It does not come back."""
+    """The deleted file is not created again."""
     (tmp_path / "a").write_bytes(OLD)
 
     def change(content: bytes) -> bytes:
@@ -213,7 +213,7 @@ def test_an_edit_of_a_file_that_is_deleted_meanwhile(tmp_path: Path) -> None:
 
 
 def test_readers_see_the_old_content_or_the_new(tmp_path: Path) -> None:
-    """Never a part of one."""
+    """Readers never see a part of a content."""
     contents = [bytes([letter]) * 300_000 for letter in b"ab"]
     (tmp_path / "a").write_bytes(contents[0])
     over, read = threading.Event(), set[bytes]()
@@ -233,7 +233,7 @@ def test_readers_see_the_old_content_or_the_new(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_is_killed_leaves_one_content_whole(tmp_path: Path) -> None:
-    """Twelve of them, each in the middle of its work."""
+    """Twelve writers are killed in the middle of their work; the file is complete each time."""
     program = (
         "import sys; from pathlib import Path; from orchestrator.runtime.tools import text_file\n"
         "print(flush=True)\n"
@@ -252,7 +252,7 @@ def test_a_writer_that_is_killed_leaves_one_content_whole(tmp_path: Path) -> Non
 
 
 def test_a_part_that_was_added_is_taken_back_only_where_nothing_followed(tmp_path: Path) -> None:
-    """What another process wrote after it stays."""
+    """Data that another process wrote after it remains."""
     (tmp_path / "a").write_bytes(OLD)
     with (tmp_path / "a").open("ab") as other:
         other.write(b"of another process")
@@ -261,8 +261,8 @@ def test_a_part_that_was_added_is_taken_back_only_where_nothing_followed(tmp_pat
     assert (tmp_path / "a").read_bytes() == OLD + b"of another process"
 
 
-def test_the_kernel_s_other_reasons_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error while the new file is written does not lead to one in place, which would destroy the old content."""
+def test_the_kernels_other_reasons_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error while the new file is written does not cause a write in place, which would destroy the old content."""
     (tmp_path / "a").write_bytes(OLD)
 
     def fail(_fd: int, _data: bytes) -> int:

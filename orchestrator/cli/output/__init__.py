@@ -1,0 +1,1 @@
+"""What the command line shows: pure texts, and where they are written."""

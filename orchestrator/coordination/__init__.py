@@ -1,1 +1,0 @@
-"""A job that a coordinator works in a cluster, and those who watch it from elsewhere."""

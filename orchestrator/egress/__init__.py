@@ -1,0 +1,1 @@
+"""Connections from Sandboxes to declared hosts: policy, proxy, tunnels."""

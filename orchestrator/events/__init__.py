@@ -1,0 +1,1 @@
+"""From lines of a Sandbox to events: each once, in order, none lost."""

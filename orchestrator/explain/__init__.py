@@ -1,0 +1,1 @@
+"""What a job may read, reach and use, before it runs."""

@@ -1,0 +1,128 @@
+"""Requests to one server, over connections that are used again."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPMethod
+from typing import Any, Protocol
+
+from orchestrator.http.connection import Connection, Headers, Query
+from orchestrator.http.response import Response
+
+
+class Connects(Protocol):
+    """What makes connections to one server."""
+
+    async def connect(self) -> Connection:
+        """Connect.
+
+        Raises:
+            ConnectionBrokenError: there is no connection; the request was not sent.
+        """
+
+
+class ConnectionPool:
+    """The connections to one server. At most `keep` of them wait for the next request; with 0 each serves only one."""
+
+    def __init__(self, connector: Connects, keep: int) -> None:
+        self._connector = connector
+        self._keep = keep
+        self._idle: list[Connection] = []
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, path: str, query: Query | None = None, body: object = None, headers: Headers | None = None
+    ) -> AsyncIterator[Response]:
+        """Send a request, `body` as JSON unless it is bytes.
+
+        The block reads the response's body; if it does not, the connection closes.
+
+        Raises:
+            StatusError: the response's status is 400 or more.
+            ConnectionBrokenError: the server cannot be reached, or the connection broke.
+        """
+        connection = self._take_idle() or await self._connector.connect()
+        try:
+            yield await connection.request(method, path, query, body, {**self._closing(), **(headers or {})})
+        finally:
+            self._put_back(connection)
+
+    async def json(
+        self, method: str, path: str, query: Query | None = None, body: object = None, headers: Headers | None = None
+    ) -> Any:
+        """Send a request and read the response as JSON; None if it is empty.
+
+        Raises:
+            StatusError: as `request`.
+            ConnectionBrokenError: as `request`, or the response is not JSON.
+        """
+        async with self.request(method, path, query, body, headers) as response:
+            return await response.json()
+
+    @asynccontextmanager
+    async def stream(self, path: str, query: Query, headers: Headers | None = None) -> AsyncIterator[Response]:
+        """Open a response that may have no end, over a new connection: one that waited may be closing unseen.
+
+        Raises:
+            StatusError: as `request`.
+            ConnectionBrokenError: as `request`.
+        """
+        connection = await self._connector.connect()
+        try:
+            yield await connection.request(HTTPMethod.GET, path, query, None, headers)
+        finally:
+            connection.close()
+
+    @asynccontextmanager
+    async def upgrade(
+        self, path: str, query: Query, headers: Headers, method: str = HTTPMethod.GET
+    ) -> AsyncIterator[tuple[Connection, bytes]]:
+        """Open a connection that changes to another protocol, for the block; yield it with the bytes that came at once.
+
+        Raises:
+            StatusError: the server does not change to it.
+            ConnectionBrokenError: as `request`.
+        """
+        connection = await self._connector.connect()
+        try:
+            yield connection, await connection.upgrade(path, query, headers, method)
+        finally:
+            connection.close()
+
+    async def upload(self, path: str, query: Query, chunks: AsyncIterator[bytes], headers: Headers) -> None:
+        """Send a PUT request with a body that is not held in memory, over a new connection.
+
+        Raises:
+            StatusError: as `request`.
+            ConnectionBrokenError: as `request`.
+        """
+        connection = await self._connector.connect()
+        try:
+            response = await connection.upload(path, query, chunks, headers)
+            async for _ in response.chunks():
+                pass
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connections that wait; those in use close after their request."""
+        self._keep = 0
+        while self._idle:
+            self._idle.pop().close()
+
+    def _closing(self) -> Mapping[str, str]:
+        return {} if self._keep else {"Connection": "close"}
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            # A server closes what waits for long.
+            if connection.is_open:
+                return connection
+            connection.close()
+        return None
+
+    def _put_back(self, connection: Connection) -> None:
+        if len(self._idle) < self._keep and connection.recycle():
+            self._idle.append(connection)
+        else:
+            connection.close()

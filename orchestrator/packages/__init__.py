@@ -1,0 +1,1 @@
+"""Packages that skills are started from: installed and inspected in one-off Sandboxes."""
