@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from bench.measure import Figures, Ratio
 from bench.section import Section, Target, rows
+from orchestrator.http.dial import dial
 from orchestrator.tls import Tls
 from tests.support import certificates
 
@@ -95,7 +96,7 @@ class _Server:
     async def connect(self, turns: asyncio.Semaphore) -> Streams:
         """Open one connection."""
         async with turns:
-            return await self.client.connect(_HERE, self.port, _NAME)
+            return await self.client.connect(await dial(_HERE, self.port), _NAME)
 
 
 def connections() -> Section:

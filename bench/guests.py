@@ -7,6 +7,7 @@ import asyncio
 import ssl
 import sys
 
+from orchestrator.http.dial import dial
 from orchestrator.tls import Tls
 from orchestrator.wire import frames
 
@@ -17,7 +18,7 @@ _BYTES = 64 * 1024
 async def attend(tls: Tls, port: int, name: str, turns: asyncio.Semaphore) -> None:
     """Come in, and stay until the broker hangs up."""
     async with turns:
-        reader, writer = await tls.connect("127.0.0.1", port, "broker")
+        reader, writer = await tls.connect(await dial("127.0.0.1", port), "broker")
         writer.write(frames.frame(frames.Identify(token=name)))
         await frames.read_frame(reader, frames.OPENED)
         writer.write(frames.frame(frames.Attach()))

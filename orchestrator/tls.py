@@ -34,11 +34,11 @@ class Tls:
         self._limit = limit
         self._scratch = _Scratch()
 
-    async def connect(self, host: str, port: int, name: str) -> Connection:
-        """Connect to the server of this `name`.
+    async def connect(self, connected_socket: socket.socket, name: str) -> Connection:
+        """Use a connected socket, which is closed with the connection, for TLS with the server of this `name`.
 
         Raises:
-            OSError: no server answers, or it is not the one of this name (`ssl.SSLError`).
+            OSError: the server hangs up, or it is not the one of this name (`ssl.SSLError`).
         """
         loop = asyncio.get_running_loop()
         connected: asyncio.Future[Connection] = loop.create_future()
@@ -53,7 +53,7 @@ class Tls:
             if not connected.done():
                 connected.set_exception(error)
 
-        transport, _ = await loop.create_connection(lambda: self._protocol(accept, failed, name), host, port)
+        transport, _ = await loop.create_connection(lambda: self._protocol(accept, failed, name), sock=connected_socket)
         try:
             return await connected
         except BaseException:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.http.address import Address
 from orchestrator.http.connection import Connection
+from orchestrator.http.dial import dial
 from orchestrator.http.errors import ConnectionBrokenError, StatusError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from orchestrator.tls import Tls
 
 _CONNECT_SECONDS = 5.0
-"""How long it may take in all: TCP, the proxy, TLS."""
 
 _AHEAD_BYTES = 64 * 1024
 """How much of each connection is read ahead."""
@@ -34,7 +34,8 @@ class Connector:
 
     `context` sets which certificates of a server are trusted: None means those of the authorities that this machine
     trusts, or of those that SSL_CERT_FILE and SSL_CERT_DIR name. `server_name` is the name that the certificate must
-    have if it is not the address's host.
+    have if it is not the address's host. `seconds` is how long it may take in all: TCP, the proxy, TLS; None leaves the
+    limit to the caller.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class Connector:
         context: ssl.SSLContext | None = None,
         server_name: str | None = None,
         proxy: "Proxy | None" = None,
+        seconds: float | None = _CONNECT_SECONDS,
     ) -> None:
         self.address = address
         self._context = context
         self._server_name = server_name
         self._proxy = proxy
+        self._seconds = seconds
         self._tls: Tls | None = None
 
     async def connect(self) -> Connection:
@@ -57,7 +60,7 @@ class Connector:
             ConnectionBrokenError: there is no connection; the request was not sent.
         """
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
+            async with asyncio.timeout(self._seconds):
                 return await self._connected()
         except OSError as error:
             message = f"no connection to {self.address}"
@@ -73,7 +76,7 @@ class Connector:
             reader, writer = await self._tunnelled(self._proxy)
         else:
             # A proxy takes the whole URL where a server takes its path.
-            reader, writer = await _dial(self._proxy.host, self._proxy.port)
+            reader, writer = await self._to_proxy(self._proxy)
             return Connection(
                 reader, writer, f"http://{address.authority}{address.path}", headers | self._proxy.headers
             )
@@ -81,17 +84,28 @@ class Connector:
 
     async def _direct(self) -> Streams:
         if not self.address.is_secure:
-            return await _dial(self.address.host, self.address.port)
+            return await _open(self.address.host, self.address.port)
         if self._tls is None:
             from orchestrator.tls import Tls  # noqa: PLC0415 - see above
 
             self._tls = Tls(self._trust(), _AHEAD_BYTES)
-        reader, writer = await self._tls.connect(self.address.host, self.address.port, self._name())
+        connection = await dial(self.address.host, self.address.port)
+        reader, writer = await self._tls.connect(connection, self._name())
         _keep_alive(writer)
         return reader, writer
 
+    async def _to_proxy(self, proxy: "Proxy") -> Streams:
+        reader, writer = await _open(proxy.host, proxy.port)
+        if proxy.is_secure:
+            try:
+                await writer.start_tls(self._trust(), server_hostname=proxy.host)
+            except BaseException:
+                writer.transport.abort()
+                raise
+        return reader, writer
+
     async def _tunnelled(self, proxy: "Proxy") -> Streams:
-        reader, writer = await _dial(proxy.host, proxy.port)
+        reader, writer = await self._to_proxy(proxy)
         connection = Connection(reader, writer)
         try:
             await connection.tunnel(f"{_bracketed(self.address.host)}:{self.address.port}", proxy.headers)
@@ -117,8 +131,8 @@ class Connector:
         return self._server_name or self.address.host
 
 
-async def _dial(host: str, port: int) -> Streams:
-    reader, writer = await asyncio.open_connection(host, port, limit=_AHEAD_BYTES)
+async def _open(host: str, port: int) -> Streams:
+    reader, writer = await asyncio.open_connection(sock=await dial(host, port), limit=_AHEAD_BYTES)
     _keep_alive(writer)
     return reader, writer
 

@@ -25,6 +25,14 @@ def _parser() -> h11.Connection:
     return h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
 
 
+def merged(*layers: Headers) -> dict[str, str]:
+    """Merge headers; a later one replaces an earlier one of the same name, whatever its case."""
+    found: dict[str, tuple[str, str]] = {}
+    for layer in layers:
+        found |= {name.lower(): (name, value) for name, value in layer.items()}
+    return dict(found.values())
+
+
 def _content(body: object) -> tuple[bytes, str | None]:
     """Return a body as it is sent, and its type; a caller with bytes knows their type."""
     if body is None:
@@ -36,12 +44,16 @@ def _content(body: object) -> tuple[bytes, str | None]:
 
 @dataclass(slots=True)
 class Connection:
-    """A connection; requests go over it one after another. `base` begins the target of each, `headers` go with each."""
+    """A connection; requests go over it one after another. `base` begins the target of each, `headers` go with each.
+
+    `heard` is whether anything has arrived since the last request was sent.
+    """
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     base: str = ""
     headers: Headers = field(default_factory=dict)
+    heard: bool = False
     _protocol: h11.Connection = field(default_factory=_parser)
 
     async def request(
@@ -53,9 +65,19 @@ class Connection:
             StatusError: its status is 400 or more.
             ConnectionBrokenError: the connection ends first, or what comes is not HTTP.
         """
+        return await _accepted(await self.exchange(method, path, query, body, headers))
+
+    async def exchange(
+        self, method: str, path: str, query: Query | None = None, body: object = None, headers: Headers | None = None
+    ) -> Response:
+        """Send a request as `request` does, and return the response whatever its status.
+
+        Raises:
+            ConnectionBrokenError: as `request`.
+        """
         content, kind = _content(body)
         given = {"Content-Length": str(len(content))} | ({"Content-Type": kind} if kind else {})
-        self._send(method, self._target(path, query), given | dict(headers or {}), content)
+        self._send(method, self._target(path, query), merged(given, headers or {}), content)
         return await self._response()
 
     async def upload(self, path: str, query: Query, chunks: AsyncIterator[bytes], headers: Headers) -> Response:
@@ -68,8 +90,9 @@ class Connection:
         head = h11.Request(
             method=HTTPMethod.PUT,
             target=self._target(path, query),
-            headers=list((dict(self.headers) | {"Transfer-Encoding": "chunked"} | dict(headers)).items()),
+            headers=list(merged(self.headers, {"Transfer-Encoding": "chunked"}, headers).items()),
         )
+        self.heard = False
         self.writer.write(self._protocol.send(head) or b"")
         async for chunk in chunks:
             self.writer.write(self._protocol.send(h11.Data(data=chunk)) or b"")
@@ -79,16 +102,13 @@ class Connection:
                 break  # a server that refuses may close; its response has the reason
         else:
             self.writer.write(self._protocol.send(h11.EndOfMessage()) or b"")
-        return await self._response()
+        return await _accepted(await self._response())
 
     async def _response(self) -> Response:
         event: Any = None
         while not isinstance(event, h11.Response):
             event = await self._next_event(answered=False)
-        response = Response(event.status_code, headers_of(event), self._next_event)
-        if response.status >= HTTPStatus.BAD_REQUEST:
-            raise StatusError(response.status, await response.message())
-        return response
+        return Response(event.status_code, headers_of(event), self._next_event)
 
     async def upgrade(self, path: str, query: Query, headers: Headers, method: str = HTTPMethod.GET) -> bytes:
         """Have the server change to the protocol that `headers` name; return what came of it after the response.
@@ -117,6 +137,17 @@ class Connection:
         """Whether both sides have it open, as far as is known."""
         return not self.reader.at_eof() and not self.writer.is_closing()
 
+    async def is_quiet(self) -> bool:
+        """Whether it is open and nothing has arrived on it; only a server that closes sends something unasked."""
+        try:
+            async with asyncio.timeout(0):
+                await self.reader.read(1)
+        except TimeoutError:
+            return self.is_open
+        except OSError:
+            pass
+        return False
+
     def recycle(self) -> bool:
         """Make it ready for another request; false if the response was not read whole or the server closes."""
         whole = self._protocol.our_state is h11.DONE and self._protocol.their_state is h11.DONE
@@ -133,7 +164,8 @@ class Connection:
         return f"{self.base}{path}?{urlencode(query)}" if query else f"{self.base}{path}"
 
     def _send(self, method: str, target: str, headers: Headers, content: bytes = b"") -> None:
-        head = h11.Request(method=method, target=target, headers=list((dict(self.headers) | dict(headers)).items()))
+        self.heard = False
+        head = h11.Request(method=method, target=target, headers=list(merged(self.headers, headers).items()))
         events = (head, h11.Data(data=content), h11.EndOfMessage())
         self.writer.write(b"".join(self._protocol.send(event) or b"" for event in events))
 
@@ -149,7 +181,9 @@ class Connection:
     async def _next_event(self, *, answered: bool = True) -> Any:
         try:
             while (event := self._protocol.next_event()) is h11.NEED_DATA:
-                self._protocol.receive_data(await self.reader.read(_CHUNK))
+                content = await self.reader.read(_CHUNK)
+                self.heard = self.heard or bool(content)
+                self._protocol.receive_data(content)
         except (OSError, h11.RemoteProtocolError) as error:
             message = "the connection broke"
             raise ConnectionBrokenError(message, answered=answered) from error
@@ -157,3 +191,14 @@ class Connection:
             message = "the server closed the connection"
             raise ConnectionBrokenError(message, answered=answered)
         return event
+
+
+async def _accepted(response: Response) -> Response:
+    """Return a response that is no failure.
+
+    Raises:
+        StatusError: its status is 400 or more.
+    """
+    if response.status >= HTTPStatus.BAD_REQUEST:
+        raise StatusError(response.status, await response.message())
+    return response

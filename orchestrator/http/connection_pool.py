@@ -1,11 +1,14 @@
 """Requests to one server, over connections that are used again."""
 
+import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPMethod
 from typing import Any, Protocol
 
-from orchestrator.http.connection import Connection, Headers, Query
+from orchestrator.http.connection import Connection, Headers, Query, merged
+from orchestrator.http.errors import ConnectionBrokenError
 from orchestrator.http.response import Response
 
 
@@ -21,12 +24,16 @@ class Connects(Protocol):
 
 
 class ConnectionPool:
-    """The connections to one server. At most `keep` of them wait for the next request; with 0 each serves only one."""
+    """The connections to one server. At most `keep` of them wait for the next request; with 0 each serves only one.
 
-    def __init__(self, connector: Connects, keep: int) -> None:
+    One that has waited for `seconds` is not used again: what is between here and the server may have forgotten it.
+    """
+
+    def __init__(self, connector: Connects, keep: int, seconds: float = math.inf) -> None:
         self._connector = connector
         self._keep = keep
-        self._idle: list[Connection] = []
+        self._seconds = seconds
+        self._idle: list[tuple[float, Connection]] = []
 
     @asynccontextmanager
     async def request(
@@ -40,11 +47,51 @@ class ConnectionPool:
             StatusError: the response's status is 400 or more.
             ConnectionBrokenError: the server cannot be reached, or the connection broke.
         """
-        connection = self._take_idle() or await self._connector.connect()
+        connection = await self._take_idle() or await self._connector.connect()
         try:
             yield await connection.request(method, path, query, body, {**self._closing(), **(headers or {})})
         finally:
             self._put_back(connection)
+
+    @asynccontextmanager
+    async def exchange(
+        self, method: str, path: str, query: Query | None = None, body: object = None, headers: Headers | None = None
+    ) -> AsyncIterator[Response]:
+        """Send a request as `request` does, and yield the response whatever its status.
+
+        A server may close a connection that waits at the moment when a request is on its way. If nothing at all has
+        arrived by then, the request is sent again, over a new connection.
+
+        Raises:
+            ConnectionBrokenError: as `request`.
+        """
+        connection, response = await self._exchanged(method, path, query, body, headers)
+        try:
+            yield response
+        finally:
+            self._put_back(connection)
+
+    async def _exchanged(
+        self, method: str, path: str, query: Query | None, body: object, headers: Headers | None
+    ) -> tuple[Connection, Response]:
+        given = merged(self._closing(), headers or {})
+        connection = await self._take_idle()
+        if connection is not None:
+            try:
+                return connection, await connection.exchange(method, path, query, body, given)
+            except ConnectionBrokenError:
+                connection.close()
+                if connection.heard:
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+        connection = await self._connector.connect()
+        try:
+            return connection, await connection.exchange(method, path, query, body, given)
+        except BaseException:
+            connection.close()
+            raise
 
     async def json(
         self, method: str, path: str, query: Query | None = None, body: object = None, headers: Headers | None = None
@@ -107,22 +154,29 @@ class ConnectionPool:
         """Close the connections that wait; those in use close after their request."""
         self._keep = 0
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[1].close()
 
     def _closing(self) -> Mapping[str, str]:
         return {} if self._keep else {"Connection": "close"}
 
-    def _take_idle(self) -> Connection | None:
+    async def _take_idle(self) -> Connection | None:
         while self._idle:
-            connection = self._idle.pop()
+            since, connection = self._idle.pop()
             # A server closes what waits for long.
-            if connection.is_open:
+            if time.monotonic() - since < self._seconds and await self._is_usable(connection):
                 return connection
             connection.close()
         return None
 
+    async def _is_usable(self, connection: Connection) -> bool:
+        try:
+            return await connection.is_quiet()
+        except BaseException:
+            connection.close()
+            raise
+
     def _put_back(self, connection: Connection) -> None:
         if len(self._idle) < self._keep and connection.recycle():
-            self._idle.append(connection)
+            self._idle.append((time.monotonic(), connection))
         else:
             connection.close()

@@ -2,39 +2,45 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
 from orchestrator.http.address import is_loopback
 
-_PORT = 80
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy; `authorization` is the value of the header `Proxy-Authorization`, None without a user."""
+    """An HTTP proxy. `authorization` is the value of the header `Proxy-Authorization`, None without a user.
+
+    `is_secure`: it is spoken to over TLS itself.
+    """
 
     host: str
     port: int
-    authorization: str | None = None
+    authorization: str | None = field(default=None, repr=False)
+    is_secure: bool = False
 
     @classmethod
     def parse(cls, url: str) -> "Proxy":
-        """Read `[http://][USER:PASSWORD@]HOST[:PORT]`.
+        """Read `[http[s]://][USER:PASSWORD@]HOST[:PORT]`.
 
         Raises:
             ValueError: it is not the URL of an HTTP proxy; the message does not contain the password.
         """
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme != "http" or not parts.hostname:
-            message = f"the proxy {parts.hostname or 'without a host'} cannot be used: its URL must begin with http://"
+        if parts.scheme not in _PORTS or not parts.hostname:
+            name = parts.hostname or "without a host"
+            message = f"the proxy {name} cannot be used: its URL must begin with http:// or https://"
             raise ValueError(message)
         authorization = None
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
-        return cls(parts.hostname, parts.port or _PORT, authorization)
+        port = parts.port or _PORTS[parts.scheme]
+        return cls(parts.hostname, port, authorization, parts.scheme == "https")
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import tls
+from orchestrator.http.dial import dial
 from tests.support.certificates import issue
 
 HERE, NAME, LIMIT, SECONDS = "127.0.0.1", "broker.example", 64 * 1024, 10
@@ -35,7 +36,7 @@ async def their_server(accept: Accept, listener: socket.socket, context: ssl.SSL
 
 async def our_client(port: int, context: ssl.SSLContext) -> tls.Connection:
     """Connect with ours."""
-    return await tls.Tls(context, LIMIT).connect(HERE, port, NAME)
+    return await tls.Tls(context, LIMIT).connect(await dial(HERE, port), NAME)
 
 
 async def their_client(port: int, context: ssl.SSLContext) -> tls.Connection:
@@ -126,7 +127,7 @@ async def test_what_passes_at_once_does_not_mix(contexts: Contexts) -> None:
     async with serving(contexts) as ends, asyncio.TaskGroup() as group:
 
         async def pass_through(number: int) -> None:
-            reader, writer = await client.connect(HERE, ends.port, NAME)
+            reader, writer = await client.connect(await dial(HERE, ends.port), NAME)
             ends.open.append(writer)
             told = bytes([number]) * len(LARGE)
             writer.write(told[:1])

@@ -1,11 +1,9 @@
-"""Requests over real sockets, to a server that does with each connection what the test chooses."""
+"""Requests over real sockets."""
 
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -15,84 +13,11 @@ from orchestrator.http.connect import Connector
 from orchestrator.http.connection_pool import ConnectionPool
 from orchestrator.http.errors import ConnectionBrokenError, StatusError, retrying
 from orchestrator.http.proxies import Proxy
+from orchestrator.testing.leak_check import nothing_left
 from tests.support.certificates import issue
+from tests.support.raw_server import CHUNKED, OK, SECONDS, always, answering, head_of, serving
 
-SECONDS = 10
 MANY = 40
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-async def head_of(reader: asyncio.StreamReader) -> str:
-    """Read a request without a body, up to its empty line."""
-    return (await reader.readuntil(b"\r\n\r\n")).decode()
-
-
-@dataclass
-class Server:
-    """A server; `serve` has each connection, `connections` counts them, `closed` those that ended."""
-
-    port: int = 0
-    connections: int = 0
-    closed: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
-    pools: list[ConnectionPool] = field(default_factory=list)
-
-    def pool(self, keep: int = 2, path: str = "") -> ConnectionPool:
-        """Connect to it without TLS; its end closes all waiting connections."""
-        self.pools.append(ConnectionPool(Connector(Address.parse(f"http://127.0.0.1:{self.port}{path}")), keep))
-        return self.pools[-1]
-
-
-@asynccontextmanager
-async def serving(serve: Serve, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    """Run a server for a block that takes seconds at most."""
-    server, tasks = Server(), set[asyncio.Task[None]]()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server.connections += 1
-        try:
-            with suppress(asyncio.IncompleteReadError, OSError), closing(writer):
-                await serve(reader, writer)
-        finally:
-            server.closed.release()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.ensure_future(connected(reader, writer)))
-
-    listening = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
-        async with asyncio.timeout(SECONDS):
-            yield server
-    finally:
-        for pool in server.pools:
-            pool.close()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        listening.close()
-
-
-def answering(*answers: bytes) -> Serve:
-    """Answer one request after another on each connection, then close it."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for answer in answers:
-            await head_of(reader)
-            writer.write(answer)
-            await writer.drain()
-
-    return serve
-
-
-async def always(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer every request of a connection with an empty object."""
-    while True:
-        await head_of(reader)
-        writer.write(OK)
 
 
 async def test_requests_after_one_another_share_a_connection() -> None:
@@ -143,7 +68,7 @@ async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
         pool = server.pool()
         await pool.json("GET", "/")
         await server.closed.acquire()
-        while pool._idle[0].is_open:  # noqa: ASYNC110, SLF001 - nothing else shows that the end has arrived
+        while pool._idle[0][1].is_open:  # noqa: ASYNC110, SLF001 - nothing else shows that the end has arrived
             await asyncio.sleep(0)
         assert await pool.json("GET", "/") == {}
         assert server.connections == 2
@@ -382,6 +307,31 @@ async def test_a_proxy_leads_to_a_server_with_tls(contexts: tuple[ssl.SSLContext
     assert heads == [
         "CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n\r\n"
     ]
+
+
+@pytest.mark.parametrize(("host", "is_trusted"), [("localhost", True), ("127.0.0.1", False)])
+async def test_a_proxy_may_use_tls_itself(tmp_path: Path, host: str, is_trusted: bool) -> None:  # noqa: FBT001
+    """Its certificate is verified like a server's, and TLS with the server goes through its TLS."""
+    authority = issue(tmp_path, "api.example", "localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    async with nothing_left(), serving(always, context) as server:
+
+        async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(copy(reader, far_writer))
+                tasks.create_task(copy(far_reader, writer))
+
+        async with serving(forward, context) as proxy:
+            leading = Proxy.parse(f"https://{host}:{proxy.port}")
+            trust = ssl.create_default_context(cafile=str(authority))
+            pool = ConnectionPool(Connector(Address.parse("https://api.example"), trust, proxy=leading), keep=1)
+            with nullcontext() if is_trusted else pytest.raises(ConnectionBrokenError, match="no connection to"):
+                assert [await pool.json("GET", "/") for _ in range(2)] == [{}, {}]
+            pool.close()
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -17,6 +17,7 @@ ONE, TWO = Proxy("one.example", 3128), Proxy("two.example", 80)
         ({"https_proxy": "one.example:3128", "HTTPS_PROXY": "two.example"}, Proxies(https=ONE)),
         ({"ALL_PROXY": "one.example:3128", "http_proxy": "two.example"}, Proxies(http=TWO, https=ONE)),
         ({"HTTP_PROXY": "one.example:3128"}, Proxies(http=ONE)),
+        ({"HTTPS_PROXY": "https://one.example"}, Proxies(https=Proxy("one.example", 443, is_secure=True))),
         ({"HTTP_PROXY": "one.example:3128", "REQUEST_METHOD": "GET"}, Proxies()),
         ({"NO_PROXY": " A.example, ,10.0.0.0/8"}, Proxies(direct=("a.example", "10.0.0.0/8"))),
     ],
@@ -26,7 +27,7 @@ def test_the_variables_of_an_environment(environ: Mapping[str, str], expected: P
     assert Proxies.read(environ) == expected
 
 
-@pytest.mark.parametrize("url", ["socks5://me:secret@h:1", "http://", "https://me:secret@h"])
+@pytest.mark.parametrize("url", ["socks5://me:secret@h:1", "http://", "ftp://me:secret@h"])
 def test_a_proxy_that_cannot_be_used_is_refused(url: str) -> None:
     """The error does not show its password."""
     with pytest.raises(ValueError, match="its URL must begin with http://") as caught:
