@@ -109,7 +109,6 @@ async def _build_at_engine(
     shipped = ShippedExpert(
         project.job.expert_key,
         project.experts,
-        PROVIDERS.get(config.provider_name).sdk,
         project.files,
         packages,
         any(program.runs_on_node for program in installed.programs.values()),

@@ -11,26 +11,18 @@ from urllib.parse import urlencode
 import h11
 
 from orchestrator.http.errors import ConnectionBrokenError, StatusError
+from orchestrator.http.headers import Headers, merged
 from orchestrator.http.response import Response, headers_of
 
 _CHUNK = 64 * 1024
 _HEAD_BYTES = 64 * 1024
 """How long the head of a response may be."""
 
-Headers = Mapping[str, str]
 Query = Mapping[str, str]
 
 
 def _parser() -> h11.Connection:
     return h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
-
-
-def merged(*layers: Headers) -> dict[str, str]:
-    """Merge headers; a later one replaces an earlier one of the same name, whatever its case."""
-    found: dict[str, tuple[str, str]] = {}
-    for layer in layers:
-        found |= {name.lower(): (name, value) for name, value in layer.items()}
-    return dict(found.values())
 
 
 def _content(body: object) -> tuple[bytes, str | None]:
@@ -182,6 +174,10 @@ class Connection:
         try:
             while (event := self._protocol.next_event()) is h11.NEED_DATA:
                 content = await self.reader.read(_CHUNK)
+                if not content and self._protocol.their_state is h11.SEND_RESPONSE:
+                    # The error of h11 would name its states.
+                    message = "the server closed the connection before it answered"
+                    raise ConnectionBrokenError(message, answered=answered)
                 self.heard = self.heard or bool(content)
                 self._protocol.receive_data(content)
         except (OSError, h11.RemoteProtocolError) as error:

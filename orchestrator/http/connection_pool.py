@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from http import HTTPMethod
 from typing import Any, Protocol
 
-from orchestrator.http.connection import Connection, Headers, Query, merged
+from orchestrator.http.connection import Connection, Query
 from orchestrator.http.errors import ConnectionBrokenError
+from orchestrator.http.headers import Headers, merged
 from orchestrator.http.response import Response
 
 

@@ -49,7 +49,7 @@ async def _resolved(host: str, port: int) -> list[_Address]:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
         message = f"{host!r} is not the name of a host"
-        raise OSError(message) from error
+        raise socket.gaierror(socket.EAI_NONAME, message) from error
     return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
 
 

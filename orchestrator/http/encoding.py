@@ -1,7 +1,8 @@
 """Bodies that a server has compressed, read as they arrive."""
 
 import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 
 from orchestrator.http.errors import ConnectionBrokenError
 from orchestrator.http.response import Response
@@ -18,7 +19,7 @@ _PIECE = 64 * 1024
 """A few bytes can stand for a gigabyte, so no more is decompressed at a time."""
 
 
-async def decoded(response: Response) -> AsyncIterator[bytes]:
+async def decoded(response: Response) -> AsyncGenerator[bytes]:
     """Give the body as it was before its codings. A coding that is unknown here is left as it is.
 
     Raises:
@@ -26,9 +27,10 @@ async def decoded(response: Response) -> AsyncIterator[bytes]:
     """
     named = response.headers.get("content-encoding", "").lower().split(",")
     decoders = [decoder for coding in reversed(named) if (decoder := _decoder(coding.strip())) is not None]
-    async for chunk in response.chunks():
-        for piece in _through(decoders, chunk):
-            yield piece
+    async with aclosing(response.chunks()) as chunks:
+        async for chunk in chunks:
+            for piece in _through(decoders, chunk):
+                yield piece
 
 
 def _through(decoders: Sequence["_Decoder | _Deflate"], content: bytes) -> Iterator[bytes]:

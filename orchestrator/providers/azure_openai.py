@@ -18,7 +18,7 @@ _RESOURCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
 
 @asynccontextmanager
 async def connect(setting: ProviderSetting) -> AsyncIterator[Provider]:
-    """Create a client of the API.
+    """Open a client of the API.
 
     Raises:
         ConfigError: neither a resource nor a base URL is set, or it is not valid.
@@ -76,7 +76,6 @@ SPEC = ProviderSpec(
     required=(_KEY,),
     probe=probe,
     one_of={"resourceName": "AZURE_RESOURCE_NAME", "baseUrl": "AZURE_BASE_URL"},
-    sdk=("openai",),
     harmless=frozenset({"apiVersion", "useDeploymentBasedUrls"}),
     address_of={"resourceName": resource_url},
 )

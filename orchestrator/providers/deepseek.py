@@ -1,4 +1,4 @@
-"""The provider `deepseek`: the chat API of OpenAI's SDK."""
+"""DeepSeek, through the Chat Completions API."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ _KEY = "DEEPSEEK_API_KEY"
 
 @asynccontextmanager
 async def connect(setting: ProviderSetting) -> AsyncIterator[Provider]:
-    """Create a client of the API.
+    """Open a client of the API.
 
     Raises:
         ConfigError: the base URL or the headers are not valid.
@@ -45,6 +45,5 @@ SPEC = ProviderSpec(
     settings=HttpSetting,
     required=(_KEY,),
     probe=probe,
-    sdk=("openai",),
     models={"deepseek-chat": ModelSize(128_000, 8192), "deepseek-reasoner": ModelSize(128_000, 64_000)},
 )

@@ -1,25 +1,30 @@
 """The address of an API and what a call must carry, read from the given setting and environment.
 
-SDKs would read the process's environment themselves. Only the command line may do that, so they get all values from
-this module.
+Only the command line reads the environment of the process.
 """
 
-from collections.abc import Mapping
-from importlib import import_module
+import asyncio
+import base64
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from orchestrator.errors import ConfigError, MissingEnvError
 from orchestrator.http.address import Address, is_loopback
+from orchestrator.http.headers import merged
 from orchestrator.http.proxies import Proxies, Proxy
 from orchestrator.providers.api import ProviderSetting
 from orchestrator.providers.url import parse_base_url
 
 if TYPE_CHECKING:
-    from httpx2 import AsyncClient
+    from orchestrator.http.connect import Connector
+    from orchestrator.providers.api_client import ApiClient
 
 _PROXY = "PERSTACK_PROXY_URL"
-_NETWORK = frozenset({"http_proxy", "https_proxy", "all_proxy", "ssl_cert_file", "ssl_cert_dir"})
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"([!-~]([ -~\t]*[!-~])?)?")
 
 
 def secret(setting: ProviderSetting, variable: str) -> str:
@@ -89,15 +94,55 @@ def find_proxy(url: str, env: Mapping[str, str]) -> Proxy | None:
     return Proxies.read(env).leading_to(address.scheme, address.host, address.port)
 
 
-def http_client(url: str, env: Mapping[str, str]) -> "AsyncClient":
-    """Create a client for `url`; this is slow.
+def connector(url: str, env: Mapping[str, str]) -> "Connector":
+    """Make what connects to `url`, through the proxy and with the authorities that `env` names; it may take 20 ms.
 
-    The process's environment is used only if it sets a proxy or certificates, and never for a loopback address, which
-    cannot be reached through a proxy. Redirects are not followed: they would send keys to another address.
+    How long a connection may take is left to the caller.
+
+    Raises:
+        ValueError: a variable names no HTTP proxy.
+        OSError: SSL_CERT_FILE or SSL_CERT_DIR cannot be used.
     """
-    is_local = is_loopback(urlsplit(url).hostname or "")
-    client: AsyncClient = import_module("httpx2").AsyncClient(
-        trust_env=not is_local and any(name.lower() in _NETWORK for name, value in env.items() if value),
-        proxy=None if is_local else env.get(_PROXY) or None,
-    )
-    return client
+    # Imported here: making a Job needs no client.
+    from orchestrator.http.connect import Connector  # noqa: PLC0415
+    from orchestrator.http.trust import trust  # noqa: PLC0415
+
+    address, proxy = Address.parse(url), find_proxy(url, env)
+    is_secure = address.is_secure or (proxy is not None and proxy.is_secure)
+    return Connector(address, trust(env) if is_secure else None, proxy=proxy, seconds=None)
+
+
+@asynccontextmanager
+async def open_client(
+    setting: ProviderSetting, url: str, given: Mapping[str, str], secrets: tuple[str, ...]
+) -> AsyncIterator["ApiClient"]:
+    """Open a client of the API at `url`, with headers that go with each call; `secrets` are masked in failures.
+
+    Raises:
+        ConfigError: a header cannot be sent, or the environment names a proxy or certificates that cannot be used.
+    """
+    from orchestrator.providers.api_client import ApiClient  # noqa: PLC0415 - as above
+
+    parts = urlsplit(url)
+    if parts.username is not None:
+        # As curl and the SDKs read it: for a gateway that asks for a user.
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        given = merged(given, {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"})
+        secrets = (*secrets, unquote(parts.password or ""))
+    for name, value in given.items():
+        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            message = (
+                f"the header {name!r} of provider {setting.name!r} cannot be sent: a header has ASCII characters, and"
+                " no line breaks or spaces around its value; correct provider.setting.headers, or the key"
+            )
+            raise ConfigError(message)
+    try:
+        connects = await asyncio.to_thread(connector, url, setting.env)
+    except (ValueError, OSError) as error:
+        message = f"the API of provider {setting.name!r} cannot be reached: {error}"
+        raise ConfigError(message) from error
+    client = ApiClient(connects, given, secrets)
+    try:
+        yield client
+    finally:
+        client.close()

@@ -15,7 +15,7 @@ from orchestrator.providers.spec import ModelSize, ProbeRequest, ProviderSpec
 
 @asynccontextmanager
 async def connect(setting: ProviderSetting) -> AsyncIterator[Provider]:
-    """Create a client of the API.
+    """Open a client of the API.
 
     Raises:
         ConfigError: the base URL or the headers are not valid.
@@ -63,7 +63,6 @@ SPEC = ProviderSpec(
     connect=connect,
     settings=OllamaSetting,
     probe=probe,
-    sdk=("openai",),
     models={
         "gpt-oss:20b": _GPT_OSS,
         "gpt-oss:120b": _GPT_OSS,

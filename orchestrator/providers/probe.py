@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 
 from orchestrator.disk.caller import state_of_caller
 from orchestrator.errors import ConfigError
-from orchestrator.http.address import Address
 from orchestrator.http.errors import ConnectionBrokenError, StatusError
 from orchestrator.providers import PROVIDERS
 from orchestrator.providers.api import ProviderSetting
-from orchestrator.providers.http_client import find_proxy
+from orchestrator.providers.http_client import connector
 from orchestrator.providers.spec import ProbeRequest
 
 CHECK_SECONDS = 2.0
@@ -95,7 +94,7 @@ async def send_probe(request: ProbeRequest, env: Mapping[str, str], seconds: flo
         cause = error.__cause__
         reason = getattr(cause, "strerror", None) or str(cause or error)
         return ProbeResult(Verdict.UNKNOWN, f"cannot be reached: {reason}")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return ProbeResult(Verdict.UNKNOWN, f"was not asked: {error}")
 
 
@@ -146,10 +145,9 @@ class KeyMemory:
 
 async def _send(request: ProbeRequest, env: Mapping[str, str]) -> ProbeResult:
     # Imported here: making a Job needs no client.
-    from orchestrator.http.connect import Connector  # noqa: PLC0415
     from orchestrator.http.connection_pool import ConnectionPool  # noqa: PLC0415
 
-    pool = ConnectionPool(Connector(Address.parse(request.url), proxy=find_proxy(request.url, env)), keep=0)
+    pool = ConnectionPool(await asyncio.to_thread(connector, request.url, env), keep=0)
     async with pool.request("GET", "", request.query, headers=request.headers) as response:
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             return ProbeResult(Verdict.UNKNOWN, f"answered {response.status}")

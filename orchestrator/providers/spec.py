@@ -50,9 +50,9 @@ class ProviderSpec:
 
     `connect` opens its API; None if perstack.toml may name it and no Run can use it. `settings` is the pydantic model
     of `[provider.setting]`. `required` are the variables that must have a value; `one_of` maps keys of the setting to
-    variables, at least one of which must have a value. `sdk` are the modules of its SDK, whose absence is reported
-    in one sentence. `models` are the sizes of known models, `tiers` the model of each tier. `probe` makes the request
-    that finds a wrong key before a job starts; without it, the first model call finds one.
+    variables, at least one of which must have a value. `models` are the sizes of known models, `tiers` the model of
+    each tier. `probe` makes the request that finds a wrong key before a job starts; without it, the first model call
+    finds one.
 
     A key of the setting in `harmless` cannot change where a request is sent. `address_of` maps a key other than
     `baseUrl` to the URL that its value leads to. A submitted perstack.toml may have no other keys. `files` maps a key
@@ -64,7 +64,6 @@ class ProviderSpec:
     settings: "type[BaseModel]"
     required: tuple[str, ...] = ()
     one_of: Mapping[str, str] = field(default_factory=dict)
-    sdk: tuple[str, ...] = ()
     models: Mapping[str, ModelSize] = field(default_factory=dict)
     tiers: Mapping[Tier, str] = field(default_factory=dict)
     harmless: frozenset[str] = frozenset()

@@ -216,8 +216,9 @@ class KubernetesClient:
         except StatusError as error:
             raise refused(doing, error) from error
         except ConnectionBrokenError as error:
+            why = ": ".join(str(each) for each in (error, error.__cause__) if each is not None)
             message = (
-                f"the API server {self.server} did not answer the request to {doing} ({error}: {error.__cause__}): "
+                f"the API server {self.server} did not answer the request to {doing} ({why}): "
                 "try `kubectl get --raw /readyz`"
             )
             raise BackendUnavailableError(message) from error

@@ -1,7 +1,6 @@
-"""Build a Reply or a Failure from the raw events of a Messages stream. Pure functions.
+"""Build a Reply or a Failure from the events of a Messages stream. Pure functions.
 
-The SDK's own accumulation is not used: it accepts a truncated stream as complete, and repairs corrupt tool input
-instead of reporting it.
+Unlike Anthropic's SDK they neither accept a truncated stream as complete nor repair corrupt tool input.
 """
 
 import json
@@ -9,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.http.server_sent_events import ServerSentEvent
 from orchestrator.providers.anthropic.request import REDACTED
 from orchestrator.providers.api import OnDelta
 from orchestrator.providers.failures import broken, context_window_exceeded, invalid_tool_input
@@ -56,12 +56,17 @@ class AnthropicReplyStream:
         self._stopped = False
         self._failure: Failure | None = None
 
-    def take(self, event: Mapping[str, Any]) -> None:
-        """Process one event, parsed from its `data`. Unknown types are ignored.
+    def take(self, event: ServerSentEvent) -> None:
+        """Process one event. Unknown types are ignored.
 
         Raises:
+            ValueError: its data is not JSON.
             LookupError, TypeError, AttributeError: an event of a known type lacks a required field.
         """
+        if event.data:
+            self._take(json.loads(event.data))
+
+    def _take(self, event: Mapping[str, Any]) -> None:
         match event["type"]:
             case "message_start":
                 self._count(event["message"].get("usage"))

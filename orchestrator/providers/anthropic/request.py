@@ -40,7 +40,7 @@ _PDF = "application/pdf"
 
 
 def request_body(request: ModelRequest) -> dict[str, Any]:
-    """The arguments of `messages.create` for a request."""
+    """The body of a request, without `stream`."""
     turns = _turns(request.messages)
     max_tokens = max_output("anthropic", request.model)
     thinking = _thinking_budget(request.reasoning_tokens, max_tokens) if _may_think(turns) else 0

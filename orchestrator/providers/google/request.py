@@ -36,6 +36,7 @@ Part = dict[str, Any]
 
 _MARK = "gemini"
 _PDF = "application/pdf"
+_STANDARD = str.maketrans("-_", "+/")
 
 
 def signature(key: str, thought: bytes) -> str:
@@ -44,7 +45,11 @@ def signature(key: str, thought: bytes) -> str:
 
 
 def contents(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """User and model turns; consecutive messages of one role are one turn, and empty turns are left out."""
+    """User and model turns; consecutive messages of one role are one turn, and empty turns are left out.
+
+    Raises:
+        ValueError: an image or file is not base64.
+    """
     turns: list[dict[str, Any]] = []
     for message in messages:
         role, parts = _turn(message)
@@ -57,8 +62,12 @@ def contents(messages: Iterable[Message]) -> list[dict[str, Any]]:
     return turns
 
 
-def config(request: ModelRequest) -> dict[str, Any]:
-    """The `config` of `generate_content_stream` for a request."""
+def request_body(request: ModelRequest) -> dict[str, Any]:
+    """The body of a request (https://ai.google.dev/api/generate-content).
+
+    Raises:
+        ValueError: an image or file of the conversation is not base64.
+    """
     instructions = [
         {"text": part.text}
         for message in request.messages
@@ -67,19 +76,18 @@ def config(request: ModelRequest) -> dict[str, Any]:
         if part.text
     ]
     tokens = request.reasoning_tokens
+    thinking = {"thinkingConfig": {"thinkingBudget": tokens, "includeThoughts": True}}
     return {
-        "http_options": {"timeout": round(request.timeout * 1000)},
-        # Otherwise the SDK would run Python functions on its own.
-        "automatic_function_calling": {"disable": True},
-        **({"system_instruction": {"parts": instructions}} if instructions else {}),
-        **({"tools": [{"function_declarations": [*map(_tool, request.tools)]}]} if request.tools else {}),
-        **({"thinking_config": {"thinking_budget": tokens, "include_thoughts": True}} if tokens > 0 else {}),
+        "contents": contents(request.messages),
+        **({"systemInstruction": {"parts": instructions}} if instructions else {}),
+        **({"tools": [{"functionDeclarations": [*map(_tool, request.tools)]}]} if request.tools else {}),
+        **({"generationConfig": thinking} if tokens > 0 else {}),
     }
 
 
 def _tool(tool: ToolDefinition) -> dict[str, Any]:
     described = {"description": tool.description} if tool.description else {}
-    return {"name": tool.name, **described, "parameters_json_schema": tool.input_schema}
+    return {"name": tool.name, **described, "parametersJsonSchema": tool.input_schema}
 
 
 def _turn(message: Message) -> tuple[str, list[Part]]:
@@ -107,7 +115,7 @@ def _model_parts(message: ExpertMessage) -> list[Part]:
     for part in message.contents:
         if isinstance(part, ToolCallPart):
             call = {"name": part.tool_name, "args": part.args}
-            parts.append({"function_call": call, **_thought(signed, f"call:{part.tool_call_id}")})
+            parts.append({"functionCall": call, **_thought(signed, f"call:{part.tool_call_id}")})
     return parts
 
 
@@ -130,7 +138,7 @@ def _key(one: str | None) -> str | None:
 
 
 def _thought(signed: dict[str, bytes], key: str) -> Part:
-    return {"thought_signature": signed[key]} if key in signed else {}
+    return {"thoughtSignature": written(signed[key])} if key in signed else {}
 
 
 def _result(part: ToolResultPart) -> Sequence[Part]:
@@ -140,7 +148,7 @@ def _result(part: ToolResultPart) -> Sequence[Part]:
     if media and not text:
         text = f"[{len(media)} of what this tool gave follow below]"
     response = {"error" if part.is_error else "output": text}
-    answer = {"function_response": {"name": part.tool_name, "response": response}}
+    answer = {"functionResponse": {"name": part.tool_name, "response": response}}
     return [answer, *(found for item in media for found in _content(item))]
 
 
@@ -149,7 +157,7 @@ def _content(part: UserPart | ResultPart) -> Sequence[Part]:
         case TextPart():
             return [{"text": part.text}] if part.text.strip() else []
         case ImageUrlPart() | FileUrlPart():
-            return [{"file_data": {"file_uri": part.url, "mime_type": part.mime_type}}]
+            return [{"fileData": {"fileUri": part.url, "mimeType": part.mime_type}}]
         case ImageInlinePart() | ImageBinaryPart():
             return [_inline(part)]
         case FileInlinePart() | FileBinaryPart() if part.mime_type == _PDF:
@@ -159,5 +167,19 @@ def _content(part: UserPart | ResultPart) -> Sequence[Part]:
 
 
 def _inline(part: ImageInlinePart | ImageBinaryPart | FileInlinePart | FileBinaryPart) -> Part:
-    # The SDK decodes base64 text and encodes bytes, so both have the same result.
-    return {"inline_data": {"mime_type": part.mime_type, "data": encoded(part)}}
+    return {"inlineData": {"mimeType": part.mime_type, "data": written(decode_base64(encoded(part)))}}
+
+
+def decode_base64(text: str) -> bytes:
+    """Read base64 of either alphabet, with or without padding, as the API writes and accepts it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    plain = text.rstrip("=").translate(_STANDARD)
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+
+
+def written(content: bytes) -> str:
+    """Write bytes as JSON of this API has them."""
+    return base64.urlsafe_b64encode(content).decode()

@@ -20,7 +20,7 @@ _REASONS = re.compile(r"(?:.*/)?(?:o\d|gpt-oss|codex|gpt-(?:[5-9]|\d\d)(?!.*chat
 
 @asynccontextmanager
 async def connect(setting: ProviderSetting) -> AsyncIterator[Provider]:
-    """Create a client of the API.
+    """Open a client of the API.
 
     Raises:
         ConfigError: the base URL or the headers are not valid.
@@ -73,7 +73,6 @@ SPEC = ProviderSpec(
     settings=OpenaiSetting,
     required=(_KEY,),
     probe=probe,
-    sdk=("openai",),
     models={
         "gpt-5": _GPT_5,
         "gpt-5-mini": _GPT_5,

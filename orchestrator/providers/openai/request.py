@@ -39,7 +39,7 @@ def no_options(_request: ModelRequest) -> Mapping[str, Any]:
 class Dialect:
     """How one API differs from others with this format.
 
-    `key` is the variable that holds its key. `reasoning` returns the arguments that request reasoning.
+    `key` is the variable that holds its key. `reasoning` returns the fields that request reasoning.
     `replays_reasoning`: the API rejects a tool call in the conversation that is sent back without its reasoning.
     """
 
@@ -49,7 +49,7 @@ class Dialect:
 
 
 def request_body(request: ModelRequest, dialect: Dialect) -> dict[str, Any]:
-    """The arguments of `chat.completions.create` for a request."""
+    """The body of a request."""
     return {
         "model": request.model,
         "messages": [turn for message in request.messages for turn in _turns(message, dialect)],

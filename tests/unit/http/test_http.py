@@ -365,7 +365,7 @@ async def test_a_proxy_takes_the_url_of_a_request_without_tls() -> None:
             b"HTTP/1.1 407 No\r\nContent-Length: 6\r\n\r\nlog in",
             r"does not connect to https://api.example \(407: log in\)",
         ),
-        (b"", r"does not connect to https://api.example \(the connection broke\)"),
+        (b"", r"does not connect to https://api.example \(the server closed the connection before it answered\)"),
         (b"HTTP/1.1 200 OK\r\n\r\nhello", r"the proxy sent something that was not asked for"),
     ],
 )

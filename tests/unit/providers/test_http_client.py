@@ -1,7 +1,8 @@
 """Addresses of APIs, and what a call must carry (docs/reference/perstack.md#provider-variables)."""
 
 import asyncio
-import sys
+import json
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import pytest
 
 from orchestrator.errors import ConfigError, MissingEnvError
 from orchestrator.providers import ModelRequest, ProviderSetting, open_provider
-from orchestrator.providers.http_client import base_url, http_client, option
+from orchestrator.providers.http_client import base_url, option
 from orchestrator.testing.leak_check import nothing_left
 from orchestrator.wire.generation import Failure, Reply
 from orchestrator.wire.message import TextPart, UserMessage
+from tests.support import fake_anthropic, fake_google
+from tests.support.certificates import issue
 from tests.support.fake_http import Events, Plain, fake_http
 from tests.support.fake_openai import stop
+from tests.support.raw_server import answering, head_of, serving
 
 KEYS = {
     "openai": "OPENAI_API_KEY",
@@ -143,44 +147,33 @@ async def test_headers_must_be_strings() -> None:
         await opened(given("openai", {"OPENAI_API_KEY": "k"}, headers={"x": 1}))
 
 
-@pytest.mark.parametrize(
-    ("url", "env", "trusts"),
-    [
-        ("https://a.example", {}, False),
-        ("https://a.example", {"HTTPS_PROXY": ""}, False),
-        ("https://a.example", {"HTTPS_PROXY": "http://p.example"}, True),
-        ("https://a.example", {"SSL_CERT_FILE": "/ca.pem"}, True),
-        ("http://127.0.0.1:1", {"HTTPS_PROXY": "http://p.example"}, False),
-    ],
-)
-async def test_the_environment_counts_where_it_is_wanted(url: str, env: dict[str, str], *, trusts: bool) -> None:
-    """The environment is used for a proxy or certificates, but never for loopback."""
-    async with http_client(url, env) as client:
-        assert client.trust_env is trusts
-
-
-async def test_calls_go_through_the_proxy_of_perstack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PERSTACK_PROXY_URL is used if the API is not on this machine."""
-    monkeypatch.setenv("NO_PROXY", "*")
-    async with fake_http() as proxy:
-        env = {"PERSTACK_PROXY_URL": proxy.url}
-        async with http_client("http://a.example", env) as client:
-            (transport,) = client._mounts.values()  # noqa: SLF001 httpx2 shows it nowhere else
-    assert proxy.url.removeprefix("http://127.0.0.1:") in repr(vars(transport)["_pool"]._proxy_url)  # noqa: SLF001
-
-
 HTTPS = {**KEYS, "anthropic": "ANTHROPIC_API_KEY"}
 
 
+HELLO = ModelRequest("coach", 0, "m", (UserMessage(id="m", contents=(TextPart(id="p", text="Hello"),)),), (), 0, 5)
+
+
+def _chunked(*data: str) -> bytes:
+    body = "".join(f"data: {each}\n\n" for each in data).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+_MESSAGES = [fake_anthropic.start(), *fake_anthropic.text(0, "Hi"), *fake_anthropic.stop("end_turn")]
+_REPLIES = dict.fromkeys(KEYS, _chunked(*stop("stop"))) | {
+    "anthropic": _chunked(*map(json.dumps, _MESSAGES)),
+    "google": _chunked(*fake_google.stop("STOP")),
+}
+
+
 async def _asked(setting: ProviderSetting) -> Reply | Failure:
-    hello = UserMessage(id="m", contents=(TextPart(id="p", text="Hello"),))
     async with nothing_left(), asyncio.timeout(60), open_provider(setting) as provider:
-        return await provider.generate(ModelRequest("coach", 0, "m", (hello,), (), 0, 5), lambda _kind, _piece: None)
+        return await provider.generate(HELLO, lambda _kind, _piece: None)
 
 
 @pytest.mark.parametrize("name", HTTPS)
 async def test_each_provider_goes_through_the_proxy_of_perstack(name: str) -> None:
-    """The proxy gets a request for the API's host, with every SDK."""
+    """The proxy gets a request for the API's host, with every provider."""
     asked: list[bytes] = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -206,15 +199,119 @@ async def test_no_provider_follows_a_redirect(name: str) -> None:
     assert isinstance(outcome, Failure)
 
 
+@pytest.mark.parametrize("name", HTTPS)
+async def test_a_named_certificate_is_trusted_and_no_other(name: str, tmp_path: Path) -> None:
+    """SSL_CERT_FILE of the given environment has the authority of a company, whose gateway stands before the API."""
+    authority = issue(tmp_path, "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    refusal = b"HTTP/1.1 418 -\r\ncontent-length: 0\r\n\r\n"
+    async with serving(answering(refusal), context) as server:
+        url = f"https://127.0.0.1:{server.port}"
+        trusted = await _asked(given(name, {HTTPS[name]: "k", "SSL_CERT_FILE": str(authority)}, baseUrl=url))
+        untrusted = await _asked(given(name, {HTTPS[name]: "k"}, baseUrl=url))
+    assert isinstance(trusted, Failure)
+    assert trusted.status_code == 418
+    assert isinstance(untrusted, Failure)
+    assert (untrusted.name, untrusted.is_retryable) == ("ConnectionError", True)
+    assert untrusted.message.startswith("the model's API at 127.0.0.1 could not be reached: [SSL: CERTIFICATE_VERIFY")
+
+
+async def test_a_proxy_gets_its_credentials_and_the_api_the_key() -> None:
+    """An API without TLS is reached by its whole URL."""
+    async with fake_http(Events(stop("stop"))) as proxy:
+        env = {"HTTP_PROXY": proxy.url.replace("http://", "http://me:p%40ss@"), "NO_PROXY": "other.invalid"}
+        setting = given("ollama", env, baseUrl="http://gpu.invalid:11434", headers={"X-Key": "k"})
+        assert isinstance(await _asked(setting), Reply)
+    (received,) = proxy.received
+    assert received.target == "http://gpu.invalid:11434/v1/chat/completions"
+    sent = {name: received.headers[name] for name in ("host", "proxy-authorization", "x-key")}
+    assert sent == {"host": "gpu.invalid:11434", "proxy-authorization": "Basic bWU6cEBzcw==", "x-key": "k"}
+
+
+async def test_no_proxy_is_obeyed() -> None:
+    """The host is reached directly, which fails here, since there is no such host."""
+    async with fake_http() as proxy:
+        env = {"HTTP_PROXY": proxy.url, "NO_PROXY": ".invalid"}
+        outcome = await _asked(given("ollama", env, baseUrl="http://gpu.invalid:11434"))
+        assert proxy.received == []
+    assert isinstance(outcome, Failure)
+    assert outcome.name == "ConnectionError"
+
+
+async def test_a_proxy_that_refuses_is_named_without_its_password() -> None:
+    """The error has what a person must correct."""
+    async with fake_http(Plain(407, "log in first")) as proxy:
+        env = {"HTTPS_PROXY": proxy.url.replace("http://", "http://me:canary-0123@"), "OPENAI_API_KEY": "k"}
+        outcome = await _asked(given("openai", env, baseUrl="https://api.invalid"))
+    assert isinstance(outcome, Failure)
+    assert outcome.message == (
+        f"the model's API at api.invalid could not be reached: the proxy {proxy.url.removeprefix('http://')} does not"
+        " connect to https://api.invalid (407: log in first)"
+    )
+
+
 @pytest.mark.parametrize(
-    ("name", "module"),
-    [("openai", "openai"), ("ollama", "openai"), ("google", "google.genai"), ("anthropic", "anthropic")],
+    ("env", "sentence"),
+    [
+        ({"HTTPS_PROXY": "socks5://p.example"}, "its URL must begin with http:// or https://"),
+        ({"SSL_CERT_FILE": "/absent.pem"}, "No such file or directory"),
+    ],
 )
-async def test_a_missing_sdk_is_named(name: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error is one sentence with the module's name."""
-    monkeypatch.setitem(sys.modules, module, None)
-    env = dict.fromkeys((*KEYS.values(), "ANTHROPIC_API_KEY"), "k")
-    with pytest.raises(
-        ConfigError, match=rf"^provider '{name}' needs the package {module}, which is missing; install it again$"
-    ):
-        await opened(given(name, env))
+async def test_an_environment_that_cannot_be_used_is_an_error(env: dict[str, str], sentence: str) -> None:
+    """Before any model is called."""
+    with pytest.raises(ConfigError, match=f"the API of provider 'openai' cannot be reached: .*{sentence}"):
+        await opened(given("openai", {"OPENAI_API_KEY": "k", **env}))
+
+
+@pytest.mark.parametrize(
+    ("key", "headers", "name"),
+    [
+        ("k\n", {}, "Authorization"),
+        ("schlüssel", {}, "Authorization"),
+        ("k", {"x-team": "a\r\nb: c"}, "x-team"),
+        ("k", {"x team": "a"}, "x team"),
+        ("k", {"": "a"}, ""),
+    ],
+)
+async def test_a_header_that_cannot_be_sent_is_an_error(key: str, headers: dict[str, str], name: str) -> None:
+    """The error has its name and never its value."""
+    with pytest.raises(ConfigError, match=f"the header {name!r} of provider 'openai' cannot be sent") as caught:
+        await opened(given("openai", {"OPENAI_API_KEY": key}, headers=headers))
+    assert key == "k" or key not in str(caught.value)
+
+
+async def test_a_user_in_the_url_is_sent_as_curl_does() -> None:
+    """A server of one's own may stand behind a password, which no failure shows."""
+    async with fake_http(Plain(400, '{"error": "canary-0123 is wrong"}')) as api:
+        url = api.url.replace("http://", "http://me:canary%2D0123@")
+        outcome = await _asked(given("ollama", baseUrl=url))
+    (received,) = api.received
+    assert received.headers["authorization"] == "Basic bWU6Y2FuYXJ5LTAxMjM="
+    assert received.headers["host"] == api.url.removeprefix("http://")
+    assert isinstance(outcome, Failure)
+    assert outcome.message == "the model's API answered 400: *** is wrong"
+
+
+@pytest.mark.parametrize("name", HTTPS)
+async def test_parallel_calls_share_connections(name: str) -> None:
+    """Calls after one another use one connection, and calls at once no more than there are of them."""
+    together = asyncio.Barrier(2)
+    bodies: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await head_of(reader)
+            bodies.append(int(head.lower().partition("content-length: ")[2].split()[0]))
+            await reader.readexactly(bodies[-1])
+            async with together:
+                writer.write(_REPLIES[name])
+
+    async with serving(serve) as server:
+        setting = given(name, {HTTPS[name]: "k"}, baseUrl=f"http://127.0.0.1:{server.port}")
+        async with nothing_left(), open_provider(setting) as provider:
+            for _ in range(3):
+                async with asyncio.TaskGroup() as tasks:
+                    calls = [tasks.create_task(provider.generate(HELLO, lambda _kind, _piece: None)) for _ in range(2)]
+                assert all(isinstance(call.result(), Reply) for call in calls)
+        assert (server.connections, len(bodies)) == (2, 6)

@@ -13,6 +13,7 @@ from orchestrator.errors import ConfigError, MissingEnvError
 from orchestrator.providers import ModelRequest, Provider, ProviderSetting, open_provider
 from orchestrator.providers.failures import context_window_exceeded
 from orchestrator.testing.leak_check import nothing_left
+from orchestrator.version import VERSION
 from orchestrator.wire.generation import Failure, FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.message import TextPart, UserMessage
 from orchestrator.wire.usage import Usage
@@ -60,8 +61,17 @@ async def test_request_is_what_the_api_expects() -> None:
         async with open_provider(given) as opened:
             await opened.generate(REQUEST, ignore)
     (received,) = api.received
-    named = {name: received.headers.get(name) for name in ("authorization", "x-team", "x-stainless-retry-count")}
-    assert named == {"authorization": f"Bearer {KEY}", "x-team": "gym", "x-stainless-retry-count": "0"}
+    assert received.headers == {
+        "host": api.url.removeprefix("http://"),
+        "content-length": received.headers["content-length"],
+        "user-agent": f"perstack-orch/{VERSION}",
+        "accept": "application/json",
+        "accept-encoding": "gzip, deflate",
+        "content-type": "application/json",
+        "authorization": f"Bearer {KEY}",
+        "anthropic-version": "2026-10-21",
+        "x-team": "gym",
+    }
     assert received.target == "/v1/messages"
     assert received.body == {
         "model": "m",
@@ -276,7 +286,7 @@ async def test_tool_input_cut_for_length_is_reported() -> None:
             Plain(502, "<html>bad gateway</html>", {"content-type": "text/html"}),
             Failure(
                 name="InternalServerError",
-                message="the model's API answered 502: no reason given (InternalServerError)",
+                message="the model's API answered 502: no reason given",
                 status_code=502,
                 is_retryable=True,
             ),

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.providers import ModelRequest, ProviderSetting, open_provider
 from orchestrator.providers.failures import context_window_exceeded
 from orchestrator.testing.leak_check import nothing_left
@@ -23,7 +25,7 @@ from orchestrator.wire.message import (
     UserMessage,
 )
 from orchestrator.wire.usage import Usage
-from tests.support.fake_google import call, chunk, error, stop, text, thought
+from tests.support.fake_google import USAGE, call, chunk, error, stop, text, thought
 from tests.support.fake_http import Events, FakeHttp, Plain, fake_http
 
 REQUEST = ModelRequest(
@@ -135,3 +137,34 @@ async def test_a_conversation_that_is_too_long_is_recognized() -> None:
     other, _ = await ask(error(400, "INVALID_ARGUMENT", "Unknown name"))
     assert isinstance(other, Failure)
     assert other.name == "BadRequestError"
+
+
+async def test_a_reply_that_the_api_cuts_is_continued() -> None:
+    """Each part is a request with the token of the one before; the reply has the text and the tokens of all."""
+    cut = chunk(text("One "), finishReason="CONTINUATION", continuationToken="dG9rZW4=")
+    first = Events([cut, json.dumps({"usageMetadata": USAGE})])
+    async with (
+        nothing_left(),
+        asyncio.timeout(60),
+        fake_http(first, Events([chunk(text("two.")), *stop("STOP")])) as api,
+    ):
+        env = {"GOOGLE_GENERATIVE_AI_API_KEY": "canary-0123456789"}
+        async with open_provider(ProviderSetting("google", {"baseUrl": api.url}, env, Path("/"))) as provider:
+            outcome = await provider.generate(REQUEST, lambda _kind, _piece: None)
+    usage = Usage(input_tokens=10, output_tokens=7, reasoning_tokens=3, total_tokens=117, cached_input_tokens=100)
+    assert outcome == Reply(text="One two.", usage=usage + usage, finish_reason=FinishReason.STOP)
+    assert [received.body.get("continuationToken") for received in api.received] == [None, "dG9rZW4="]
+
+
+@pytest.mark.parametrize("token", [None, "dG9rZW4="])
+async def test_a_reply_that_is_never_continued_has_another_reason(token: str | None) -> None:
+    """Without a token, or with the same one again, no further request is made."""
+    more = {} if token is None else {"continuationToken": token}
+    cut = Events([chunk(text("One."), finishReason="CONTINUATION", **more)])
+    async with nothing_left(), asyncio.timeout(60), fake_http(cut, cut) as api:
+        env = {"GOOGLE_GENERATIVE_AI_API_KEY": "canary-0123456789"}
+        async with open_provider(ProviderSetting("google", {"baseUrl": api.url}, env, Path("/"))) as provider:
+            outcome = await provider.generate(REQUEST, lambda _kind, _piece: None)
+    assert isinstance(outcome, Reply)
+    assert (outcome.text, outcome.finish_reason) == ("One." * (1 if token is None else 2), FinishReason.OTHER)
+    assert len(api.received) == (1 if token is None else 2)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from orchestrator.providers import ModelRequest
-from orchestrator.providers.google.request import config, contents, signature
+from orchestrator.providers.google.request import contents, request_body, signature
 from orchestrator.wire.generation import ToolDefinition
 from orchestrator.wire.message import (
     ExpertMessage,
@@ -58,21 +58,21 @@ def test_a_whole_conversation() -> None:
             "role": "model",
             "parts": [
                 {"text": "Reading."},
-                {"function_call": {"name": "look", "args": {"of": "t1"}}},
-                {"function_call": {"name": "read", "args": {"of": "t2"}}},
+                {"functionCall": {"name": "look", "args": {"of": "t1"}}},
+                {"functionCall": {"name": "read", "args": {"of": "t2"}}},
             ],
         },
         {
             "role": "user",
             "parts": [
                 {
-                    "function_response": {
+                    "functionResponse": {
                         "name": "look",
                         "response": {"output": "[1 of what this tool gave follow below]"},
                     }
                 },
-                {"inline_data": {"mime_type": "image/png", "data": "aW1n"}},
-                {"function_response": {"name": "read", "response": {"error": "none"}}},
+                {"inlineData": {"mimeType": "image/png", "data": "aW1n"}},
+                {"functionResponse": {"name": "read", "response": {"error": "none"}}},
                 {"text": "Go ahead."},
             ],
         },
@@ -94,10 +94,10 @@ def test_signatures_go_back_where_they_were() -> None:
         {
             "role": "model",
             "parts": [
-                {"text": "Hm.", "thought": True, "thought_signature": b"one"},
-                {"text": "Yes.", "thought_signature": b"two"},
-                {"function_call": {"name": "a", "args": {"of": "t1"}}},
-                {"function_call": {"name": "b", "args": {"of": "t:2"}}, "thought_signature": b"three"},
+                {"text": "Hm.", "thought": True, "thoughtSignature": "b25l"},
+                {"text": "Yes.", "thoughtSignature": "dHdv"},
+                {"functionCall": {"name": "a", "args": {"of": "t1"}}},
+                {"functionCall": {"name": "b", "args": {"of": "t:2"}}, "thoughtSignature": "dGhyZWU="},
             ],
         }
     ]
@@ -108,16 +108,16 @@ def test_signatures_go_back_where_they_were() -> None:
     [
         (
             ImageBinaryPart(id="p", data="\xff\x00", mime_type="image/png"),
-            {"inline_data": {"mime_type": "image/png", "data": "/wA="}},
+            {"inlineData": {"mimeType": "image/png", "data": "_wA="}},
         ),
         (
             FileInlinePart(id="p", encoded_data="cGRm", mime_type="application/pdf"),
-            {"inline_data": {"mime_type": "application/pdf", "data": "cGRm"}},
+            {"inlineData": {"mimeType": "application/pdf", "data": "cGRm"}},
         ),
         (FileInlinePart(id="p", encoded_data="YSxi", mime_type="text/csv"), {"text": "a,b"}),
         (
             FileUrlPart(id="p", url="https://a.example/b.pdf", mime_type="application/pdf"),
-            {"file_data": {"file_uri": "https://a.example/b.pdf", "mime_type": "application/pdf"}},
+            {"fileData": {"fileUri": "https://a.example/b.pdf", "mimeType": "application/pdf"}},
         ),
     ],
 )
@@ -128,21 +128,32 @@ def test_media(part: Any, expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "thinking"),
-    [(0, {}), (2048, {"thinking_config": {"thinking_budget": 2048, "include_thoughts": True}})],
+    [(0, {}), (2048, {"generationConfig": {"thinkingConfig": {"thinkingBudget": 2048, "includeThoughts": True}}})],
 )
-def test_config(tokens: int, thinking: dict[str, Any]) -> None:
-    """System prompt, tools, thinking where asked for, the timeout in milliseconds.
-
-    See docs/reference/perstack.md#reasoning.
-    """
+def test_a_whole_request(tokens: int, thinking: dict[str, Any]) -> None:
+    """System prompt, tools, and thinking where it was asked for (docs/reference/perstack.md#reasoning)."""
     instruction = InstructionMessage(id="i", contents=(said("Be brief."), said("")))
     tool = ToolDefinition(name="read", description="Reads.", input_schema={"type": "object"})
     request = ModelRequest("coach", 0, "m", (instruction,), (tool,), tokens, 1.5)
-    declared = {"name": "read", "description": "Reads.", "parameters_json_schema": {"type": "object"}}
-    assert config(request) == {
-        "http_options": {"timeout": 1500},
-        "automatic_function_calling": {"disable": True},
-        "system_instruction": {"parts": [{"text": "Be brief."}]},
-        "tools": [{"function_declarations": [declared]}],
+    declared = {"name": "read", "description": "Reads.", "parametersJsonSchema": {"type": "object"}}
+    assert request_body(request) == {
+        "contents": [],
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "tools": [{"functionDeclarations": [declared]}],
         **thinking,
     }
+
+
+@pytest.mark.parametrize("encoded", ["//79/A==", "__79_A==", "__79_A"])
+def test_each_form_of_base64_is_sent_in_one(encoded: str) -> None:
+    """Both alphabets, with or without padding."""
+    image = ImageInlinePart(id="p", encoded_data=encoded, mime_type="image/png")
+    assert contents([UserMessage(id="u", contents=(image,))])[0]["parts"][0]["inlineData"]["data"] == "__79_A=="
+
+
+@pytest.mark.parametrize("encoded", ["!", "a", "YQ==\n", "ä"])
+def test_what_is_not_base64_is_an_error(encoded: str) -> None:
+    """The API would refuse the whole conversation."""
+    image = ImageInlinePart(id="p", encoded_data=encoded, mime_type="image/png")
+    with pytest.raises(ValueError, match=r"base64|ascii|padding|padded|ASCII"):
+        contents([UserMessage(id="u", contents=(image,))])
