@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup engine image orchestrator cluster cluster-stop installed chart demo test engines rootless unit fuzz lint types check bench soak clean
+.PHONY: help setup engine image orchestrator cluster cluster-stop installed chart demo test engines rootless unit judges fuzz lint types check bench soak clean
 
 BIN := .venv/bin
 # Tests start thousands of processes. Without bytecode each would compile all that it imports.
@@ -63,6 +63,9 @@ rootless: setup image ## Run the isolation tests in a rootless engine, as an unp
 
 unit: setup ## Run the unit tests: no engine, no container, seconds
 	@$(BIN)/pytest -n auto --dist worksteal tests/unit
+
+judges: setup ## Compare our clients of model APIs with the APIs' SDKs, in the newest and the lowest version (two minutes)
+	@dev/judges
 
 fuzz: setup ## Fuzz the parsers of hostile input with several hundred thousand inputs (minutes)
 	@$(BIN)/pytest --hypothesis-profile=fuzz -q $(FUZZED)

@@ -18,6 +18,12 @@ from orchestrator.providers.failures import broken, masked, off_format, silent, 
 from orchestrator.version import VERSION
 from orchestrator.wire.generation import Failure, Reply
 
+_OWN = {
+    "User-Agent": f"perstack-orch/{VERSION}",
+    "Accept": "application/json",
+    "Accept-Encoding": ACCEPTED,
+    "Content-Type": "application/json",
+}
 _KEPT = 20
 _KEPT_SECONDS = 30.0
 """How long a connection waits for the next call. Firewalls drop what is silent for longer, and report it to neither end
@@ -30,19 +36,13 @@ _REFUSAL_BYTES = 256 * 1024
 class ApiClient:
     """One API. Connections are shared by all calls, of parallel Runs too, and used again. Close it.
 
-    `headers` go with each call, and before its own. `secrets` are masked in failures. Redirects are not followed: they
+    `headers` go with each call, and replace its own. `secrets` are masked in failures. Redirects are not followed: they
     would send the key and the conversation to another address.
     """
 
     def __init__(self, connector: Connector, headers: Mapping[str, str], secrets: tuple[str, ...]) -> None:
-        own = {
-            "User-Agent": f"perstack-orch/{VERSION}",
-            "Accept": "application/json",
-            "Accept-Encoding": ACCEPTED,
-            "Content-Type": "application/json",
-        }
         self._host = connector.address.host
-        self._headers = merged(own, headers)
+        self._headers = headers
         self._secrets = secrets
         self._pool = ConnectionPool(connector, _KEPT, _KEPT_SECONDS)
 
@@ -65,7 +65,7 @@ class ApiClient:
     async def _reply(self, call: Call, arriving: ReplyStream) -> Reply | Failure:
         # A lone surrogate has no encoding, and must not end a conversation permanently.
         body = json.dumps(call.body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
-        headers = merged(call.headers, self._headers)
+        headers = merged(_OWN, call.headers, self._headers)
         loop = asyncio.get_running_loop()
         async with (
             asyncio.timeout(call.timeout) as silence,

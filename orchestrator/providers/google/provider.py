@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _BASE_URL = "GOOGLE_GENERATIVE_AI_BASE_URL"
 _DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com/v1beta"
 _KINDS = ("models/", "tunedModels/")
+_IN_PATH = "/!$&'()*+,;=:@"
+"""What a path may have in addition to letters, digits and `-._~` (RFC 3986)."""
 _REQUESTS = 32
 """How many requests one reply may take: the API cuts long ones, and continues them."""
 
@@ -85,7 +87,7 @@ class Google:
                 body,
                 request.timeout,
                 _refused,
-                {"X-Server-Timeout": str(ceil(request.timeout))},
+                {"Accept": "*/*", "X-Server-Timeout": str(ceil(request.timeout))},
                 GeminiParser,
             )
             outcome = await self._client.reply(call, arriving)
@@ -98,7 +100,7 @@ class Google:
 
 def _path(model: str) -> str:
     named = model if model.startswith(_KINDS) else f"models/{model}"
-    return f"/{quote(named)}:streamGenerateContent?alt=sse"
+    return f"/{quote(named, safe=_IN_PATH)}:streamGenerateContent?alt=sse"
 
 
 def _refused(refusal: Refusal) -> Failure:

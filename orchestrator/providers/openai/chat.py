@@ -19,6 +19,9 @@ from orchestrator.wire.generation import Failure, Reply
 if TYPE_CHECKING:
     from orchestrator.providers.api_client import ApiClient
 
+_IN_PATH = "!$&'()*+,;=:@"
+"""What a segment of a path may have in addition to letters, digits and `-._~` (RFC 3986)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChatEndpoint:
@@ -46,7 +49,7 @@ class ChatEndpoint:
         """The path of a call below the base URL, with its query."""
         # A base URL may already name the deployment, with which the call's model is the same.
         is_named = "/deployments" in urlsplit(self.base_url).path
-        deployment = f"/deployments/{quote(model, safe='')}" if self.deployments and not is_named else ""
+        deployment = f"/deployments/{quote(model, safe=_IN_PATH)}" if self.deployments and not is_named else ""
         query = f"?{urlencode(self.query)}" if self.query else ""
         return f"{deployment}/chat/completions{query}"
 
