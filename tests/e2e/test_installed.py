@@ -84,7 +84,7 @@ def test_the_command_is_complete(machine: Machine) -> None:
         "for found in pkgutil.walk_packages(orchestrator.__path__, 'orchestrator.'):\n"
         "    if not found.name.startswith(('orchestrator.testing.', 'orchestrator.runtime.')):\n"
         "        importlib.import_module(found.name)\n"
-        "import anthropic, openai, google.genai, kubernetes\n"
+        "import kubernetes\n"
     )
     ran = machine.run("venv/bin/python", "-c", script, seconds=120)
     assert (ran.returncode, ran.stderr) == (0, "")

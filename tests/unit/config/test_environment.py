@@ -79,6 +79,8 @@ def test_what_is_no_text_file_is_ignored(tmp_path: Path) -> None:
         "No_Proxy",
         "ALL_PROXY",
         "PERSTACK_PROXY_URL",
+        "SSL_CERT_FILE",
+        "ssl_cert_dir",
         "NPM_CONFIG_REGISTRY",
         "npm_config_registry",
         "DOCKER_HOST",
@@ -91,7 +93,7 @@ def test_what_is_no_text_file_is_ignored(tmp_path: Path) -> None:
         "HOME",
     ],
 )
-def test_files_never_say_where_requests_go_or_what_runs(tmp_path: Path, name: str) -> None:
+def test_files_never_say_where_requests_go_whom_they_trust_or_what_runs(tmp_path: Path, name: str) -> None:
     """Such a line is ignored, with a note that does not contain the value; the process environment may set it."""
     (tmp_path / ".env").write_text(f"{name}=evil\nKEY=fine\n")
     assert merge({}, DEFAULT, tmp_path) == Environment(

@@ -105,3 +105,22 @@ async def test_a_cancelled_dial_leaves_no_socket(port: int, resolve: Any) -> Non
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(AHEAD_SECONDS * 2):
                 await dial("api.example", port)
+
+
+async def test_addresses_that_answer_at_once_leave_no_socket(
+    port: int, resolve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one of the connections is used."""
+    together, connected = asyncio.Barrier(2), list[socket.socket]()
+
+    async def connect(each: socket.socket, address: Any) -> None:
+        connected.append(each)
+        await together.wait()
+        each.connect_ex(address)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", connect)
+    monkeypatch.setattr("orchestrator.http.dial.AHEAD_SECONDS", 0)
+    resolve(ALIVE, ALIVE)
+    async with nothing_left(), asyncio.timeout(10):
+        (await dial("api.example", port)).close()
+        assert [each.fileno() for each in connected] == [-1, -1]
