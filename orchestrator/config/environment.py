@@ -25,8 +25,8 @@ def is_variable_name(name: str) -> bool:
     return len(name) <= _NAME_CHARACTERS and _NAME.fullmatch(name) is not None
 
 
-# The host alone decides where requests go, whom they trust and which code runs: an env file often lies in a directory that others can
-# write.
+# The host alone decides where requests go, whom they trust and which code runs: an env file often lies in a directory
+# that others can write.
 _NEVER_FROM_FILES = re.compile(
     r".*_BASE_URL|(HTTPS?|NO|ALL|FTP)_PROXY|PERSTACK_(PROXY_URL|STORAGE_PATH)|SSL_CERT_(FILE|DIR)|NPM_CONFIG_.*|PIP_.*"
     r"|UV_.*|DOCKER_.*|KUBECONFIG|LD_.*|DYLD_.*|PYTHON.*|NODE_OPTIONS",

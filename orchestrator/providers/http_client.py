@@ -112,6 +112,15 @@ def connector(url: str, env: Mapping[str, str]) -> "Connector":
     return Connector(address, trust(env) if is_secure else None, proxy=proxy, seconds=None)
 
 
+def user_header(url: str) -> dict[str, str]:
+    """Return the header for the user that `url` names, as curl reads it: for a gateway that asks for one."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return {}
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
 @asynccontextmanager
 async def open_client(
     setting: ProviderSetting, url: str, given: Mapping[str, str], secrets: tuple[str, ...]
@@ -123,12 +132,8 @@ async def open_client(
     """
     from orchestrator.providers.api_client import ApiClient  # noqa: PLC0415 - as above
 
-    parts = urlsplit(url)
-    if parts.username is not None:
-        # As curl and the SDKs read it: for a gateway that asks for a user.
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        given = merged(given, {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"})
-        secrets = (*secrets, unquote(parts.password or ""))
+    given = merged(given, user_header(url))
+    secrets = (*secrets, unquote(urlsplit(url).password or ""))
     for name, value in given.items():
         if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
             message = (

@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 from orchestrator.disk.caller import state_of_caller
 from orchestrator.errors import ConfigError
 from orchestrator.http.errors import ConnectionBrokenError, StatusError
+from orchestrator.http.headers import merged
 from orchestrator.providers import PROVIDERS
 from orchestrator.providers.api import ProviderSetting
-from orchestrator.providers.http_client import connector
+from orchestrator.providers.http_client import connector, user_header
 from orchestrator.providers.spec import ProbeRequest
 
 CHECK_SECONDS = 2.0
@@ -148,7 +149,8 @@ async def _send(request: ProbeRequest, env: Mapping[str, str]) -> ProbeResult:
     from orchestrator.http.connection_pool import ConnectionPool  # noqa: PLC0415
 
     pool = ConnectionPool(await asyncio.to_thread(connector, request.url, env), keep=0)
-    async with pool.request("GET", "", request.query, headers=request.headers) as response:
+    headers = merged(request.headers, user_header(request.url))
+    async with pool.request("GET", "", request.query, headers=headers) as response:
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             return ProbeResult(Verdict.UNKNOWN, f"answered {response.status}")
         content = await response.json()

@@ -8,7 +8,7 @@ from orchestrator.providers import ModelRequest, ProviderSetting
 from orchestrator.providers.anthropic.request import request_body
 from orchestrator.wire.generation import FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.usage import Usage
-from tests.judges.judge import KEY, Problem
+from tests.judges.judge import KEY, Problem, http_client
 
 _FINISH = {
     "end_turn": FinishReason.STOP,
@@ -52,7 +52,7 @@ def _client(setting: ProviderSetting) -> AsyncAnthropic:
         default_headers=setting.setting.get("headers"),
         max_retries=0,
         open_telemetry=False,
-        http_client=httpx2.AsyncClient(trust_env=False, proxy=setting.env.get("HTTP_PROXY")),
+        http_client=http_client(setting),
     )
 
 

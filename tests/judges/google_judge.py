@@ -14,7 +14,7 @@ from orchestrator.providers.google.request import request_body
 from orchestrator.wire.generation import FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.identity import identify
 from orchestrator.wire.usage import Usage
-from tests.judges.judge import KEY, Problem
+from tests.judges.judge import KEY, Problem, http_client
 
 _FILTERED = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR")
 _FINISH = {"STOP": FinishReason.STOP, "MAX_TOKENS": FinishReason.LENGTH} | dict.fromkeys(
@@ -27,7 +27,7 @@ class GoogleJudge:
 
     async def send(self, setting: ProviderSetting, request: ModelRequest) -> None:
         """Send a request, and ignore the answer."""
-        async with _http(setting) as http:
+        async with http_client(setting) as http:
             async for _ in await _opened(setting, http, request):
                 pass
 
@@ -38,7 +38,7 @@ class GoogleJudge:
         async def answered(response: httpx2.Response) -> None:
             answers.append(response)
 
-        async with _http(setting) as http:
+        async with http_client(setting) as http:
             http.event_hooks = {"response": [answered]}
             try:
                 return _reply([chunk async for chunk in await _opened(setting, http, request)], request)
@@ -50,10 +50,6 @@ class GoogleJudge:
                 return Problem("broken" if answers else "unreachable")
             except (ValueError, LookupError, TypeError, AttributeError):
                 return Problem("broken")
-
-
-def _http(setting: ProviderSetting) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(trust_env=False, proxy=setting.env.get("HTTP_PROXY"))
 
 
 async def _opened(setting: ProviderSetting, http: httpx2.AsyncClient, request: ModelRequest) -> Any:

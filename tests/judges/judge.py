@@ -1,10 +1,13 @@
 """How a judge, the SDK of an API, and our client are compared."""
 
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+import httpx2
 
 from orchestrator.providers import ModelRequest, ProviderSetting, open_provider
 from orchestrator.wire.generation import Failure, Reply
@@ -55,11 +58,19 @@ class Api:
     judge: Judge
     path: str = ""
     setting: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, url: str, **more: Any) -> ProviderSetting:
         """Return the setting with which both call a server."""
-        env = {self.key: KEY} if self.key else {}
+        env = {**self.env, **({self.key: KEY} if self.key else {})}
         return ProviderSetting(self.provider, {"baseUrl": url + self.path, **self.setting, **more}, env, Path("/"))
+
+
+def http_client(setting: ProviderSetting) -> httpx2.AsyncClient:
+    """Return what an SDK sends its requests with, with the proxy and the authority of the setting's environment."""
+    authority = setting.env.get("SSL_CERT_FILE")
+    verify = ssl.create_default_context(cafile=authority) if authority else True
+    return httpx2.AsyncClient(trust_env=False, proxy=setting.env.get("HTTP_PROXY"), verify=verify)
 
 
 async def ours(setting: ProviderSetting, request: ModelRequest) -> Reply | Failure:

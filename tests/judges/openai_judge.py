@@ -13,7 +13,7 @@ from orchestrator.providers import ModelRequest, ProviderSetting
 from orchestrator.providers.openai.request import Dialect, request_body
 from orchestrator.wire.generation import FinishReason, Reasoning, Reply, RequestedCall
 from orchestrator.wire.usage import Usage
-from tests.judges.judge import KEY, Kind, Problem
+from tests.judges.judge import KEY, Kind, Problem, http_client
 
 _FINISH = {
     "stop": FinishReason.STOP,
@@ -66,7 +66,7 @@ class OpenaiJudge:
         shared: dict[str, Any] = {
             "base_url": setting.setting["baseUrl"],
             "max_retries": 0,
-            "http_client": httpx2.AsyncClient(trust_env=False, proxy=setting.env.get("HTTP_PROXY")),
+            "http_client": http_client(setting),
         }
         if self.deployments:
             return AsyncAzureOpenAI(

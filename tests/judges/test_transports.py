@@ -3,10 +3,13 @@
 import asyncio
 import gzip
 import socket
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from tests.judges.apis import APIS, STREAMS
 from tests.judges.judge import Problem, both, comparable, ours
 from tests.judges.test_streams import REQUEST
 from tests.judges.wire import Answer, Wire, serving
+from tests.support.certificates import issue
 
 pytestmark = pytest.mark.judges
 
@@ -126,6 +130,21 @@ async def test_an_incomplete_answer_is_the_same_problem(name: str, case: str) ->
         outcome, judged = await both(APIS[name], failing(name)[case], request)
     assert isinstance(judged, Problem)
     assert outcome == judged
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+@pytest.mark.parametrize("case", ["of a known length", "to the end of the connection", "slow", "gzip in pieces"])
+@pytest.mark.parametrize("name", NAMES)
+async def test_an_answer_over_tls_is_the_same(name: str, case: str, tmp_path: Path, *, is_trusted: bool) -> None:
+    """With an authority that the environment names; another one is a connection that failed."""
+    authority = issue(tmp_path, "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    api = replace(APIS[name], env={"SSL_CERT_FILE": str(authority)} if is_trusted else {})
+    async with nothing_left(), asyncio.timeout(60):
+        outcome, judged = await both(api, whole(name)[case], REQUEST, partial(serving, context=context))
+    assert outcome == judged
+    assert isinstance(judged, Reply) if is_trusted else judged == Problem("unreachable")
 
 
 @pytest.mark.parametrize("name", NAMES)

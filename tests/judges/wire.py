@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -81,15 +82,16 @@ class Wire:
 
 
 @asynccontextmanager
-async def serving(*answers: Answer) -> AsyncIterator[Wire]:
-    """Serve on a free port of loopback."""
+async def serving(*answers: Answer, context: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
+    """Serve on a free port of loopback; with a context, over TLS."""
     wire, tasks = Wire(answers=list(answers)), set[asyncio.Task[None]]()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.ensure_future(wire.serve(reader, writer)))
 
-    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
-        wire.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context) as server:
+        scheme = "http" if context is None else "https"
+        wire.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield wire
         for task in tasks:
             task.cancel()

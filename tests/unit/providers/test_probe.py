@@ -1,7 +1,9 @@
 """The request that finds a wrong key before a job starts, against a server that answers as the APIs do."""
 
+import asyncio
 import json
 import os
+import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +14,12 @@ import pytest
 from orchestrator.errors import ConfigError
 from orchestrator.providers import PROVIDERS, ModelRequest, ProviderSetting, open_provider
 from orchestrator.providers.probe import CHECK_SECONDS, KeyMemory, Verdict, check_key, send_probe
+from orchestrator.testing.leak_check import nothing_left
 from orchestrator.wire.message import TextPart, UserMessage
 from tests.support import fake_anthropic, fake_openai
+from tests.support.certificates import issue
 from tests.support.fake_http import Events, Plain, fake_http
+from tests.support.raw_server import OK, head_of, serving
 
 KEY = "sk-canary-1234567890"
 VARIABLES = {
@@ -76,7 +81,7 @@ def is_empty(directory: Path) -> bool:
 
 @pytest.mark.parametrize("name", TARGETS)
 async def test_a_probe_sends_the_key_as_the_model_call_does(name: str) -> None:
-    """Each header of the probe is one that the provider's SDK sends too."""
+    """Each header of the probe is one that the model call sends too."""
     async with fake_http(Plain(500, "")) as api:
         given = setting(name, api.url, headers={"X-Team": "blue"})
         probe = PROVIDERS.get(name).probe
@@ -238,3 +243,28 @@ async def test_ollama_lists_its_models() -> None:
     assert (found.verdict, found.content) == (Verdict.ACCEPTED, {"data": [{"id": "gpt-oss:20b"}]})
     assert api.probes[0].target == "/v1/models"
     assert "authorization" not in api.probes[0].headers
+
+
+async def test_a_probe_trusts_and_names_whom_the_model_call_does(tmp_path: Path) -> None:
+    """The authority in SSL_CERT_FILE, and the user in the URL, with which a gateway of one's own may be reached."""
+    heads: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await head_of(reader))
+        writer.write(OK)
+
+    authority = issue(tmp_path, "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    async with nothing_left(), serving(serve, context) as server:
+        given = setting("openai", f"https://me:p%40ss@127.0.0.1:{server.port}")
+        probe = PROVIDERS.get("openai").probe
+        assert probe is not None
+        trusted = await send_probe(probe(given), {"SSL_CERT_FILE": str(authority)}, CHECK_SECONDS)
+        untrusted = await send_probe(probe(given), {}, CHECK_SECONDS)
+        absent = await send_probe(probe(given), {"SSL_CERT_FILE": "/absent.pem"}, CHECK_SECONDS)
+    assert trusted.verdict is Verdict.ACCEPTED
+    assert (untrusted.verdict, "verify failed" in untrusted.why) == (Verdict.UNKNOWN, True)
+    assert (absent.verdict, absent.why.startswith("was not asked: ")) == (Verdict.UNKNOWN, True)
+    (head,) = heads
+    assert "Authorization: Basic bWU6cEBzcw==\r\n" in head
