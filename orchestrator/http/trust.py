@@ -26,11 +26,15 @@ def trust(environ: Mapping[str, str]) -> ssl.SSLContext:
     system's are those of its keychain on macOS, and of OpenSSL's own places or the distribution's elsewhere.
 
     Raises:
-        OSError: the file cannot be read, or has no certificate (`ssl.SSLError`).
+        OSError: the file cannot be read, or has no certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if file := environ.get(_FILE):
-        context.load_verify_locations(cafile=file)
+        try:
+            context.load_verify_locations(cafile=file)
+        except OSError as error:
+            message = f"{_FILE} names {file}, which has no certificate that can be read ({error.strerror or error})"
+            raise OSError(message) from error
     elif directory := environ.get(_DIRECTORY):
         context.load_verify_locations(capath=directory)
     elif sys.platform == "darwin":

@@ -144,7 +144,7 @@ async def open_client(
     try:
         connects = await asyncio.to_thread(connector, url, setting.env)
     except (ValueError, OSError) as error:
-        message = f"the API of provider {setting.name!r} cannot be reached: {error}"
+        message = f"the API of provider {setting.name!r} cannot be reached: {error}; correct the environment"
         raise ConfigError(message) from error
     client = ApiClient(connects, given, secrets)
     try:
