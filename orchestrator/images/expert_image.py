@@ -78,7 +78,6 @@ def _packages(shipped: ShippedExpert) -> tuple[str, ...]:
             (
                 *_ALWAYS,
                 *(_SDKS[module] for module in shipped.sdk if module in _SDKS),
-                *(["mcp"] if any(map(starts_skills, shipped.experts)) else ()),
                 *(_COMMANDS[command] for command in sorted(_used(shipped))),
             )
         )

@@ -32,15 +32,20 @@ async def test_a_run_that_ends_does_not_wait_for_a_lazy_skill(tmp_path: Path) ->
     assert told == ["skillConnected", "skillStarting", "skillDisconnected"]
 
 
-async def test_a_process_without_the_packages_of_skills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the skill, the package and what to install; the image always has it."""
-    monkeypatch.setitem(sys.modules, "mcp", None)
-    monkeypatch.delitem(sys.modules, "orchestrator.runtime.skills.stdio", raising=False)
+@pytest.mark.parametrize("package", ["mcp", "mcp_types", "httpx2", "anyio", "pydantic", "jsonschema", "h11"])
+async def test_a_skill_needs_no_package_that_is_not_in_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    """A skill is started without any of the packages of the protocol's SDK; only its command fails here."""
+    for name in [
+        name for name in sys.modules if name.startswith(("orchestrator.runtime.skills.", "orchestrator.runtime.mcp"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
     context = tool_contexts.context(tmp_path)
-    run = a_run(expert=expert(skills=(StdioSkill(name="web", command=sys.executable, lazy_init=False),)))
+    run = a_run(expert=expert(skills=(StdioSkill(name="web", command="no-such-program", args=("x",)),)))
     base = BuiltinSession(run.expert, Grant(), context, [])
-    sentence = r"^skill 'web' needs the package mcp: install perstack-orch\[process\], or use --backend docker$"
     with pytest.raises(ExceptionGroup) as caught:
         async with open_skills(run, context, base):
             pass
-    assert caught.group_contains(SkillError, match=sentence)
+    assert caught.group_contains(SkillError, match="^skill 'web' does not start: command 'no-such-program'")

