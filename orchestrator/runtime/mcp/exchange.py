@@ -77,7 +77,7 @@ class Exchange:
     ) -> dict[str, Any]:
         """Send a request and return its result.
 
-        If the caller is cancelled, the server is notified, unless the protocol forbids it for this method (`may_cancel`).
+        If the caller is cancelled, so is the request, unless the protocol forbids it for this method (`may_cancel`).
 
         Raises:
             McpError: the server returned an error, no reply came within `seconds`, or the connection ended.

@@ -61,7 +61,7 @@ def encode(message: Message) -> bytes:
     """One message as JSON, without a line break.
 
     Raises:
-        ValueError: it contains half a surrogate pair, which UTF-8 cannot express.
+        ValueError: it contains half a surrogate pair, or a number that is not finite.
     """
     fields: dict[str, Any] = {"jsonrpc": "2.0"}
     if not isinstance(message, Notification):
@@ -75,7 +75,7 @@ def encode(message: Message) -> bytes:
             fields["result"] = result
         case Failure(code=code, message=text, data=data):
             fields["error"] = {"code": code, "message": text} | ({} if data is None else {"data": data})
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def decode(content: bytes) -> Message:

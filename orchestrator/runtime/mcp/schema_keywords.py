@@ -61,7 +61,7 @@ def subschemas(schema: Mapping[str, Any], draft: int) -> Iterator[tuple[tuple[st
         first, last, kind = _PLACES.get(keyword, (_LATEST + 1, 0, ""))
         if not first <= draft <= last:
             continue
-        if kind == "one" or (kind == "one or several" and not isinstance(value, list)):
+        if kind == "one" or (kind == "items" and (draft == _LATEST or not isinstance(value, list))):
             yield (keyword,), value
         elif isinstance(value, list):
             yield from (((keyword, str(position)), inner) for position, inner in enumerate(value))
@@ -82,7 +82,7 @@ _PLACES: Mapping[str, tuple[int, int, str]] = {
     "dependentSchemas": (2019, 2020, "named"),
     "else": (7, 2020, "one"),
     "if": (7, 2020, "one"),
-    "items": (4, 2020, "one or several"),
+    "items": (4, 2020, "items"),
     "not": (4, 2020, "one"),
     "oneOf": (4, 2020, "several"),
     "patternProperties": (4, 2020, "named"),
