@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import SchemaError  # type: ignore[import-untyped]  # its stubs are a package of their own
+from jsonschema import SchemaError  # type: ignore[import-untyped]  # its stubs are a separate package
 from jsonschema.validators import validator_for  # type: ignore[import-untyped]
 from referencing import Registry
 from referencing.exceptions import Unresolvable
