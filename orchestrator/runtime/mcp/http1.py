@@ -100,7 +100,8 @@ async def exchange(streams: Streams, request: HttpRequest) -> HttpResponse:
     options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
     stays = "close" not in options if minor else "keep-alive" in options
     has_body = request.method != "HEAD" and status not in _WITHOUT_BODY
-    body = _body(reader, headers) if has_body else _SizedBody(reader, 0)
+    stated = _body(reader, headers)
+    body = stated if has_body else _SizedBody(reader, 0)
     return HttpResponse(status, headers, stays and not isinstance(body, _OpenBody), body)
 
 
@@ -151,19 +152,17 @@ async def _line(reader: asyncio.StreamReader, at_end: str) -> bytes:
 
 def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> "_SizedBody | _ChunkedBody | _OpenBody":
     coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-    if coding is not None:
-        if coding.lower() != "chunked":
-            message = f"the response has the transfer encoding {coding!r}"
-            raise BrokenResponseError(message)
-        return _ChunkedBody(reader)
-    if length is None:
-        return _OpenBody(reader)
-    sizes = {size.strip() for size in length.split(",")}  # The same length twice is allowed (RFC 9110 8.6).
+    sizes = {size.strip() for size in (length or "0").split(",")}  # The same twice is allowed (RFC 9110 8.6).
     size = sizes.pop()
     if sizes or not _LENGTH.fullmatch(size):
         message = f"the response has the length {length!r}"
         raise BrokenResponseError(message)
-    return _SizedBody(reader, int(size))
+    if coding is not None:  # It counts more than a length (RFC 9112 6.3).
+        if coding.lower() != "chunked":
+            message = f"the response has the transfer encoding {coding!r}"
+            raise BrokenResponseError(message)
+        return _ChunkedBody(reader)
+    return _OpenBody(reader) if length is None else _SizedBody(reader, int(size))
 
 
 class _OpenBody:

@@ -1,8 +1,8 @@
 """MCP over HTTP as in 2024-11-05: one stream of events from the server, and a POST for each message to it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from urllib.parse import urljoin
 
@@ -32,7 +32,7 @@ class LegacySse:
         events: the rest of the stream.
     """
 
-    def __init__(self, client: HttpClient, address: str, events: AsyncGenerator[ServerEvent, None]) -> None:
+    def __init__(self, client: HttpClient, address: str, events: AsyncIterator[ServerEvent]) -> None:
         self._client = client
         self._address = address
         self._events = events
@@ -64,7 +64,6 @@ class LegacySse:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait((self._reading,))
-        await self._events.aclose()
 
     async def _read(self, receiver: Receiver) -> None:
         problem = None
@@ -88,19 +87,21 @@ async def legacy_sse(client: HttpClient) -> AsyncIterator[LegacySse]:
         UnreachableError: no usable response came.
         ViolationError: the stream does not begin as the protocol has it.
     """
-    async with client.request("GET", client.endpoint, _STREAM) as reply:
-        if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise _refused(reply)
-        if not reply.is_event_stream:
-            message = f"Expected response with content type 'text/event-stream', got {reply.content_type!r}."
-            raise ViolationError(message)
-        events = server_events(reply.read_some, MESSAGE_BYTES)
-        transport = LegacySse(client, await _address(client.endpoint, events), events)
-        try:
-            yield transport
-        finally:
-            await transport.close()
-            client.close()
+    try:
+        async with client.request("GET", client.endpoint, _STREAM) as reply:
+            if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
+                raise _refused(reply)
+            if not reply.is_event_stream:
+                message = f"Expected response with content type 'text/event-stream', got {reply.content_type!r}."
+                raise ViolationError(message)
+            async with aclosing(server_events(reply.read_some, MESSAGE_BYTES)) as events:
+                transport = LegacySse(client, await _address(client.endpoint, events), events)
+                try:
+                    yield transport
+                finally:
+                    await transport.close()
+    finally:
+        client.close()
 
 
 async def _address(endpoint: str, events: AsyncIterator[ServerEvent]) -> str:

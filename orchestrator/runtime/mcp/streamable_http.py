@@ -106,7 +106,11 @@ class StreamableHttp:
             self._after(message)
 
     async def close(self) -> None:
-        """End the server's session, and all requests."""
+        """End all requests, and the server's session."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._session is not None:
             # A server that takes long to delete the session must not delay the end of the Run.
             with suppress(UnreachableError, TimeoutError):
@@ -115,10 +119,6 @@ class StreamableHttp:
                     self._client.request("DELETE", self._client.endpoint, self._fields()) as reply,
                 ):
                     await reply.finish()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
         self._client.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -216,6 +216,7 @@ class StreamableHttp:
             fields[_LAST_EVENT] = mark.event_id
         async with self._client.request("GET", self._client.endpoint, fields) as reply:
             if reply.status >= HTTPStatus.MULTIPLE_CHOICES or not reply.is_event_stream:
+                await reply.finish()
                 raise UnreachableError(reply.problem or "answered without a stream of events")
             yield reply
 
