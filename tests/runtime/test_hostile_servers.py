@@ -90,10 +90,7 @@ def shown(context: ToolContext) -> list[str]:
         ("text(str(number)); rest()", []),
         ("send(id=number, method='ping'); text(number); rest()", []),
         ("send(method='notifications/cancelled', params={'requestId': number}); text(number); rest()", []),
-        (
-            "[send(method='notifications/progress', params={'progressToken': n}) for n in range(999)]; text(number); rest()",
-            [],
-        ),
+        ("[send(method='notifications/x', params={'n': n}) for n in range(999)]; text(number); rest()", []),
         ("[send(id=n, method='ping') for n in range(500)]; text(number); rest()", []),
         ("text(number, 'done'.replace('d', 'd', 1)); rest()", []),
     ],

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.runtime.errors import SkillError
 from orchestrator.runtime.skills.builtin import BuiltinSession
 from orchestrator.runtime.skills.startup import open_skills
 from orchestrator.wire.run import Grant
@@ -30,22 +29,3 @@ async def test_a_run_that_ends_does_not_wait_for_a_lazy_skill(tmp_path: Path) ->
             await asyncio.sleep(0.01)
     told = [event.type for event in tool_contexts.events(context)]
     assert told == ["skillConnected", "skillStarting", "skillDisconnected"]
-
-
-@pytest.mark.parametrize("package", ["mcp", "mcp_types", "httpx2", "anyio", "pydantic", "jsonschema", "h11"])
-async def test_a_skill_needs_no_package_that_is_not_in_the_image(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
-    """A skill is started without any of the packages of the protocol's SDK; only its command fails here."""
-    for name in [
-        name for name in sys.modules if name.startswith(("orchestrator.runtime.skills.", "orchestrator.runtime.mcp"))
-    ]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, package, None)
-    context = tool_contexts.context(tmp_path)
-    run = a_run(expert=expert(skills=(StdioSkill(name="web", command="no-such-program", args=("x",)),)))
-    base = BuiltinSession(run.expert, Grant(), context, [])
-    with pytest.raises(ExceptionGroup) as caught:
-        async with open_skills(run, context, base):
-            pass
-    assert caught.group_contains(SkillError, match="^skill 'web' does not start: command 'no-such-program'")
