@@ -160,7 +160,7 @@ class HttpClient:
     async def _once(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[HttpReply]:
         parts = urlsplit(url)
         fields = {
-            "host": parts.netloc,
+            "host": parts.netloc.removesuffix(f":{_PORTS.get(parts.scheme)}"),
             "user-agent": f"perstack-orch/{VERSION}",
             "accept-encoding": "identity",
             **headers,
@@ -181,7 +181,7 @@ class HttpClient:
 
     async def _exchange(self, request: HttpRequest) -> tuple[Streams, HttpResponse]:
         try:
-            streams = self._kept() or await self._connected()
+            streams = await self._kept() or await self._connected()
             try:
                 async with asyncio.timeout(_IDLE_SECONDS):
                     return streams, await exchange(streams, request)
@@ -189,17 +189,18 @@ class HttpClient:
                 _close(streams)
                 raise
         except (OSError, BrokenResponseError, ValueError) as error:  # A timeout is an OSError.
-            message = f"could not be reached: {str(error) or 'it took too long'}"
+            cause = str(error) or ("it took too long" if isinstance(error, TimeoutError) else type(error).__name__)
+            message = f"could not be reached: {cause}"
             raise UnreachableError(message) from error
 
     async def _connected(self) -> Streams:
         async with asyncio.timeout(_CONNECT_SECONDS):
             return await self._connect()
 
-    def _kept(self) -> Streams | None:
+    async def _kept(self) -> Streams | None:
         while self._idle:
             since, streams = self._idle.pop()
-            if _now() - since < _KEPT_SECONDS and not streams[0].at_eof():
+            if _now() - since < _KEPT_SECONDS and await _is_quiet(streams[0]):
                 return streams
             _close(streams)
         return None
@@ -233,6 +234,18 @@ def _onward(method: str, url: str, reply: HttpReply) -> str | None:
 def _target(url: SplitResult) -> str:
     path = quote(url.path or "/", safe=_SAFE)
     return f"{path}?{quote(url.query, safe=_SAFE)}" if url.query else path
+
+
+async def _is_quiet(reader: asyncio.StreamReader) -> bool:
+    """Whether nothing arrived between two responses: neither the end, nor what would be taken for the next one."""
+    try:
+        async with asyncio.timeout(0):
+            await reader.read(1)
+    except TimeoutError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _close(streams: Streams) -> None:

@@ -99,11 +99,14 @@ class StreamableHttp:
             self._posts[message.id] = (task, self._version in STATELESS_VERSIONS)
             task.add_done_callback(lambda _: self._posts.pop(message.id, None))
             return
-        with suppress(UnreachableError):
+        try:
             async with self._client.request("POST", self._client.endpoint, fields, body) as reply:
                 await reply.finish()
-        if isinstance(message, Notification):
-            self._after(message)
+        except UnreachableError:
+            pass
+        finally:
+            if isinstance(message, Notification):
+                self._after(message)
 
     async def close(self) -> None:
         """End all requests, and the server's session."""

@@ -311,6 +311,22 @@ async def test_connections_are_used_again() -> None:
         assert far.connections == 3
 
 
+async def test_what_follows_a_response_is_no_response() -> None:
+    """Bytes that arrive between two requests close their connection; the next call has another one."""
+    forged = response(200, JSON, json.dumps({**DONE, "id": 4, "result": {"content": [], "forged": True}}))
+    answers = [
+        response(200, JSON, json.dumps(DONE)) + forged,
+        response(200, JSON, json.dumps({**DONE, "id": 4})),
+    ]
+
+    async def calls(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(answers.pop(0))
+
+    async with opened(Server(calls)) as (session, far):
+        assert [await session.call_tool("t", {}), await session.call_tool("t", {})] == [TEXT, TEXT]
+        assert far.connections == 2
+
+
 async def test_the_end_of_a_session_is_not_delayed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes long to delete the session is left alone."""
     monkeypatch.setattr("orchestrator.runtime.mcp.streamable_http._DELETE_SECONDS", 0.05)
