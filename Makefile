@@ -10,7 +10,8 @@ HELM := $(or $(shell command -v helm),$(or $(PERSTACK_CLUSTER_DIR),/var/lib/pers
 # Input that may be hostile: lines, frames and greetings of a container, requests to its proxy, paths, names and keys.
 FUZZED := $(addprefix tests/unit/, egress/test_client_hello.py config/test_domains.py config/test_expert_key.py \
   backends/test_line_splitter.py backends/docker/test_logs.py sandbox/test_naming.py runtime/test_proxy_request.py \
-  runtime/tools/test_paths.py wire/test_masking.py workspace/test_users.py wire/test_line.py disk/test_deletion.py)
+  runtime/tools/test_paths.py wire/test_masking.py workspace/test_users.py wire/test_line.py disk/test_deletion.py) \
+  $(addprefix tests/judges/mcp/, test_messages.py test_json_schema.py test_event_stream.py test_http.py)
 
 # These tiers of tests fail if they cannot start.
 comma := ,

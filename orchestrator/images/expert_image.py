@@ -73,7 +73,6 @@ def _packages(shipped: ShippedExpert) -> tuple[str, ...]:
         dict.fromkeys(
             (
                 *_ALWAYS,
-                *(["mcp"] if any(map(starts_skills, shipped.experts)) else ()),
                 *(_COMMANDS[command] for command in sorted(_used(shipped))),
             )
         )

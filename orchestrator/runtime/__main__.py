@@ -14,7 +14,6 @@ import gc
 gc.disable()  # Imports create hundreds of thousands of permanent objects: 40 % less start time.
 
 import asyncio  # noqa: E402 - after gc.disable
-import logging  # noqa: E402 - after gc.disable
 import os  # noqa: E402 - after gc.disable
 import resource  # noqa: E402 - after gc.disable
 import signal  # noqa: E402 - after gc.disable
@@ -85,8 +84,6 @@ def main(args: list[str]) -> int:
     os.dup2(2, 1)
     gc.freeze()
     gc.enable()
-    # The MCP SDK logs tracebacks of errors that the callers handle and report themselves.
-    logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
     try:
         transport, show = _open_transport(options, event_fd)
         paths = _RuntimePaths(transport, *(Path(options[name]) for name in _DIRECTORIES))

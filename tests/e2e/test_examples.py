@@ -19,6 +19,7 @@ from tests.support.project import PYTHON, SECONDS, Project, Result
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/perstack.toml"))
 STAND_INS = ROOT / "tests" / "support" / "stub_packages"
+SERVING = ROOT / "tests" / "support" / "mcp_servers" / "tools.py"
 PACKAGE = re.compile(r'command = "npx"\npackageName = "([^"]+)"')
 
 Control = list[list[str]]
@@ -34,7 +35,8 @@ def _project(example: Path, directory: Path, backend: str) -> Project:
 
     def stand_in(found: re.Match[str]) -> str:
         server = f"{found[1]}.py"
-        shutil.copy(STAND_INS / server, made.workspace)
+        for source in (STAND_INS / server, SERVING):
+            shutil.copy(source, made.workspace)
         return f"command = {json.dumps(python)}\nargs = {json.dumps(['-I', str(seen / server)])}"
 
     toml = directory / "perstack.toml"

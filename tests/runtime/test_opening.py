@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.runtime.errors import SkillError
 from orchestrator.runtime.skills.builtin import BuiltinSession
 from orchestrator.runtime.skills.startup import open_skills
 from orchestrator.wire.run import Grant
@@ -30,17 +29,3 @@ async def test_a_run_that_ends_does_not_wait_for_a_lazy_skill(tmp_path: Path) ->
             await asyncio.sleep(0.01)
     told = [event.type for event in tool_contexts.events(context)]
     assert told == ["skillConnected", "skillStarting", "skillDisconnected"]
-
-
-async def test_a_process_without_the_packages_of_skills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the skill, the package and what to install; the image always has it."""
-    monkeypatch.setitem(sys.modules, "mcp", None)
-    monkeypatch.delitem(sys.modules, "orchestrator.runtime.skills.stdio", raising=False)
-    context = tool_contexts.context(tmp_path)
-    run = a_run(expert=expert(skills=(StdioSkill(name="web", command=sys.executable, lazy_init=False),)))
-    base = BuiltinSession(run.expert, Grant(), context, [])
-    sentence = r"^skill 'web' needs the package mcp: install perstack-orch\[process\], or use --backend docker$"
-    with pytest.raises(ExceptionGroup) as caught:
-        async with open_skills(run, context, base):
-            pass
-    assert caught.group_contains(SkillError, match=sentence)

@@ -38,9 +38,9 @@ Outcomes = Mapping[str, str]
 
 
 def furnish(made: Project, *servers: str) -> None:
-    """Copy the attacker and MCP servers into a project's workspace; all files belong to the Experts."""
+    """Copy the attacker, and MCP servers with what they use, into a project's workspace; the Experts own all of it."""
     made.workspace.mkdir(parents=True, exist_ok=True)
-    for source in (_PROGRAM, *(_SERVERS / server for server in servers)):
+    for source in (_PROGRAM, *(_SERVERS / server for server in (*servers, *(("tools.py",) if servers else ())))):
         shutil.copy(source, made.workspace)
     belong(made, made.workspace, *made.workspace.iterdir())
 

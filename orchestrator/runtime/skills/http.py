@@ -1,30 +1,21 @@
 """Skills that are remote MCP servers at an https endpoint (docs/reference/perstack.md#remote-skills)."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
-from mcp import Client, MCPError
-from mcp.client.sse import sse_client
-from mcp.client.streamable_http import streamable_http_client
-from mcp_types import CONNECTION_CLOSED
-
 from orchestrator.runtime.errors import SkillError
-from orchestrator.runtime.skills.http_transport import HttpTransport
-from orchestrator.runtime.skills.mcp_session import (
-    McpConnection,
-    McpSession,
-    SkillTimeouts,
-    discover,
-    emit_connected,
-    innermost,
-)
-from orchestrator.runtime.skills.stdio_transport import LINE_BYTES
+from orchestrator.runtime.mcp.http_client import Connect, HttpClient, UnreachableError
+from orchestrator.runtime.mcp.legacy_sse import legacy_sse
+from orchestrator.runtime.mcp.protocol import CONNECTION_CLOSED, McpError
+from orchestrator.runtime.mcp.session import Session, open_session
+from orchestrator.runtime.mcp.streamable_http import streamable_http
+from orchestrator.runtime.mcp.tunnel import connect_through
+from orchestrator.runtime.skills.mcp_session import McpConnection, McpSession, SkillTimeouts, emit_connected
 from orchestrator.runtime.tool_context import ToolContext
 from orchestrator.wire.event import SkillDisconnected
 from orchestrator.wire.run import Grant
@@ -45,19 +36,16 @@ async def connect(
     Raises:
         SkillError: the endpoint cannot be reached, or does not implement the protocol.
     """
-    failure: Exception | None = None
     session: McpSession | None = None
-    async with AsyncExitStack() as stack:
-        # The exit stack must not see the error: its task groups would wrap it in exception groups.
-        try:
+    try:
+        async with AsyncExitStack() as stack:
             session = await _open(stack, skill, grant, context, timeouts)
             yield session
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failure = error
-    if session is not None:
-        context.emitter.emit(SkillDisconnected, skill_name=skill.name)
-    if failure is not None:
-        raise failure
+    except Exception:
+        if session is not None:
+            context.emitter.emit(SkillDisconnected, skill_name=skill.name)
+        raise
+    context.emitter.emit(SkillDisconnected, skill_name=skill.name)
 
 
 async def _open(
@@ -68,53 +56,64 @@ async def _open(
         message = f"skill {skill.name!r} was given no proxy for its endpoint; this is a bug in perstack-orch"
         raise SkillError(message)
     port = await stack.enter_async_context(context.open_forwarder(grant.proxy_credential))
-    transport = HttpTransport(f"http://127.0.0.1:{port}", grant.proxy_credential)
+    client = HttpClient(skill.endpoint, _connector(skill, port, grant.proxy_credential))
     times.append(time.perf_counter())
     try:
         async with asyncio.timeout(timeouts.start):
-            client = await _initialize(stack, skill, transport)
+            session = await _initialize(stack, client)
             times.append(time.perf_counter())
-            tools = [tool async for tool in discover(client)]
+            tools = await session.list_tools()
     except Exception as error:
-        raise SkillError(_start_failure(skill, transport, timeouts, error)) from error
+        raise SkillError(_start_failure(skill, timeouts, error)) from error
     times.append(time.perf_counter())
-    emit_connected(skill, client, times, context)
-    connection = McpConnection(skill, client, partial(_call_failure, skill, transport), timeouts.call)
+    emit_connected(skill, session, times, context)
+    connection = McpConnection(skill, session, partial(_call_failure, skill), timeouts.call)
     return McpSession(connection, tools, context.new_part_id)
 
 
-async def _initialize(stack: AsyncExitStack, skill: SseSkill, transport: HttpTransport) -> Client:
+def _connector(skill: SseSkill, port: int, credential: str) -> Connect:
+    # The system's CAs, or those in SSL_CERT_FILE, which OpenSSL reads itself.
+    tls = ssl.create_default_context()
+    tls.set_alpn_protocols(["http/1.1"])
+    return partial(connect_through, port, credential, _host(skill), tls)
+
+
+async def _initialize(stack: AsyncExitStack, client: HttpClient) -> Session:
     # Newer transport first: its servers may hold a GET open, while older servers reject a POST at once.
-    http = await stack.enter_async_context(transport.client())
-    newer = streamable_http_client(skill.endpoint, http_client=http, max_sse_event_size=LINE_BYTES)
     try:
-        return await stack.enter_async_context(Client(newer, cache=None))
-    except Exception:
-        if transport.status not in _OLDER_TRANSPORT:
+        async with AsyncExitStack() as opened:
+            newer = await opened.enter_async_context(streamable_http(client))
+            session = await opened.enter_async_context(open_session(newer))
+            stack.push_async_exit(opened.pop_all())
+            return session
+    except McpError as error:
+        if error.status not in _OLDER_TRANSPORT:
             raise
-
-    def through(**_: Any) -> AbstractAsyncContextManager[httpx2.AsyncClient]:
-        return transport.client()
-
     # The older transport has no server/discover; some of its servers never answer that.
-    older = sse_client(skill.endpoint, httpx_client_factory=through)  # type: ignore[arg-type]  # entered, no more
-    return await stack.enter_async_context(Client(older, cache=None, mode="legacy"))
+    older = await stack.enter_async_context(legacy_sse(client))
+    return await stack.enter_async_context(open_session(older, discover=False))
 
 
-def _start_failure(skill: SseSkill, transport: HttpTransport, timeouts: SkillTimeouts, error: Exception) -> str:
-    host = urlsplit(skill.endpoint).hostname  # The rest of an endpoint may contain a token.
-    inner = innermost(error)
-    if transport.problem is not None:
-        reason = transport.problem
-    elif isinstance(inner, TimeoutError):
+def _start_failure(skill: SseSkill, timeouts: SkillTimeouts, error: Exception) -> str:
+    problem = error.problem if isinstance(error, McpError) else None
+    if problem is not None:
+        reason = problem
+    elif isinstance(error, UnreachableError):
+        reason = str(error)
+    elif isinstance(error, TimeoutError):
         reason = f"gave no answer within {timeouts.start:g} s"
     else:
-        reason = f"does not implement the Model Context Protocol: {inner}"
-    return f"skill {skill.name!r} cannot be used: {host} {reason}"
+        reason = f"does not implement the Model Context Protocol: {error}"
+    return f"skill {skill.name!r} cannot be used: {_host(skill)} {reason}"
 
 
-async def _call_failure(skill: SseSkill, transport: HttpTransport, error: MCPError) -> str | None:
-    reason = transport.problem or ("ended the connection" if error.code == CONNECTION_CLOSED else None)
+async def _call_failure(skill: SseSkill, error: McpError) -> str | None:
+    reason = error.problem or ("ended the connection" if error.code == CONNECTION_CLOSED else None)
     if reason is None:
         return None
-    return f"{urlsplit(skill.endpoint).hostname} {reason}; call it again later, or go on without it"  # words: a result
+    return f"{_host(skill)} {reason}; call it again later, or go on without it"  # words: a result
+
+
+def _host(skill: SseSkill) -> str:
+    """The endpoint's host; the rest of the URL may contain a token."""
+    return urlsplit(skill.endpoint).hostname or ""

@@ -4,24 +4,23 @@ See docs/reference/perstack.md#calling-tools.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from mcp import Client, MCPError
-from mcp_types import (
-    REQUEST_TIMEOUT,
+from orchestrator.runtime.mcp.protocol import REQUEST_TIMEOUT, McpError
+from orchestrator.runtime.mcp.results import (
     AudioContent,
-    BlobResourceContents,
-    ContentBlock,
-    EmbeddedResource,
+    BlobResource,
+    Content,
     ImageContent,
+    ResourceLink,
     TextContent,
-    TextResourceContents,
+    TextResource,
     Tool,
 )
-
+from orchestrator.runtime.mcp.session import Session
 from orchestrator.runtime.tool_context import ToolContext
 from orchestrator.runtime.tools import to_json
 from orchestrator.wire.event import SkillConnected
@@ -36,8 +35,6 @@ from orchestrator.wire.message import (
     ToolResult,
 )
 from orchestrator.wire.skill import SseSkill, StdioSkill
-
-_PAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +56,8 @@ class McpConnection:
     """
 
     skill: StdioSkill | SseSkill
-    client: Client
-    explain: Callable[[MCPError], Awaitable[str | None]]
+    client: Session
+    explain: Callable[[McpError], Awaitable[str | None]]
     call_seconds: float
 
 
@@ -99,7 +96,7 @@ class McpSession:
             async with asyncio.timeout(self._connection.call_seconds):
                 answer = await self._connection.client.call_tool(tool, call.args)
             parts = to_parts(answer.content, call.args, self._new_part_id)
-        except (MCPError, TimeoutError) as error:
+        except (McpError, TimeoutError) as error:
             return self._failed(call, await self._explain(f"tool {tool!r} of skill {skill!r}", error))
         except Exception as error:  # noqa: BLE001 - a server may violate the protocol
             sentence = f"tool {tool!r} of skill {skill!r} gave an answer that the protocol does not allow: {error}"
@@ -109,7 +106,7 @@ class McpSession:
     def _failed(self, call: ToolCall, sentence: str) -> ToolResult:
         return _result(call, (TextPart(id=self._new_part_id(), text=f"Error: {sentence}"),), is_error=True)
 
-    async def _explain(self, named: str, error: MCPError | TimeoutError) -> str:
+    async def _explain(self, named: str, error: McpError | TimeoutError) -> str:
         if isinstance(error, TimeoutError) or error.code == REQUEST_TIMEOUT:
             seconds = self._connection.call_seconds
             return f"{named} gave no answer within {seconds:g} s; ask for less, or go on without it"  # words: a result
@@ -117,22 +114,10 @@ class McpSession:
         return f"calling {named}: {error}" if why is None else f"{named} did not answer: {why}"
 
 
-async def discover(client: Client) -> AsyncIterator[Tool]:
-    """List the tools of a server, page by page."""
-    cursor = None
-    for _ in range(_PAGES):
-        page = await client.list_tools(cursor=cursor)
-        for tool in page.tools:
-            yield tool
-        cursor = page.next_cursor
-        if cursor is None:
-            return
-
-
-def emit_connected(skill: StdioSkill | SseSkill, client: Client, times: Sequence[float], context: ToolContext) -> None:
+def emit_connected(skill: StdioSkill | SseSkill, client: Session, times: Sequence[float], context: ToolContext) -> None:
     """Emit that a skill is connected. `times` are seconds: start, process started, handshake done, tools listed."""
     spawn, handshake, discovery = ((after - before) * 1000 for before, after in pairwise(times))
-    info = client.server_info
+    info = client.server
     context.emitter.emit(
         SkillConnected,
         skill_name=skill.name,
@@ -143,13 +128,6 @@ def emit_connected(skill: StdioSkill | SseSkill, client: Client, times: Sequence
         connect_duration_ms=spawn + handshake,
         total_duration_ms=spawn + handshake + discovery,
     )
-
-
-def innermost(error: Exception) -> Exception:
-    """The original error, without the exception groups of the SDK's task groups."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _result(call: ToolCall, parts: tuple[ResultPart, ...], *, is_error: bool | None) -> ToolResult:
@@ -163,7 +141,7 @@ def _result(call: ToolCall, parts: tuple[ResultPart, ...], *, is_error: bool | N
 
 
 def to_parts(
-    content: Sequence[ContentBlock], args: Mapping[str, Any], new_part_id: Callable[[], str]
+    content: Sequence[Content], args: Mapping[str, Any], new_part_id: Callable[[], str]
 ) -> tuple[ResultPart, ...]:
     """Convert an answer to parts; content that cannot be shown to the model becomes an explaining text."""
     if not content:
@@ -171,25 +149,25 @@ def to_parts(
     return tuple(_part(block, new_part_id()) for block in content)
 
 
-def _part(block: ContentBlock, part_id: str) -> ResultPart:
+def _part(block: Content, part_id: str) -> ResultPart:
     match block:
         case ImageContent(data=data, mime_type=mime_type) if data and mime_type:
             return ImageInlinePart(id=part_id, encoded_data=data, mime_type=mime_type)
-        case EmbeddedResource(resource=BlobResourceContents(blob=blob, mime_type=mime_type)) if blob and mime_type:
+        case BlobResource(blob=blob, mime_type=mime_type) if blob and mime_type:
             return FileInlinePart(id=part_id, encoded_data=blob, mime_type=mime_type)
         case _:
             return TextPart(id=part_id, text=_text(block))
 
 
-def _text(block: ContentBlock) -> str:
+def _text(block: Content) -> str:
     match block:
-        case TextContent(text=text) | EmbeddedResource(resource=TextResourceContents(text=text)):
+        case TextContent(text=text) | TextResource(text=text):
             return text or "Error: No content"
         case ImageContent():
             return "Error: the tool returned an image without data or type"
-        case EmbeddedResource(resource=resource):
-            return f"Error: the resource {resource.uri} came without data or type"
+        case BlobResource(uri=uri):
+            return f"Error: the resource {uri} came without data or type"
         case AudioContent(mime_type=mime_type):
             return f"[audio of type {mime_type} was left out: it cannot be shown]"
-        case _:
-            return f"[a link to the resource {block.uri} was left out: it is not followed]"
+        case ResourceLink(uri=uri):
+            return f"[a link to the resource {uri} was left out: it is not followed]"

@@ -160,13 +160,6 @@ def _usable(opened: SkillSession | SkillError) -> SkillSession:
 @asynccontextmanager
 async def _connect(skill: StdioSkill | SseSkill, grant: Grant, context: ToolContext) -> AsyncIterator[SkillSession]:
     transport = SkillTransport.HTTP if isinstance(skill, SseSkill) else SkillTransport.STDIO
-    # Importing the SDK takes half a second; the model may reply in the meantime.
-    try:
-        module = await asyncio.to_thread(import_module, f"orchestrator.runtime.skills.{transport}")
-    except ModuleNotFoundError as error:
-        # The image has it; only a machine where Experts are processes may lack it.
-        remedy = "install perstack-orch[process], or use --backend docker"
-        message = f"skill {skill.name!r} needs the package {error.name}: {remedy}"
-        raise SkillError(message) from error
+    module = import_module(f"orchestrator.runtime.skills.{transport}")
     async with module.connect(skill, grant, context) as session:
         yield session

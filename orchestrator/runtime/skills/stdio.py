@@ -11,22 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
-from mcp import Client, MCPError
-from mcp_types import CONNECTION_CLOSED
-
 from orchestrator.runtime import toolchain
 from orchestrator.runtime.confinement import ConfinedProcess, confine_skill
 from orchestrator.runtime.errors import SkillError
-from orchestrator.runtime.skills.mcp_session import (
-    McpConnection,
-    McpSession,
-    SkillTimeouts,
-    discover,
-    emit_connected,
-    innermost,
-)
+from orchestrator.runtime.mcp.protocol import CONNECTION_CLOSED, MESSAGE_BYTES, McpError
+from orchestrator.runtime.mcp.session import open_session
+from orchestrator.runtime.skills.mcp_session import McpConnection, McpSession, SkillTimeouts, emit_connected
 from orchestrator.runtime.skills.stderr import SkillLog
-from orchestrator.runtime.skills.stdio_transport import LINE_BYTES, stdio_transport
+from orchestrator.runtime.skills.stdio_transport import stdio_transport
 from orchestrator.runtime.tool_context import ToolContext
 from orchestrator.wire.event import SkillDisconnected, SkillStarting
 from orchestrator.wire.run import Grant
@@ -63,19 +55,16 @@ async def connect(
     Raises:
         SkillError: it does not start, or does not implement the protocol.
     """
-    failure: Exception | None = None
     session: McpSession | None = None
-    async with AsyncExitStack() as stack:
-        # The exit stack must not see the error: its task groups would wrap it in exception groups.
-        try:
+    try:
+        async with AsyncExitStack() as stack:
             session = await _open(stack, skill, grant, context, timeouts or SkillTimeouts())
             yield session
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failure = error
-    if session is not None:
-        context.emitter.emit(SkillDisconnected, skill_name=skill.name)
-    if failure is not None:
-        raise failure
+    except Exception:
+        if session is not None:
+            context.emitter.emit(SkillDisconnected, skill_name=skill.name)
+        raise
+    context.emitter.emit(SkillDisconnected, skill_name=skill.name)
 
 
 async def _open(
@@ -89,9 +78,10 @@ async def _open(
     times.append(time.perf_counter())
     try:
         async with asyncio.timeout(timeouts.start):
-            client = await stack.enter_async_context(Client(stdio_transport(child, log), cache=None))
+            transport = await stack.enter_async_context(stdio_transport(child, log))
+            client = await stack.enter_async_context(open_session(transport))
             times.append(time.perf_counter())
-            tools = [tool async for tool in discover(client)]
+            tools = await client.list_tools()
     except Exception as error:
         raise SkillError(await _start_failure(skill, child, log, timeouts, error)) from error
     times.append(time.perf_counter())
@@ -122,7 +112,7 @@ async def _start(
     tool = await stack.enter_async_context(confine_skill(skill.name, context, grant))
     directory = tool.open_directory()
     try:
-        return await tool.spawner.start(command, env=tool.env, cwd=directory, line_bytes=LINE_BYTES)
+        return await tool.spawner.start(command, env=tool.env, cwd=directory, line_bytes=MESSAGE_BYTES)
     except FileNotFoundError as error:
         sentence = f"skill {skill.name!r} does not start: command {command[0]!r} was not found; {_REMEDY}"
         raise SkillError(sentence) from error
@@ -136,10 +126,9 @@ async def _start(
 async def _start_failure(
     skill: StdioSkill, child: ConfinedProcess, log: SkillLog, timeouts: SkillTimeouts, error: Exception
 ) -> str:
-    error = innermost(error)
     if isinstance(error, TimeoutError):
         reason = f"did not answer within {timeouts.start:g} s"
-    elif isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
+    elif isinstance(error, McpError) and error.code == CONNECTION_CLOSED:
         reason = await _exit_text(child)
     else:
         reason = f"does not implement the Model Context Protocol: {error}"
@@ -147,7 +136,7 @@ async def _start_failure(
     return f"skill {skill.name!r} does not start: {command!r} {reason}{log.tail()}"
 
 
-async def _call_failure(child: ConfinedProcess, log: SkillLog, error: MCPError) -> str | None:
+async def _call_failure(child: ConfinedProcess, log: SkillLog, error: McpError) -> str | None:
     if error.code != CONNECTION_CLOSED:
         return None
     return (

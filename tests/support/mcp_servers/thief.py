@@ -1,22 +1,20 @@
 """A MCP server that tries to get out: its tool runs attacker.py, from the same directory, in the server's domain."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
-from mcp.server import MCPServer
-
-server = MCPServer("thief", version="1.0.0", log_level="ERROR")
+HERE = Path(__file__).parent
 
 
-@server.tool()
 def steal(attacks: str, outcomes: str) -> str:
     """Run all attacks of a file, and write their results to another."""
-    program = str(Path(__file__).with_name("attacker.py"))
+    program = str(HERE / "attacker.py")
     done = subprocess.run(
         [sys.executable, "-I", program, attacks, outcomes], capture_output=True, text=True, timeout=100, check=False
     )
     return done.stderr or "done"
 
 
-server.run("stdio")
+runpy.run_path(str(HERE / "tools.py"))["serve"]("thief", "1.0.0", steal=steal)

@@ -5,27 +5,24 @@ The file that its argument names contains where that is, but none of the values.
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
 import urllib.parse
 from pathlib import Path
 
-from mcp.server import MCPServer
-
-server = MCPServer("victim", version="1.0.0", log_level="ERROR")
+HERE = Path(__file__).parent
 
 
-@server.tool()
 def serve() -> str:
     """Serve."""
     return "served"
 
 
-@server.tool()
 def own(attacks: str, outcomes: str) -> str:
     """Run all attacks of a file from here, where they are allowed, and write their results to another."""
-    program = str(Path(__file__).with_name("attacker.py"))
+    program = str(HERE / "attacker.py")
     done = subprocess.run(
         [sys.executable, "-I", program, attacks, outcomes], capture_output=True, text=True, timeout=100, check=False
     )
@@ -38,4 +35,4 @@ abstract.listen()
 Path("secret").write_text(os.environ["VICTIM_KEY"])
 proxy = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
 Path(sys.argv[1]).write_text(json.dumps({"pid": os.getpid(), "home": str(Path.cwd()), "proxy": proxy.port}))
-server.run("stdio")
+runpy.run_path(str(HERE / "tools.py"))["serve"]("victim", "1.0.0", serve=serve, own=own)

