@@ -13,7 +13,8 @@ from orchestrator.runtime.mcp.shapes import integer
 
 RequestId = int | str
 
-_LEVELS = 200
+_LEVELS = 201
+"""As many as the parser of MCP's SDK accepts."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 

@@ -204,7 +204,7 @@ def _schema(*, is_object: bool, is_open: bool) -> Check:
 
 
 def _property(value: Any, path: str) -> Any:
-    return value if isinstance(value, bool) else mapping(value, path)
+    return value if isinstance(value, dict) else boolean(value, path)
 
 
 def _tool(input_schema: Check, output_schema: Check) -> Check:

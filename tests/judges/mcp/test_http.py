@@ -158,6 +158,18 @@ def test_headers_of_arguments_are_the_same(schema: Any, args: dict[str, Any]) ->
         assert param_headers(names, args) == mcp_param_headers(x_mcp_header_map(schema), args)
 
 
+def test_headers_of_nested_arguments_of_each_type() -> None:
+    """Text, numbers and booleans have one each, and what is absent or a list has none."""
+    kinds = {"a": "string", "b": "integer", "c": "boolean", "d": "string", "e": "string"}
+    inner = {name: {"type": kind, "x-mcp-header": name.upper()} for name, kind in kinds.items()}
+    schema = {"type": "object", "properties": {"in": {"type": "object", "properties": inner}}}
+    args = {"in": {"a": "caf\u00e9", "b": 5, "c": True, "d": ["x"]}}
+    names = header_names(schema)
+    assert names is not None
+    expected = {"Mcp-Param-A": "=?base64?Y2Fmw6k=?=", "Mcp-Param-B": "5", "Mcp-Param-C": "true"}
+    assert param_headers(names, args) == mcp_param_headers(x_mcp_header_map(schema), args) == expected
+
+
 @given(st.text() | st.sampled_from(["=?base64?x?=", " x", "x ", "~", "\x7f", ""]))
 def test_a_header_s_value_is_the_same(text: str) -> None:
     """As it is, or in base64."""

@@ -160,6 +160,58 @@ def test_the_path_of_a_mistake_is_named(value: Any, problem: str | None) -> None
     assert (by_library(REALISTIC, value) == "matches") == (problem is None)
 
 
+@pytest.mark.parametrize(
+    ("schema", "value", "expected"),
+    [
+        ({"properties": {"a": True}, "unevaluatedProperties": False}, {"a": 1}, "matches"),
+        ({"properties": {"a": True}, "unevaluatedProperties": False}, {"b": 1}, "does not match"),
+        ({"allOf": [{"patternProperties": {"^a": {}}}], "unevaluatedProperties": False}, {"ab": 1}, "matches"),
+        (
+            {"anyOf": [{"properties": {"a": False}}, {"properties": {"b": {}}}], "unevaluatedProperties": False},
+            {"b": 1},
+            "matches",
+        ),
+        ({"not": {"properties": {"a": True}}, "unevaluatedProperties": False}, {}, "does not match"),
+        ({"prefixItems": [True], "unevaluatedItems": False}, [1], "matches"),
+        ({"prefixItems": [True], "unevaluatedItems": False}, [1, 2], "does not match"),
+        ({"contains": {"const": 1}, "unevaluatedItems": {"const": 2}}, [1, 2], "matches"),
+        (
+            {"if": {"properties": {"a": {"const": 1}}}, "then": {"required": ["b"]}, "unevaluatedProperties": False},
+            {"a": 1, "b": 1},
+            "does not match",
+        ),
+        (
+            {"dependentSchemas": {"a": {"properties": {"b": {}}}}, "unevaluatedProperties": {"const": 1}},
+            {"a": 1, "b": 2},
+            "matches",
+        ),
+        ({"enum": [1, [True]]}, 1.0, "matches"),
+        ({"enum": [1, [True]]}, [1], "does not match"),
+        ({"uniqueItems": True}, [1, True, {"a": 1}, {"a": True}], "matches"),
+        ({"uniqueItems": True}, [{"a": 1}, {"a": 1.0}], "does not match"),
+        ({"multipleOf": 0.01}, 0.07, "does not match"),
+        ({"multipleOf": 0.5}, 1e308, "matches"),
+        ({"type": "integer"}, 1.0, "matches"),
+        ({"type": "number"}, True, "does not match"),
+        ({"$ref": "https://json-schema.org/draft/2020-12/schema"}, {"type": "string"}, "matches"),
+        ({"$ref": "https://json-schema.org/draft/2020-12/schema"}, {"type": "text"}, "does not match"),
+        ({"$ref": "https://example.com/elsewhere"}, 1, "invalid schema"),
+        (
+            {
+                "$id": "https://example.com/a",
+                "$defs": {"b": {"$id": "b", "$anchor": "c", "type": "null"}},
+                "$ref": "b#c",
+            },
+            None,
+            "matches",
+        ),
+    ],
+)
+def test_what_is_easily_missed(schema: dict[str, Any], value: Any, expected: str) -> None:
+    """What was looked at before, equality, and references."""
+    assert by_us(schema, value) == by_library(schema, value) == expected
+
+
 @pytest.mark.parametrize("depth", [100, 100_000])
 def test_a_schema_without_end_is_an_error(depth: int) -> None:
     """References in a circle, and values nested too deep for them."""
