@@ -78,6 +78,9 @@ class AttachedSandbox(DockerSandbox):
                         await link.serve(AttachedStdout(self._connection.reader, early), self._connection.writer)
                 except _BROKEN as error:
                     _log.debug("the link of the Sandbox %s broke: %s", self._name, error)
+                if link.is_whole:
+                    # Nothing more can come, so the end of the Run need not wait for the engine.
+                    break
                 if clock() - began > _LASTING_SECONDS:
                     pauses = iter(_PAUSES)
                 await asyncio.sleep(next(pauses, _PAUSES[-1]))
