@@ -9,3 +9,6 @@ if [ -z "${PERSTACK_BASE_IMAGE:-}" ] && docker image inspect local/python:3.11 >
   PERSTACK_BASE_IMAGE=local/python:3.11
 fi
 export PERSTACK_BASE_IMAGE
+
+# The size of an image in MB, with its base.
+size() { docker image inspect --format '{{.Size}}' "$1" | sed 's/......$//'; }
