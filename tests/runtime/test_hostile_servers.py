@@ -113,6 +113,13 @@ async def test_what_is_no_reply_does_not_disturb(tmp_path: Path, program: str, n
             "gave an answer that the protocol does not allow: content[0].type must be 'text' or",
         ),
         ("send(id=number, error={'code': 5, 'message': 'odd'})", "Error: calling tool 't' of skill 'kit': odd"),
+        # These codes have a meaning of their own here, and servers use them for anything.
+        (
+            "send(id=number, error={'code': -32000, 'message': 'slow down'})",
+            "calling tool 't' of skill 'kit': slow down",
+        ),
+        ("send(id=number, error={'code': -32001, 'message': 'no such'})", "calling tool 't' of skill 'kit': no such"),
+        ("send(id=number, error={'code': '9' * 5000, 'message': 'odd'}); os._exit(3)", "ended with exit code 3"),
         ("os.close(1)", "did not answer: the skill's process closed its connection"),
         ("os._exit(3)", "did not answer: the skill's process ended with exit code 3"),
         ("os.kill(os.getpid(), 9)", "did not answer: the skill's process was ended by signal 9"),

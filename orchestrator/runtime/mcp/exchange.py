@@ -101,7 +101,9 @@ class Exchange:
         finally:
             del self._waiting[number]
         if isinstance(reply, Failure):
-            raise McpError(reply.code, reply.message, reply.data, reply.problem, reply.status)
+            failed = McpError(reply.code, reply.message, reply.data, reply.problem, reply.status)
+            failed.is_remote = reply.is_remote
+            raise failed
         return reply.result
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None, headers: Headers = _NONE) -> None:

@@ -5,7 +5,7 @@ As MCP's SDK does, this refuses batches, accepts numbers that are no JSON (`NaN`
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from orchestrator.runtime.mcp.protocol import ViolationError
@@ -45,7 +45,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The error of a request; `problem` and `status` are those of `McpError`. Without an id it belongs to none."""
+    """The error of a request; the last three are those of `McpError`. Without an id it belongs to none."""
 
     id: RequestId | None
     code: int
@@ -53,6 +53,7 @@ class Failure:
     data: Any = None
     problem: str | None = None
     status: int | None = None
+    is_remote: bool = field(default=False, compare=False)
 
 
 Message = Request | Notification | Response | Failure
@@ -128,7 +129,7 @@ def _error(fields: dict[str, Any]) -> Failure | None:
     except ViolationError:
         return None
     text = error.get("message")
-    return Failure(number, code, text, error.get("data")) if isinstance(text, str) else None
+    return Failure(number, code, text, error.get("data"), is_remote=True) if isinstance(text, str) else None
 
 
 def _call(fields: dict[str, Any]) -> Request | Notification | None:

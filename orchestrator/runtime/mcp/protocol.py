@@ -22,9 +22,9 @@ INTERNAL_ERROR = -32603
 HEADER_MISMATCH = -32020
 UNSUPPORTED_VERSION = -32022
 CONNECTION_CLOSED = -32000
-"""Never sent: the connection ended before a reply."""
+"""The connection ended before a reply. Servers use the number for other errors: see `McpError.is_closed`."""
 REQUEST_TIMEOUT = -32001
-"""Never sent: no reply in time."""
+"""No reply in time. Servers use the number too: see `McpError.is_timeout`."""
 
 META_VERSION = "io.modelcontextprotocol/protocolVersion"
 META_CLIENT = "io.modelcontextprotocol/clientInfo"
@@ -53,6 +53,9 @@ class McpError(Exception):
         status: the HTTP status code of the reply; None if it was below 400, or for other transports.
     """
 
+    is_remote = False
+    """Whether the server sent it; a server may use any code."""
+
     def __init__(
         self, code: int, message: str, data: Any = None, problem: str | None = None, status: int | None = None
     ) -> None:
@@ -61,6 +64,16 @@ class McpError(Exception):
         self.data = data
         self.problem = problem
         self.status = status
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection ended before a reply."""
+        return self.code == CONNECTION_CLOSED and not self.is_remote
+
+    @property
+    def is_timeout(self) -> bool:
+        """Whether no reply came in time."""
+        return self.code == REQUEST_TIMEOUT and not self.is_remote
 
 
 class ViolationError(Exception):

@@ -19,6 +19,8 @@ Raises:
 _TRUE = frozenset(("1", "on", "t", "true", "y", "yes"))
 _FALSE = frozenset(("0", "off", "f", "false", "n", "no"))
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+(?:_[0-9]+)*(?:\.0*)?\s*", re.ASCII)
+_DIGITS = 4000
+"""How long a number in a text may be: Python refuses to convert longer ones."""
 
 
 def anything(value: Any, _path: str) -> Any:
@@ -47,7 +49,7 @@ def integer(value: Any, path: str) -> int:
         return int(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
+    if isinstance(value, str) and len(value) <= _DIGITS and _INTEGER.fullmatch(value):
         return int(value.partition(".")[0])
     return _refuse(path, "a whole number", value)
 

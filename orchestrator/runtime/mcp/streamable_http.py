@@ -216,7 +216,8 @@ class StreamableHttp:
     async def _opened_stream(self, mark: _Mark) -> AsyncIterator[HttpReply]:
         fields = {"cache-control": "no-store", **self._fields()}
         if mark.event_id:
-            fields[_LAST_EVENT] = mark.event_id
+            # Headers have no encoding; the standard of event streams has UTF-8 here.
+            fields[_LAST_EVENT] = mark.event_id.encode(errors="replace").decode("latin-1")
         async with self._client.request("GET", self._client.endpoint, fields) as reply:
             if reply.status >= HTTPStatus.MULTIPLE_CHOICES or not reply.is_event_stream:
                 await reply.finish()
@@ -291,7 +292,10 @@ async def _single_reply(request: Request, reply: HttpReply) -> Message:
         return replace(refusal, id=request.id, problem=reply.problem, status=reply.status)
     if isinstance(found, str):
         return Failure(request.id, PARSE_ERROR if is_json else INVALID_REQUEST, found)
-    return found
+    if isinstance(found, Response | Failure):
+        # It can only answer this request, whatever its id.
+        return replace(found, id=request.id)
+    return Failure(request.id, INVALID_REQUEST, "server answered a request with a message that is no reply")
 
 
 def _refusal(number: RequestId, status: int) -> Failure:

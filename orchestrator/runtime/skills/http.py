@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from orchestrator.runtime.errors import SkillError
 from orchestrator.runtime.mcp.http_client import Connect, HttpClient, UnreachableError
 from orchestrator.runtime.mcp.legacy_sse import legacy_sse
-from orchestrator.runtime.mcp.protocol import CONNECTION_CLOSED, McpError
+from orchestrator.runtime.mcp.protocol import McpError
 from orchestrator.runtime.mcp.session import Session, open_session
 from orchestrator.runtime.mcp.streamable_http import streamable_http
 from orchestrator.runtime.mcp.tunnel import connect_through
@@ -108,7 +108,7 @@ def _start_failure(skill: SseSkill, timeouts: SkillTimeouts, error: Exception) -
 
 
 async def _call_failure(skill: SseSkill, error: McpError) -> str | None:
-    reason = error.problem or ("ended the connection" if error.code == CONNECTION_CLOSED else None)
+    reason = error.problem or ("ended the connection" if error.is_closed else None)
     if reason is None:
         return None
     return f"{_host(skill)} {reason}; call it again later, or go on without it"  # words: a result

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from orchestrator.runtime.mcp.protocol import REQUEST_TIMEOUT, McpError
+from orchestrator.runtime.mcp.protocol import McpError
 from orchestrator.runtime.mcp.results import (
     AudioContent,
     BlobResource,
@@ -107,7 +107,7 @@ class McpSession:
         return _result(call, (TextPart(id=self._new_part_id(), text=f"Error: {sentence}"),), is_error=True)
 
     async def _explain(self, named: str, error: McpError | TimeoutError) -> str:
-        if isinstance(error, TimeoutError) or error.code == REQUEST_TIMEOUT:
+        if isinstance(error, TimeoutError) or error.is_timeout:
             seconds = self._connection.call_seconds
             return f"{named} gave no answer within {seconds:g} s; ask for less, or go on without it"  # words: a result
         why = await self._connection.explain(error)

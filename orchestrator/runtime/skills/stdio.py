@@ -14,7 +14,7 @@ from functools import partial
 from orchestrator.runtime import toolchain
 from orchestrator.runtime.confinement import ConfinedProcess, confine_skill
 from orchestrator.runtime.errors import SkillError
-from orchestrator.runtime.mcp.protocol import CONNECTION_CLOSED, MESSAGE_BYTES, McpError
+from orchestrator.runtime.mcp.protocol import MESSAGE_BYTES, McpError
 from orchestrator.runtime.mcp.session import open_session
 from orchestrator.runtime.skills.mcp_session import McpConnection, McpSession, SkillTimeouts, emit_connected
 from orchestrator.runtime.skills.stderr import SkillLog
@@ -128,7 +128,7 @@ async def _start_failure(
 ) -> str:
     if isinstance(error, TimeoutError):
         reason = f"did not answer within {timeouts.start:g} s"
-    elif isinstance(error, McpError) and error.code == CONNECTION_CLOSED:
+    elif isinstance(error, McpError) and error.is_closed:
         reason = await _exit_text(child)
     else:
         reason = f"does not implement the Model Context Protocol: {error}"
@@ -137,7 +137,7 @@ async def _start_failure(
 
 
 async def _call_failure(child: ConfinedProcess, log: SkillLog, error: McpError) -> str | None:
-    if error.code != CONNECTION_CLOSED:
+    if not error.is_closed:
         return None
     return (
         f"the skill's process {await _exit_text(child)}; none of its tools can be called "

@@ -59,22 +59,29 @@ class StdioTransport:
         await asyncio.wait([task for task in (self._reading, self._following) if task is not None])
 
     async def _read(self, receiver: Receiver) -> None:
+        try:
+            await self._pass_on(receiver)
+        finally:
+            receiver.close()
+
+    async def _pass_on(self, receiver: Receiver) -> None:
         while True:
+            # Lines that are here already are read without waiting, and a server may print without end.
+            await asyncio.sleep(0)
             try:
                 line = await self._child.stdout.readuntil(b"\n")
             except asyncio.LimitOverrunError:
                 limit = MESSAGE_BYTES // 2**20
                 self._log.write_noise(f"a line of more than {limit} MiB; the connection was closed\n".encode())
-                break
+                return
             except (asyncio.IncompleteReadError, OSError):
-                break
+                return
             try:
                 message = decode(line)
             except ViolationError:
                 self._log.write_noise(line)
                 continue
             await receiver.receive(message)
-        receiver.close()
 
 
 @asynccontextmanager

@@ -128,7 +128,7 @@ def skills(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, st
     toml = '[experts.one]\ninstruction = "Do."\n'
     for number, name in enumerate(HARMLESS):
         tool = f"environ{number}"
-        server = SERVER.replace("def environ(", f"def {tool}(")
+        server = re.sub(r"\benviron\b(?=\(|, )", tool, SERVER)
         toml += f"[experts.one.skills.{json.dumps(name)}]\ntype = 'mcpStdioSkill'\npick = ['{tool}']\n"
         toml += f"command = '{PYTHON['docker']}'\nargs = ['-c', {json.dumps(server)}]\n"
     calls = use(*((f"environ{number}", {}) for number in range(len(HARMLESS))))

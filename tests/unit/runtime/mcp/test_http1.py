@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import pytest
 
@@ -116,3 +117,12 @@ def test_a_header_that_cannot_be_sent(value: str) -> None:
     """Nothing that a server chose, such as an event's id, adds a header or a request."""
     with pytest.raises(ValueError):  # noqa: PT011 - of any kind
         HttpRequest("GET", "/", {"last-event-id": value}).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "is_allowed"), [(b"a:" + b" " * 60_000 + b"\0", False), (b"a: x" + b" " * 60_000 + b"y", True)]
+)
+async def test_a_header_of_many_spaces_is_read_at_once(line: bytes, *, is_allowed: bool) -> None:
+    """An expression that goes back and forth would take hours, with the whole Run standing still."""
+    with nullcontext() if is_allowed else pytest.raises(BrokenResponseError, match="which HTTP does not allow"):
+        await answered([b"HTTP/1.1 200 OK\r\n" + line + b"\r\ncontent-length: 0\r\n\r\n"])
