@@ -120,7 +120,8 @@ class Connection:
             ConnectionBrokenError: as `request`, or the proxy sends something after its response.
         """
         self._send(HTTPMethod.CONNECT, authority, {"Host": authority} | dict(headers))
-        if await self._switched():
+        # Whatever the proxy sends in advance would count as the answer of the server behind it.
+        if await self._switched() or not await self.is_quiet():
             message = "the proxy sent something that was not asked for"
             raise ConnectionBrokenError(message, answered=True, sent=False)
 
@@ -131,19 +132,23 @@ class Connection:
 
     async def is_quiet(self) -> bool:
         """Whether it is open and nothing has arrived on it; only a server that closes sends something unasked."""
-        try:
-            async with asyncio.timeout(0):
-                await self.reader.read(1)
-        except TimeoutError:
-            return self.is_open
-        except OSError:
-            pass
-        return False
+        # The first read waits until what the kernel has is here; the second takes it without waiting.
+        for _ in range(2):
+            try:
+                async with asyncio.timeout(0):
+                    await self.reader.read(1)
+            except TimeoutError:
+                continue
+            except OSError:
+                pass
+            return False
+        return self.is_open
 
     def recycle(self) -> bool:
-        """Make it ready for another request; false if the response was not read whole or the server closes."""
+        """Make it ready for another request; false if the response was not read whole, or something followed it."""
         whole = self._protocol.our_state is h11.DONE and self._protocol.their_state is h11.DONE
-        if not whole or not self.is_open:
+        # What followed the response would be taken for the answer of the next request.
+        if not whole or not self.is_open or self._protocol.trailing_data[0]:
             return False
         self._protocol.start_next_cycle()
         return True

@@ -80,9 +80,10 @@ class ConnectionPool:
         if connection is not None:
             try:
                 return connection, await connection.exchange(method, path, query, body, given)
-            except ConnectionBrokenError:
+            except ConnectionBrokenError as error:
                 connection.close()
-                if connection.heard:
+                # A connection that timed out may have delivered the request long before.
+                if connection.heard or not isinstance(error.__cause__, ConnectionResetError | BrokenPipeError | None):
                     raise
             except BaseException:
                 connection.close()

@@ -24,6 +24,7 @@ async def dial(host: str, port: int) -> socket.socket:
     addresses = list(_in_turn(await _resolved(host, port)))
     attempts: set[asyncio.Task[socket.socket]] = set()
     errors: list[OSError] = []
+    winner: socket.socket | None = None
     try:
         while addresses or attempts:
             if addresses:
@@ -34,14 +35,20 @@ async def dial(host: str, port: int) -> socket.socket:
                 error = attempt.exception()
                 if error is None:
                     attempts.discard(attempt)
-                    return attempt.result()
+                    winner = attempt.result()
+                    return winner
                 if not isinstance(error, OSError):
                     raise error
                 attempts.discard(attempt)
                 errors.append(error)
         raise _summary(errors)
     finally:
-        await _give_up(attempts)
+        try:
+            await _give_up(attempts)
+        except BaseException:
+            if winner is not None:
+                winner.close()
+            raise
 
 
 async def _resolved(host: str, port: int) -> list[_Address]:

@@ -1,7 +1,8 @@
 """Bodies that a server has compressed, read as they arrive."""
 
+import asyncio
 import zlib
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 from orchestrator.http.errors import ConnectionBrokenError
@@ -20,26 +21,28 @@ _PIECE = 64 * 1024
 
 
 async def decoded(response: Response) -> AsyncGenerator[bytes]:
-    """Give the body as it was before its codings. A coding that is unknown here is left as it is.
+    """Give the body as it was before its coding. A coding that is unknown here is left as it is.
 
     Raises:
-        ConnectionBrokenError: the connection ended before the body did, or the body does not have its coding.
+        ConnectionBrokenError: the connection ended before the body did, or the body does not have its coding, or it has
+            several: a few bytes could stand for days of work.
     """
     named = response.headers.get("content-encoding", "").lower().split(",")
-    decoders = [decoder for coding in reversed(named) if (decoder := _decoder(coding.strip())) is not None]
+    decoders = [decoder for coding in named if (decoder := _decoder(coding.strip())) is not None]
+    if len(decoders) > 1:
+        message = "the response is compressed more than once"
+        raise ConnectionBrokenError(message, answered=True)
     async with aclosing(response.chunks()) as chunks:
         async for chunk in chunks:
-            for piece in _through(decoders, chunk):
+            for piece in _pieces(decoders[0], chunk) if decoders else (chunk,):
                 yield piece
+                # Much may come of one chunk, and a timeout needs a turn of the loop.
+                await asyncio.sleep(0)
 
 
-def _through(decoders: Sequence["_Decoder | _Deflate"], content: bytes) -> Iterator[bytes]:
-    if not decoders:
-        yield content
-        return
+def _pieces(decoder: "_Decoder | _Deflate", content: bytes) -> Iterator[bytes]:
     try:
-        for piece in decoders[0].decode(content):
-            yield from _through(decoders[1:], piece)
+        yield from decoder.decode(content)
     except zlib.error as error:
         message = f"the response is not compressed as its head states: {error}"
         raise ConnectionBrokenError(message, answered=True) from error

@@ -39,7 +39,12 @@ class Proxy:
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
-        port = parts.port or _PORTS[parts.scheme]
+        try:
+            port = parts.port or _PORTS[parts.scheme]
+        except ValueError:
+            # Its text has what follows the colon, which is a part of the password if that has a `#` or `/`.
+            message = "the URL of a proxy has no valid port: a password in it must be percent-encoded"
+            raise ValueError(message) from None
         return cls(parts.hostname, port, authorization, parts.scheme == "https")
 
     def __str__(self) -> str:

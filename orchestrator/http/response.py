@@ -47,7 +47,7 @@ class Response:
         body = b"".join([chunk async for chunk in self.chunks()])
         try:
             return json.loads(body) if body.strip() else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             message = "the response is not JSON"
             raise ConnectionBrokenError(message, answered=True) from error
 
@@ -65,7 +65,7 @@ class Response:
                     break
         try:
             found = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return body[:_MESSAGE_BYTES].decode(errors="replace").strip()
         return str(found.get("message", found) if isinstance(found, dict) else found).strip()
 

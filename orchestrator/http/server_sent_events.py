@@ -8,7 +8,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _MARK = b"\xef\xbb\xbf"
 """What may precede the first line: UTF-8's byte order mark."""
 _EVENT_BYTES = 64 * 1024 * 1024
-_OTHERS = 10_000
+_OTHER_CHARACTERS = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,11 @@ class ServerSentEvent:
 class EventParser:
     """Turns the bytes of a stream, cut anywhere, into its events.
 
-    `others` are the first lines that belong to no field, which the format ignores.
+    `others` are the first lines that belong to no field, which the format ignores: 256 Ki characters at most.
     """
 
     others: list[str] = field(default_factory=list)
+    _other_characters: int = 0
     _pieces: list[bytes] = field(default_factory=list)
     _size: int = 0
     _after_return: bool = False
@@ -87,7 +88,8 @@ class EventParser:
                 self._type = value
             case "" | "id" | "retry":
                 pass
-            case _ if len(self.others) < _OTHERS:
+            case _ if self._other_characters + len(line) < _OTHER_CHARACTERS:
+                self._other_characters += len(line) + 1
                 self.others.append(line)
         return None
 

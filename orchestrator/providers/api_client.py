@@ -58,7 +58,7 @@ class ApiClient:
             outcome = silent(call.timeout)
         except ConnectionBrokenError as error:
             outcome = self._broken(error)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             outcome = off_format(error)
         return masked(outcome, self._secrets)
 
@@ -114,7 +114,7 @@ async def _content(chunks: AsyncIterator[bytes], extend: Callable[[], None]) -> 
             break
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body[:_REFUSAL_BYTES].decode(errors="replace").strip()
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _PROXY = "PERSTACK_PROXY_URL"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING = {"content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade"}
+"""The headers that decide where a request ends, and what follows it."""
+
 _HEADER_VALUE = re.compile(r"([!-~]([ -~\t]*[!-~])?)?")
 
 
@@ -132,9 +135,17 @@ async def open_client(
     """
     from orchestrator.providers.api_client import ApiClient  # noqa: PLC0415 - as above
 
-    given = merged(given, user_header(url))
-    secrets = (*secrets, unquote(urlsplit(url).password or ""))
+    user, password = user_header(url), urlsplit(url).password or ""
+    given = merged(given, user)
+    encoded = (value.removeprefix("Basic ") for value in user.values())
+    secrets = (*secrets, password, unquote(password), *encoded)
     for name, value in given.items():
+        if name.lower() in _FRAMING:
+            message = (
+                f"the header {name!r} of provider {setting.name!r} cannot be set: it belongs to the connection;"
+                " remove it from provider.setting.headers"
+            )
+            raise ConfigError(message)
         if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
             message = (
                 f"the header {name!r} of provider {setting.name!r} cannot be sent: a header has ASCII characters, and"

@@ -8,7 +8,7 @@ from orchestrator.providers.failures import refused
 from orchestrator.wire.generation import Failure
 
 KEY = "GOOGLE_GENERATIVE_AI_API_KEY"
-_DELAY = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
+_DELAY = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s", re.ASCII)
 
 
 def api_error(status: int, content: Any, headers: Mapping[str, str]) -> Failure:
@@ -20,6 +20,7 @@ def api_error(status: int, content: Any, headers: Mapping[str, str]) -> Failure:
     error = found if isinstance(found, dict) else {}
     # A gateway's page is all there is to show.
     message = content if isinstance(content, str) else body.get("message") or error.get("message")
+    message = message or (found if isinstance(found, str) else None)
     failure = refused(status, str(message) if message else None, headers, key=KEY)
     return failure if failure.retry_after_ms is not None else failure.with_(retry_after_ms=_retry_delay_ms(error))
 

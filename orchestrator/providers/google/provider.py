@@ -91,7 +91,7 @@ class Google:
                 GeminiParser,
             )
             outcome = await self._client.reply(call, arriving)
-            if isinstance(outcome, Failure) or arriving.continuation in {None, body.get("continuationToken")}:
+            if isinstance(outcome, Failure) or arriving.continuation in (None, body.get("continuationToken")):
                 break
             body["continuationToken"] = arriving.continuation
             arriving.continue_reply()

@@ -63,7 +63,8 @@ class GoogleReplyStream:
         """
         chunk = json.loads(event.data)
         if error := chunk.get("error"):
-            self._failure = api_error(int(error.get("code") or _UNKNOWN), chunk, {})
+            code = error.get("code") if isinstance(error, dict) else None
+            self._failure = api_error(int(code or _UNKNOWN), chunk, {})
             return
         if (used := chunk.get("usageMetadata")) is not None:
             self._usage = _usage_of(used)

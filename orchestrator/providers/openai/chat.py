@@ -102,6 +102,14 @@ class ChatCompletions:
         return await self._client.reply(call, ChatReplyStream(request, on_delta))
 
     def _refused(self, refusal: Refusal) -> Failure:
-        code = refusal.error.get("code")
-        named = None if code is None else str(code)
-        return refused(refusal.status, refusal.message, refusal.headers, key=self._dialect.key, code=named)
+        # Servers with the same format, and gateways before them, also send the error itself.
+        bare = refusal.content if isinstance(refusal.content, dict) and "error" not in refusal.content else {}
+        error = refusal.error or bare
+        code, message = error.get("code"), refusal.message or error.get("message")
+        return refused(
+            refusal.status,
+            None if message is None else str(message),
+            refusal.headers,
+            key=self._dialect.key,
+            code=None if code is None else str(code),
+        )

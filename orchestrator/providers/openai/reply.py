@@ -157,7 +157,8 @@ def _stopped(error: Any) -> Failure:
     """An error that the API reported during a stream; retryable unless its type is known to be permanent."""
     known = error if isinstance(error, dict) else {}
     code = None if known.get("code") is None else str(known["code"])
-    message = f"stopped its reply: {known.get('message') or 'no reason given'}"
+    text = error if isinstance(error, str) else known.get("message")
+    message = f"stopped its reply: {text or 'no reason given'}"
     if is_too_long(message, code):
         return context_window_exceeded(f"the model's API {message}")
     if code and code.isdecimal() and len(code) == len("500"):

@@ -1,6 +1,8 @@
 """Requests that get their response whatever its status, and what happens to connections that have waited."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -11,7 +13,7 @@ from orchestrator.http.connect import Connector
 from orchestrator.http.connection_pool import ConnectionPool
 from orchestrator.http.errors import ConnectionBrokenError
 from orchestrator.testing.leak_check import nothing_left
-from tests.support.raw_server import OK, Serve, answering, head_of, serving
+from tests.support.raw_server import OK, SECONDS, Serve, answering, head_of, serving
 
 
 async def exchange(pool: ConnectionPool) -> tuple[int, bytes]:
@@ -207,3 +209,46 @@ async def test_headers_replace_each_other_whatever_their_case() -> None:
             "",
         ]
     )
+
+
+async def test_what_follows_a_response_is_not_the_answer_of_the_next_request() -> None:
+    """The next request goes over a new connection."""
+    planted = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nplanted"
+    async with nothing_left(), serving(answering(OK + planted, OK)) as server:
+        pool = server.pool()
+        assert [await exchange(pool) for _ in range(2)] == [(200, b"{}"), (200, b"{}")]
+        assert server.connections == 2
+
+
+async def test_what_a_server_sends_on_a_waiting_connection_is_not_an_answer() -> None:
+    """Also if it arrived while the event loop did something else."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    sent = threading.Event()
+
+    def serve() -> None:
+        first, _ = listening.accept()
+        with first:
+            first.recv(1000)
+            first.sendall(OK)
+            asked.wait(SECONDS)
+            first.sendall(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+            sent.set()
+            second, _ = listening.accept()
+            with second:
+                second.recv(1000)
+                second.sendall(OK)
+                second.recv(1000)
+
+    asked = threading.Event()
+    server = threading.Thread(target=serve)
+    server.start()
+    pool = ConnectionPool(Connector(Address.parse(f"http://127.0.0.1:{listening.getsockname()[1]}")), keep=1)
+    try:
+        assert await exchange(pool) == (200, b"{}")
+        asked.set()
+        sent.wait(SECONDS)
+        assert await exchange(pool) == (200, b"{}")
+    finally:
+        pool.close()
+        await asyncio.to_thread(server.join)
+        listening.close()

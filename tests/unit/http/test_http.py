@@ -367,6 +367,8 @@ async def test_a_proxy_takes_the_url_of_a_request_without_tls() -> None:
         ),
         (b"", r"does not connect to https://api.example \(the server closed the connection before it answered\)"),
         (b"HTTP/1.1 200 OK\r\n\r\nhello", r"the proxy sent something that was not asked for"),
+        # The head fills what is read at a time, and what follows is still in the buffer.
+        (b"HTTP/1.1 200 OK\r\nX: ".ljust(64 * 1024 - 4, b"x") + b"\r\n\r\n" + OK, r"something that was not asked for"),
     ],
 )
 async def test_a_proxy_that_does_not_connect_sent_nothing_on(answer: bytes, message: str) -> None:

@@ -27,10 +27,19 @@ def test_the_variables_of_an_environment(environ: Mapping[str, str], expected: P
     assert Proxies.read(environ) == expected
 
 
-@pytest.mark.parametrize("url", ["socks5://me:secret@h:1", "http://", "ftp://me:secret@h"])
-def test_a_proxy_that_cannot_be_used_is_refused(url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("socks5://me:secret@h:1", "its URL must begin with http://"),
+        ("http://", "its URL must begin with http://"),
+        ("ftp://me:secret@h", "its URL must begin with http://"),
+        ("http://me:secret#1@h", "no valid port"),
+        ("http://me:secret/1@h", "no valid port"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_refused(url: str, sentence: str) -> None:
     """The error does not show its password."""
-    with pytest.raises(ValueError, match="its URL must begin with http://") as caught:
+    with pytest.raises(ValueError, match=sentence) as caught:
         Proxy.parse(url)
     assert "secret" not in str(caught.value)
 

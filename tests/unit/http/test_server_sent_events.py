@@ -68,6 +68,14 @@ def test_fields_of_an_event(stream: bytes, events: list[ServerSentEvent]) -> Non
     assert parse([stream]) == events
 
 
+def test_lines_outside_of_the_format_take_little_memory() -> None:
+    """An API that floods its client is cut, not kept."""
+    parser = EventParser()
+    for _ in range(100):
+        assert list(parser.feed(b"x" * 10_000 + b"\n\n")) == []
+    assert sum(map(len, parser.others)) < 300_000
+
+
 @pytest.mark.parametrize(
     ("stream", "event"),
     [

@@ -281,16 +281,24 @@ async def test_a_header_that_cannot_be_sent_is_an_error(key: str, headers: dict[
     assert key == "k" or key not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection"])
+async def test_a_header_of_the_connection_is_an_error(name: str) -> None:
+    """The request would end elsewhere than its body does."""
+    with pytest.raises(ConfigError, match=f"the header '{name}' of provider 'openai' cannot be set: it belongs to the"):
+        await opened(given("openai", {"OPENAI_API_KEY": "k"}, headers={name: "5"}))
+
+
 async def test_a_user_in_the_url_is_sent_as_curl_does() -> None:
-    """A server of one's own may stand behind a password, which no failure shows."""
-    async with fake_http(Plain(400, '{"error": "canary-0123 is wrong"}')) as api:
+    """A server of one's own may stand behind a password, which no failure shows in any of its forms."""
+    answer = '{"error": "canary-0123, canary%2D0123 and bWU6Y2FuYXJ5LTAxMjM= is wrong"}'
+    async with fake_http(Plain(400, answer)) as api:
         url = api.url.replace("http://", "http://me:canary%2D0123@")
         outcome = await _asked(given("ollama", baseUrl=url))
     (received,) = api.received
     assert received.headers["authorization"] == "Basic bWU6Y2FuYXJ5LTAxMjM="
     assert received.headers["host"] == api.url.removeprefix("http://")
     assert isinstance(outcome, Failure)
-    assert outcome.message == "the model's API answered 400: *** is wrong"
+    assert outcome.message == "the model's API answered 400: ***, *** and *** is wrong"
 
 
 @pytest.mark.parametrize("name", HTTPS)

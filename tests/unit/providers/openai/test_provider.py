@@ -1,6 +1,7 @@
 """Differences between servers with OpenAI's format, over a real socket."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,29 @@ async def test_a_conversation_that_is_too_long_is_recognized(code: str, said: st
     assert outcome == context_window_exceeded(told).with_(status_code=400)
     outcome, _ = await ask(error_event(said, code=code))
     assert outcome == context_window_exceeded(f"the model's API stopped its reply: {said}")
+
+
+async def test_an_error_without_its_envelope_is_read() -> None:
+    """Other servers of the same format, and gateways, send the error itself."""
+    body = {"object": "error", "message": "This model's maximum context length is 8192 tokens.", "code": 400}
+    outcome, _ = await ask(Plain(400, json.dumps(body)))
+    assert isinstance(outcome, Failure)
+    assert outcome.name == "ContextWindowExceeded"
+    outcome, _ = await ask(Plain(401, '{"statusCode": 401, "message": "Access denied"}'))
+    assert isinstance(outcome, Failure)
+    assert "answered 401: Access denied" in outcome.message
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_json_that_is_too_deep_is_a_failure(status: int) -> None:
+    """Python's parser gives up, and no error may leave the provider."""
+    deep = "[" * 100_000
+    outcome, _ = await ask(Plain(400, deep) if status == 400 else deep)
+    assert isinstance(outcome, Failure)
+
+
+async def test_an_error_amid_a_stream_may_be_text() -> None:
+    """It is shown."""
+    outcome, _ = await ask('{"error": "model crashed"}')
+    assert isinstance(outcome, Failure)
+    assert outcome.message == "the model's API stopped its reply: model crashed"
