@@ -23,11 +23,25 @@ def data_url(part: MediaPart) -> str:
     return f"data:{part.mime_type};base64,{encoded(part)}"
 
 
-def text_of(part: FileInlinePart | FileBinaryPart) -> str:
-    """The content of a text file, or a sentence about the file if it cannot be read as text."""
+def read_text(part: FileInlinePart | FileBinaryPart) -> str:
+    """The content of a text file.
+
+    Raises:
+        ValueError: it cannot be read as text; the message is a sentence about the file for the model.
+    """
     if not part.mime_type.startswith("text/"):
-        return f"[a file of type {part.mime_type}, which this model does not read]"
+        message = f"[a file of type {part.mime_type}, which this model does not read]"
+        raise ValueError(message)
     try:
         return base64.b64decode(encoded(part), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return f"[a file of type {part.mime_type} that is not valid text]"
+    except (binascii.Error, UnicodeDecodeError) as error:
+        message = f"[a file of type {part.mime_type} that is not valid text]"
+        raise ValueError(message) from error
+
+
+def text_of(part: FileInlinePart | FileBinaryPart) -> str:
+    """The content of a text file, or a sentence about the file if it cannot be read as text."""
+    try:
+        return read_text(part)
+    except ValueError as error:
+        return str(error)

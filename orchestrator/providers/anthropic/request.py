@@ -1,12 +1,11 @@
 """Convert a ModelRequest to the format of the Messages API. Pure functions."""
 
-import base64
-import binascii
 from collections.abc import Iterable, Sequence
 from functools import singledispatch
 from typing import Any
 
 from orchestrator.providers.api import ModelRequest
+from orchestrator.providers.media import encoded, read_text
 from orchestrator.providers.models import max_output
 from orchestrator.wire.frozen import Frozen
 from orchestrator.wire.generation import ToolDefinition
@@ -133,13 +132,8 @@ def _(part: ImageUrlPart) -> Block:
 
 
 @block.register
-def _(part: ImageInlinePart) -> Block:
-    return _image(part.mime_type, part.encoded_data)
-
-
-@block.register
-def _(part: ImageBinaryPart) -> Block:
-    return _image(part.mime_type, _encoded(part.data))
+def _(part: ImageInlinePart | ImageBinaryPart) -> Block:
+    return {"type": "image", "source": {"type": "base64", "media_type": part.mime_type, "data": encoded(part)}}
 
 
 @block.register
@@ -150,13 +144,14 @@ def _(part: FileUrlPart) -> Block:
 
 
 @block.register
-def _(part: FileInlinePart) -> Block:
-    return _file(part.mime_type, part.encoded_data)
-
-
-@block.register
-def _(part: FileBinaryPart) -> Block:
-    return _file(part.mime_type, _encoded(part.data))
+def _(part: FileInlinePart | FileBinaryPart) -> Block:
+    if part.mime_type == _PDF:
+        return {"type": "document", "source": {"type": "base64", "media_type": _PDF, "data": encoded(part)}}
+    try:
+        text = read_text(part)
+    except ValueError as error:
+        return {"type": "text", "text": str(error)}
+    return {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": text}}
 
 
 @block.register
@@ -182,27 +177,3 @@ def _(part: ToolResultPart) -> Block:
         **({"content": contents} if contents else {}),
         **({"is_error": True} if part.is_error else {}),
     }
-
-
-def _image(mime_type: str, encoded: str) -> Block:
-    return {"type": "image", "source": {"type": "base64", "media_type": mime_type, "data": encoded}}
-
-
-def _file(mime_type: str, encoded: str) -> Block:
-    if mime_type == _PDF:
-        return {"type": "document", "source": {"type": "base64", "media_type": _PDF, "data": encoded}}
-    if mime_type.startswith("text/"):
-        try:
-            text = base64.b64decode(encoded, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            return {"type": "text", "text": f"[a file of type {mime_type} that is not valid text]"}
-        return {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": text}}
-    return {"type": "text", "text": f"[a file of type {mime_type}, which this model does not read]"}
-
-
-def _encoded(data: str) -> str:
-    """A string of bytes as base64; a string with other characters is encoded as UTF-8 first."""
-    try:
-        return base64.b64encode(data.encode("latin-1")).decode()
-    except UnicodeEncodeError:
-        return base64.b64encode(data.encode()).decode()
