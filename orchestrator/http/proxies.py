@@ -1,12 +1,12 @@
 """Which proxy leads to a server: HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as curl and Go read them."""
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from orchestrator.http.address import is_loopback
+from orchestrator.http.headers import basic_authorization
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -35,17 +35,13 @@ class Proxy:
             name = parts.hostname or "without a host"
             message = f"the proxy {name} cannot be used: its URL must begin with http:// or https://"
             raise ValueError(message)
-        authorization = None
-        if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
         try:
             port = parts.port or _PORTS[parts.scheme]
         except ValueError:
             # Its text has what follows the colon, which is a part of the password if that has a `#` or `/`.
             message = "the URL of a proxy has no valid port: a password in it must be percent-encoded"
             raise ValueError(message) from None
-        return cls(parts.hostname, port, authorization, parts.scheme == "https")
+        return cls(parts.hostname, port, basic_authorization(parts), parts.scheme == "https")
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -4,7 +4,6 @@ Only the command line reads the environment of the process.
 """
 
 import asyncio
-import base64
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from orchestrator.errors import ConfigError, MissingEnvError
 from orchestrator.http.address import Address, is_loopback
-from orchestrator.http.headers import merged
+from orchestrator.http.headers import basic_authorization, merged
 from orchestrator.http.proxies import Proxies, Proxy
 from orchestrator.providers.api import ProviderSetting
 from orchestrator.providers.url import parse_base_url
@@ -116,12 +115,9 @@ def connector(url: str, env: Mapping[str, str]) -> "Connector":
 
 
 def user_header(url: str) -> dict[str, str]:
-    """Return the header for the user that `url` names, as curl reads it: for a gateway that asks for one."""
-    parts = urlsplit(url)
-    if parts.username is None:
-        return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    """Return the header for the user that `url` names: for a gateway that asks for one."""
+    value = basic_authorization(urlsplit(url))
+    return {} if value is None else {"Authorization": value}
 
 
 @asynccontextmanager
